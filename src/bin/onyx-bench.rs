@@ -1,1 +1,28 @@
-fn main(){}
+//! `onyx-bench`: the simulated dongle and clouds, and the demo.
+
+use clap::Parser;
+use onyx::bench::{clouds, dongle};
+
+/// A simulated Onyx dongle, carrier and clouds: try and test Onyx without a SIM or an account.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// A simulated EG25-G on a pseudo-terminal.
+    Dongle(dongle::Args),
+    /// Stand-ins for SORACOM Krypton and the clouds' MQTT endpoints.
+    Clouds(clouds::Args),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Dongle(args) => dongle::run(args).await,
+        Command::Clouds(args) => clouds::run(args).await,
+    }
+}

@@ -1,0 +1,4 @@
+//! The bench: a simulated dongle, carrier and clouds, so that everything runs on a laptop without a SIM or an account.
+
+pub mod clouds;
+pub mod dongle;
