@@ -1,0 +1,488 @@
+//! A TOML file that remembers where everything stands, and collects mistakes instead of stopping at the first.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::str::FromStr;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::units;
+
+/// Largest configuration file that is read, in bytes; far above any real one.
+pub const FILE_MAX: u64 = 1 << 20;
+
+/// One mistake and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// Line, counted from 1.
+    pub line: usize,
+    /// Column in characters, counted from 1.
+    pub column: usize,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read at all.
+    #[error("cannot read the configuration {}: {reason}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why, by the operating system.
+        reason: String,
+    },
+    /// The mistakes in it, in the order of the file.
+    #[error("{}", report(path, mistakes))]
+    Mistakes {
+        /// Which file.
+        path: PathBuf,
+        /// At least one.
+        mistakes: Vec<Mistake>,
+    },
+}
+
+fn report(path: &Path, mistakes: &[Mistake]) -> String {
+    use fmt::Write as _;
+    let mut out = String::new();
+    for m in mistakes {
+        let _ = writeln!(out, "{}:{}:{}: {}", path.display(), m.line, m.column, m.message);
+    }
+    let _ = write!(
+        out,
+        "{} mistake{} in {}: nothing was started",
+        mistakes.len(),
+        if mistakes.len() == 1 { "" } else { "s" },
+        path.display()
+    );
+    out
+}
+
+/// The file being read.
+pub struct Reader {
+    path: PathBuf,
+    text: String,
+}
+
+type Found = Rc<RefCell<Vec<(Range<usize>, String)>>>;
+
+impl Reader {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unreadable`].
+    pub fn open(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |reason: String| ConfigError::Unreadable {
+            path: path.to_owned(),
+            reason,
+        };
+        let size = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?.len();
+        if size > FILE_MAX {
+            return Err(unreadable(format!("it has {size} bytes, more than {FILE_MAX}")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
+        Ok(Self::from_text(path, text))
+    }
+
+    /// For a text that is already here; `path` is only for messages.
+    #[must_use]
+    pub fn from_text(path: &Path, text: String) -> Self {
+        Self {
+            path: path.to_owned(),
+            text,
+        }
+    }
+
+    /// Parses the text and lets `schema` read the top section; unknown keys and all complaints come back as one error.
+    ///
+    /// # Errors
+    /// [`ConfigError::Mistakes`], in the order of the file.
+    pub fn read<T>(&self, schema: impl FnOnce(&mut Section<'_, '_>) -> T) -> Result<T, ConfigError> {
+        let (table, errors) = DeTable::parse_recoverable(&self.text);
+        let found: Found = Rc::default();
+        for e in errors {
+            found
+                .borrow_mut()
+                .push((e.span().unwrap_or(0..0), e.message().to_owned()));
+        }
+        let value = if found.borrow().is_empty() {
+            let mut top = Section::new(Some(table.get_ref()), 0..0, String::new(), &found);
+            let value = schema(&mut top);
+            top.finish();
+            Some(value)
+        } else {
+            None
+        };
+        let mut list = found.take();
+        match value {
+            Some(value) if list.is_empty() => Ok(value),
+            _ => {
+                list.sort_by_key(|(span, _)| span.start);
+                Err(ConfigError::Mistakes {
+                    path: self.path.clone(),
+                    mistakes: list
+                        .into_iter()
+                        .map(|(span, message)| self.place(&span, message))
+                        .collect(),
+                })
+            }
+        }
+    }
+
+    fn place(&self, span: &Range<usize>, message: String) -> Mistake {
+        let before = self.text.get(..span.start).unwrap_or(&self.text);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        Mistake {
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            message,
+        }
+    }
+}
+
+/// One table of the file. Each getter marks its key as known; [`Section::finish`] reports the rest.
+pub struct Section<'t, 'i> {
+    table: Option<&'t DeTable<'i>>,
+    span: Range<usize>,
+    name: String,
+    known: BTreeSet<&'static str>,
+    found: &'t Found,
+}
+
+impl<'t, 'i> Section<'t, 'i> {
+    fn new(table: Option<&'t DeTable<'i>>, span: Range<usize>, name: String, found: &'t Found) -> Self {
+        Self {
+            table,
+            span,
+            name,
+            known: BTreeSet::new(),
+            found,
+        }
+    }
+
+    fn get(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'i>>> {
+        self.known.insert(key);
+        self.table?.get(key)
+    }
+
+    fn path(&self, key: &str) -> String {
+        if self.name.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.name)
+        }
+    }
+
+    fn complain(&self, span: Range<usize>, message: String) {
+        self.found.borrow_mut().push((span, message));
+    }
+
+    /// Whether the file has this section.
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        self.table.is_some()
+    }
+
+    /// Whether this section has the key.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|t| t.contains_key(key))
+    }
+
+    /// Reports a mistake at a key (or at the section when the key is not there).
+    pub fn mistake(&mut self, key: &str, message: impl Into<String>) {
+        let span = self
+            .table
+            .and_then(|t| t.get(key))
+            .map_or(self.span.clone(), Spanned::span);
+        self.complain(span, format!("{}: {}", self.path(key), message.into()));
+    }
+
+    /// A sub-table; an absent one reads as empty, so that its defaults apply. Call [`Section::finish`] on it.
+    pub fn section(&mut self, key: &'static str) -> Section<'t, 'i> {
+        let name = self.path(key);
+        let value = self.get(key);
+        let table = value.and_then(|v| {
+            let table = v.get_ref().as_table();
+            if table.is_none() {
+                self.complain(v.span(), format!("{name} must be a section: write [{name}]"));
+            }
+            table
+        });
+        Section::new(table, value.map_or(0..0, Spanned::span), name, self.found)
+    }
+
+    /// An array of tables, `[[key]]`.
+    pub fn sections(&mut self, key: &'static str) -> Vec<Section<'t, 'i>> {
+        let name = self.path(key);
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let Some(array) = value.get_ref().as_array() else {
+            self.complain(
+                value.span(),
+                format!("{name} must be a list of sections: write [[{name}]]"),
+            );
+            return Vec::new();
+        };
+        let mut out = Vec::new();
+        for item in array.iter() {
+            match item.get_ref().as_table() {
+                Some(table) => out.push(Section::new(Some(table), item.span(), name.clone(), self.found)),
+                None => self.complain(item.span(), format!("{name} must hold sections only: write [[{name}]]")),
+            }
+        }
+        out
+    }
+
+    /// A string, or `None` when the key is absent.
+    pub fn text(&mut self, key: &'static str) -> Option<String> {
+        let value = self.get(key)?;
+        match value.get_ref().as_str() {
+            Some(text) => Some(text.to_owned()),
+            None => {
+                let message = format!(
+                    "{} must be a string in quotes, not {}",
+                    self.path(key),
+                    value.get_ref().type_str()
+                );
+                self.complain(value.span(), message);
+                None
+            }
+        }
+    }
+
+    /// A string that must be there.
+    pub fn required_text(&mut self, key: &'static str, example: &str) -> String {
+        if !self.has(key) {
+            self.known.insert(key);
+            self.mistake(key, format!("is missing: write for example {key} = {example:?}"));
+        }
+        self.text(key).unwrap_or_default()
+    }
+
+    /// A string that parses into a type.
+    pub fn parsed<T>(&mut self, key: &'static str) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        self.checked(key, |text| text.parse::<T>().map_err(|e| e.to_string()))
+    }
+
+    fn checked<T>(&mut self, key: &'static str, check: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let text = self.text(key)?;
+        match check(&text) {
+            Ok(value) => Some(value),
+            Err(why) => {
+                self.mistake(key, why);
+                None
+            }
+        }
+    }
+
+    /// A path.
+    pub fn file(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.checked(key, |text| {
+            if text.is_empty() {
+                Err("an empty path names no file".to_owned())
+            } else {
+                Ok(PathBuf::from(text))
+            }
+        })
+    }
+
+    /// A duration between two limits, or the default.
+    pub fn duration(
+        &mut self,
+        key: &'static str,
+        default: Duration,
+        limits: std::ops::RangeInclusive<Duration>,
+    ) -> Duration {
+        let value = self.checked(key, |text| {
+            let value = units::duration(text)?;
+            if limits.contains(&value) {
+                Ok(value)
+            } else {
+                Err(format!(
+                    "{text:?} is outside {:?} to {:?}",
+                    limits.start(),
+                    limits.end()
+                ))
+            }
+        });
+        value.unwrap_or(default)
+    }
+
+    /// A size in bytes between two limits, or the default.
+    pub fn size(&mut self, key: &'static str, default: u64, limits: std::ops::RangeInclusive<u64>) -> u64 {
+        let value = self.checked(key, |text| {
+            let value = units::size(text)?;
+            if limits.contains(&value) {
+                Ok(value)
+            } else {
+                Err(format!(
+                    "{text:?} is outside {} to {} bytes",
+                    limits.start(),
+                    limits.end()
+                ))
+            }
+        });
+        value.unwrap_or(default)
+    }
+
+    /// A whole number between two limits, or `None`.
+    pub fn number(&mut self, key: &'static str, limits: std::ops::RangeInclusive<i64>) -> Option<i64> {
+        let value = self.get(key)?;
+        let number = value
+            .get_ref()
+            .as_integer()
+            .and_then(|n| i64::from_str_radix(&n.as_str().replace('_', ""), n.radix()).ok());
+        match number {
+            Some(n) if limits.contains(&n) => Some(n),
+            Some(n) => {
+                self.mistake(key, format!("{n} is outside {} to {}", limits.start(), limits.end()));
+                None
+            }
+            None => {
+                self.mistake(
+                    key,
+                    format!("must be a whole number, not {}", value.get_ref().type_str()),
+                );
+                None
+            }
+        }
+    }
+
+    /// A boolean, or the default.
+    pub fn boolean(&mut self, key: &'static str, default: bool) -> bool {
+        let Some(value) = self.get(key) else { return default };
+        value.get_ref().as_bool().unwrap_or_else(|| {
+            self.mistake(
+                key,
+                format!("must be true or false, not {}", value.get_ref().type_str()),
+            );
+            default
+        })
+    }
+
+    /// One of a few words, or the default.
+    pub fn choice<T: Copy>(&mut self, key: &'static str, default: T, choices: &[(&str, T)]) -> T {
+        let value = self.checked(key, |text| {
+            choices
+                .iter()
+                .find(|(word, _)| *word == text)
+                .map(|(_, value)| *value)
+                .ok_or_else(|| {
+                    let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
+                    format!("{text:?} is none of {}", words.join(", "))
+                })
+        });
+        value.unwrap_or(default)
+    }
+
+    /// Reports every key that nobody asked for, with the nearest known one.
+    pub fn finish(self) {
+        let Some(table) = self.table else { return };
+        for (key, _) in table.iter() {
+            let name = key.get_ref().as_ref();
+            if self.known.contains(name) {
+                continue;
+            }
+            let near = self
+                .known
+                .iter()
+                .map(|k| (distance(name, k), *k))
+                .filter(|(d, _)| *d <= 3)
+                .min()
+                .map_or(String::new(), |(_, k)| format!("; did you mean {k:?}?"));
+            self.complain(key.span(), format!("unknown key {:?}{near}", self.path(name)));
+        }
+    }
+}
+
+/// Levenshtein distance, for "did you mean".
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let next = (diagonal + usize::from(ca != *cb)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = row[j + 1];
+            row[j + 1] = next;
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<(String, Duration, i64), ConfigError> {
+        Reader::from_text(Path::new("a.toml"), text.to_owned()).read(|top| {
+            let name = top.required_text("name", "x");
+            let mut s = top.section("modem");
+            let wait = s.duration(
+                "wait",
+                Duration::from_secs(5),
+                Duration::from_secs(1)..=Duration::from_secs(60),
+            );
+            let baud = s.number("baud", 1..=4_000_000).unwrap_or(115_200);
+            s.finish();
+            (name, wait, baud)
+        })
+    }
+
+    #[test]
+    fn all_mistakes_come_at_once_with_their_places() {
+        let e = read("nam = \"x\"\n[modem]\n  wait = \"2h\"\n  baud = \"fast\"\n").unwrap_err();
+        let text = e.to_string();
+        for want in [
+            "a.toml:1:1: name: is missing: write for example name = \"x\"",
+            "a.toml:1:1: unknown key \"nam\"; did you mean \"name\"?",
+            "a.toml:3:10: modem.wait: \"2h\" is outside 1s to 60s",
+            "a.toml:4:10: modem.baud: must be a whole number, not string",
+            "4 mistakes in a.toml",
+        ] {
+            assert!(text.contains(want), "{want:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn defaults_and_values() {
+        assert_eq!(
+            read("name=\"a\"").unwrap(),
+            ("a".into(), Duration::from_secs(5), 115_200)
+        );
+        assert_eq!(
+            read("name='a'\n[modem]\nwait='7s'\nbaud=9_600").unwrap(),
+            ("a".into(), Duration::from_secs(7), 9600)
+        );
+        assert!(
+            read("name=1")
+                .unwrap_err()
+                .to_string()
+                .contains("a.toml:1:6: name must be a string")
+        );
+        assert!(read("name='a'\nmodem=3").unwrap_err().to_string().contains("2:7"));
+    }
+
+    #[test]
+    fn syntax_errors_have_a_place() {
+        let text = read("name = \"x\"\n[modem\n").unwrap_err().to_string();
+        assert!(text.contains("a.toml:2:"), "{text}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text: String) { let _ = read(&text); }
+    }
+}

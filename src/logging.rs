@@ -1,0 +1,42 @@
+//! Log lines on standard error: plain text for people and the journal, or JSON lines. Filters are `level` or `target=level,…`.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// One line of text an event.
+    #[default]
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+/// Starts logging; once a process.
+///
+/// # Errors
+/// A sentence when `filter` cannot be read or logging is already on.
+pub fn start(filter: &str, format: Format) -> Result<(), String> {
+    let targets: Targets = filter.parse().map_err(|e| {
+        format!(
+            "the log filter {filter:?} cannot be read: {e}; write for example \"info\" or \"info,onyx::modem=debug\""
+        )
+    })?;
+    // Under systemd the journal stamps each line itself.
+    let in_journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let fmt = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    let registry = tracing_subscriber::registry().with(targets);
+    match (format, in_journal) {
+        (Format::Json, _) => registry.with(fmt.json()).try_init(),
+        (Format::Text, true) => registry.with(fmt.without_time()).try_init(),
+        (Format::Text, false) => registry.with(fmt).try_init(),
+    }
+    .map_err(|e| e.to_string())
+}

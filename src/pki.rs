@@ -1,0 +1,204 @@
+//! Making certificates: an authority (root and intermediate), device leaves and server certificates, all EC P-256.
+//!
+//! rcgen's defaults are not taken where they would hurt: serial numbers are random (rcgen derives them from the key, so a re-issue
+//! would repeat one), and validity is what the caller says (rcgen's runs to the year 4096). A device leaf has exactly one common name
+//! and clientAuth, because Event Grid, DPS and AWS identify a device by it.
+
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, SerialNumber,
+};
+
+/// Certificates are valid from this long before they are made, for devices whose clock is a little behind.
+const BACKDATE: Duration = Duration::from_secs(3_600);
+/// Bytes of randomness in a serial number (RFC 5280 section 4.1.2.2 allows 20; CA/Browser Forum asks for at least 8).
+const SERIAL_BYTES: usize = 16;
+
+/// Why a certificate cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make the certificate for {name:?}: {source}")]
+pub struct PkiError {
+    name: String,
+    source: rcgen::Error,
+}
+
+/// A certificate chain and its private key as PEM. The key is never printed.
+#[derive(Clone)]
+pub struct Issued {
+    /// Leaf first, then the intermediate.
+    pub chain_pem: String,
+    /// The leaf alone (what step CLI writes without `--bundle`).
+    pub leaf_pem: String,
+    /// PKCS#8.
+    pub key_pem: zeroize::Zeroizing<String>,
+}
+
+impl std::fmt::Debug for Issued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Issued(certificate and key)")
+    }
+}
+
+/// A root and an intermediate that signs the leaves.
+pub struct Authority {
+    root: CertifiedIssuer<'static, KeyPair>,
+    intermediate: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authority")
+    }
+}
+
+/// What a leaf is for.
+#[derive(Debug, Clone)]
+pub enum Purpose {
+    /// A device that connects: clientAuth.
+    Device,
+    /// A server under these DNS names and IP addresses: serverAuth.
+    Server(Vec<String>),
+}
+
+impl Authority {
+    /// Makes a root and an intermediate with new keys. `now` is the time since the Unix epoch.
+    ///
+    /// # Errors
+    /// [`PkiError`].
+    pub fn generate(name: &str, now: Duration, valid_for: Duration) -> Result<Self, PkiError> {
+        let failed = |source| PkiError {
+            name: name.to_owned(),
+            source,
+        };
+        let ca = |common_name: String, path_length: u8| -> Result<CertificateParams, rcgen::Error> {
+            let mut params = params(&common_name, now, valid_for)?;
+            params.is_ca = IsCa::Ca(BasicConstraints::Constrained(path_length));
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+            Ok(params)
+        };
+        let make = || -> Result<Self, rcgen::Error> {
+            let root = CertifiedIssuer::self_signed(ca(format!("{name} Root CA"), 1)?, KeyPair::generate()?)?;
+            let intermediate =
+                CertifiedIssuer::signed_by(ca(format!("{name} Intermediate CA"), 0)?, KeyPair::generate()?, &root)?;
+            Ok(Self { root, intermediate })
+        };
+        make().map_err(failed)
+    }
+
+    /// The root certificate.
+    #[must_use]
+    pub fn root_pem(&self) -> String {
+        self.root.pem()
+    }
+
+    /// The intermediate certificate: what Event Grid wants uploaded, because it signs the leaves.
+    #[must_use]
+    pub fn intermediate_pem(&self) -> String {
+        self.intermediate.pem()
+    }
+
+    /// A new key and a certificate for it.
+    ///
+    /// # Errors
+    /// [`PkiError`].
+    pub fn issue(
+        &self,
+        common_name: &str,
+        purpose: &Purpose,
+        now: Duration,
+        valid_for: Duration,
+    ) -> Result<Issued, PkiError> {
+        let make = || -> Result<Issued, rcgen::Error> {
+            let mut params = match purpose {
+                Purpose::Device => params(common_name, now, valid_for)?,
+                Purpose::Server(names) => {
+                    let mut p = params(common_name, now, valid_for)?;
+                    p.subject_alt_names = CertificateParams::new(names.clone())?.subject_alt_names;
+                    p
+                }
+            };
+            params.is_ca = IsCa::ExplicitNoCa;
+            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+            params.extended_key_usages = vec![match purpose {
+                Purpose::Device => ExtendedKeyUsagePurpose::ClientAuth,
+                Purpose::Server(_) => ExtendedKeyUsagePurpose::ServerAuth,
+            }];
+            params.use_authority_key_identifier_extension = true;
+            let key = KeyPair::generate()?;
+            let leaf_pem = params.signed_by(&key, &self.intermediate)?.pem();
+            Ok(Issued {
+                chain_pem: format!("{leaf_pem}{}", self.intermediate.pem()),
+                leaf_pem,
+                key_pem: zeroize::Zeroizing::new(key.serialize_pem()),
+            })
+        };
+        make().map_err(|source| PkiError {
+            name: common_name.to_owned(),
+            source,
+        })
+    }
+}
+
+fn params(common_name: &str, now: Duration, valid_for: Duration) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let second = |t: Duration| Duration::from_secs(t.as_secs());
+    params.not_before = epoch + second(now.saturating_sub(BACKDATE));
+    params.not_after = epoch + second(now.saturating_add(valid_for));
+    let mut serial = [0_u8; SERIAL_BYTES];
+    let _ = rustls::crypto::ring::default_provider().secure_random.fill(&mut serial);
+    serial[0] = serial[0] & 0x7f | 0x40; // positive, and never shorter than its bytes
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    Ok(params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::{Identity, certificates};
+    use x509_parser::prelude::FromDer;
+
+    const NOW: Duration = Duration::from_secs(1_800_000_000);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    #[test]
+    fn leaves_fit_their_keys_and_say_who_they_are() {
+        let ca = Authority::generate("Test", NOW, 100 * DAY).unwrap();
+        let issued = ca.issue("myClient-1", &Purpose::Device, NOW, DAY).unwrap();
+        let id = Identity::from_pem(issued.chain_pem.as_bytes(), issued.key_pem.as_bytes(), "test").unwrap();
+        assert_eq!(id.leaf.common_name.as_deref(), Some("myClient-1"));
+        assert_eq!((id.leaf.not_before, id.leaf.not_after), (NOW - BACKDATE, NOW + DAY));
+        assert!(!id.leaf.is_v1);
+        assert_eq!(id.chain().len(), 2);
+    }
+
+    #[test]
+    fn another_key_is_noticed() {
+        let ca = Authority::generate("Test", NOW, DAY).unwrap();
+        let a = ca.issue("a", &Purpose::Device, NOW, DAY).unwrap();
+        let b = ca.issue("a", &Purpose::Device, NOW, DAY).unwrap();
+        let e = Identity::from_pem(a.chain_pem.as_bytes(), b.key_pem.as_bytes(), "a.pem").unwrap_err();
+        assert_eq!(e, crate::tls::TlsError::Mismatch("a.pem".into()));
+    }
+
+    #[test]
+    fn two_issues_never_share_a_serial() {
+        let ca = Authority::generate("Test", NOW, DAY).unwrap();
+        let serial = |pem: &str| {
+            let der = certificates(pem.as_bytes(), "x").unwrap().remove(0);
+            x509_parser::certificate::X509Certificate::from_der(&der)
+                .unwrap()
+                .1
+                .raw_serial()
+                .to_vec()
+        };
+        let a = ca.issue("a", &Purpose::Device, NOW, DAY).unwrap();
+        let b = ca.issue("a", &Purpose::Device, NOW, DAY).unwrap();
+        assert_ne!(serial(&a.leaf_pem), serial(&b.leaf_pem));
+        assert_eq!(serial(&a.leaf_pem).len(), SERIAL_BYTES);
+    }
+}
