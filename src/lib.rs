@@ -23,6 +23,13 @@ pub mod mqtt;
 pub mod pki;
 pub mod tls;
 
+#[cfg(feature = "agent")]
+pub mod cloud;
+#[cfg(feature = "agent")]
+pub mod link;
+#[cfg(feature = "agent")]
+pub mod session;
+
 #[cfg(feature = "bench")]
 pub mod bench;
 #[cfg(feature = "gateway")]
