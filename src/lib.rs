@@ -28,6 +28,8 @@ pub mod cloud;
 #[cfg(feature = "agent")]
 pub mod link;
 #[cfg(feature = "agent")]
+pub mod provision;
+#[cfg(feature = "agent")]
 pub mod session;
 
 #[cfg(feature = "bench")]

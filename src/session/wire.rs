@@ -176,7 +176,7 @@ impl Session {
             match self.core.deadline().map(|d| d.saturating_sub(now)) {
                 Some(wait) => {
                     // Late is fine: the loop looks at the clock again.
-                    let _ = tokio::time::timeout(wait.max(Duration::from_millis(1)), self.fill())
+                    tokio::time::timeout(wait.max(Duration::from_millis(1)), self.fill())
                         .await
                         .unwrap_or(Ok(()))?;
                 }

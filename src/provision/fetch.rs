@@ -1,0 +1,148 @@
+//! Asking Krypton over HTTPS, through the cellular link.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reqwest::{Client, Method, Url};
+
+use super::Grant;
+use super::krypton::{self, BODY_MAX, KryptonError, Registration, Reply};
+use crate::clock::Clock;
+use crate::link::Via;
+use crate::tls::{self, Versions};
+
+/// Which cloud Krypton provisions for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cloud {
+    /// Azure IoT Hub through DPS.
+    Azure,
+    /// AWS IoT Core.
+    Aws,
+}
+
+/// How to ask.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Which cloud.
+    pub cloud: Cloud,
+    /// `https://krypton.soracom.io:8036`, or a gateway's.
+    pub url: Url,
+    /// Dial this instead of resolving the URL's host.
+    pub address: Option<SocketAddr>,
+    /// Authorities for the URL's host as PEM; `None` trusts the system's.
+    pub ca_pem: Option<Vec<u8>>,
+    /// Limit for each request.
+    pub within: Duration,
+    /// Pause between two questions about a registration.
+    pub poll_every: Duration,
+    /// Most questions about one registration.
+    pub polls_max: u32,
+}
+
+/// Gets credentials. Bounded: at most `polls_max` + 1 requests of `within` each.
+///
+/// # Errors
+/// [`KryptonError`].
+pub async fn fetch(settings: &Settings, via: &Via, clock: &Clock) -> Result<Grant, KryptonError> {
+    let door = Door {
+        client: client(settings, via, clock)?,
+        settings,
+    };
+    match settings.cloud {
+        Cloud::Aws => krypton::aws_bootstrapped(&door.ask(Method::POST, krypton::AWS_BOOTSTRAP).await?),
+        Cloud::Azure => {
+            let operation = krypton::azure_registered(&door.ask(Method::POST, krypton::AZURE_REGISTER).await?)?;
+            let mut last = String::new();
+            for _ in 0..settings.polls_max {
+                match krypton::azure_registration(&door.ask(Method::GET, &operation.path()).await?)? {
+                    Registration::Assigned(grant) => return Ok(grant),
+                    Registration::Pending(status) => last = status,
+                }
+                tokio::time::sleep(settings.poll_every).await;
+            }
+            Err(KryptonError::Pending {
+                status: last,
+                tries: settings.polls_max,
+            })
+        }
+    }
+}
+
+struct Door<'a> {
+    client: Client,
+    settings: &'a Settings,
+}
+
+impl Door<'_> {
+    async fn ask(&self, method: Method, path: &str) -> Result<Reply, KryptonError> {
+        let mut url = self.settings.url.clone();
+        url.set_path(path);
+        let host = url.host_str().unwrap_or_default().to_owned();
+        let unreachable = |e: reqwest::Error| KryptonError::Unreachable(describe(&e, &host));
+        let mut request = self.client.request(method.clone(), url);
+        if method == Method::POST {
+            request = request.header("content-type", "application/json").body("");
+        }
+        let mut response = request.send().await.map_err(unreachable)?;
+        let status = response.status().as_u16();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            if body.len() + chunk.len() > BODY_MAX {
+                return Err(KryptonError::Nonsense(format!("it is longer than {BODY_MAX} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Reply { status, body })
+    }
+}
+
+fn client(settings: &Settings, via: &Via, clock: &Clock) -> Result<Client, KryptonError> {
+    let roots = match &settings.ca_pem {
+        Some(pem) => tls::roots(pem, "credentials.ca_file")?,
+        None => tls::system_roots()?,
+    };
+    let tls = tls::Client {
+        identity: None,
+        roots,
+        versions: Versions::Both,
+        alpn: &["http/1.1"],
+    }
+    .build(clock)?;
+    let mut builder = Client::builder()
+        .tls_backend_preconfigured((*tls).clone())
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(settings.within)
+        .timeout(settings.within)
+        .user_agent(concat!("onyx-agent/", env!("CARGO_PKG_VERSION")));
+    if let Some(interface) = &via.interface {
+        builder = builder.interface(interface);
+    }
+    if let (Some(address), Some(host)) = (settings.address, settings.url.host_str()) {
+        builder = builder.resolve(host, address);
+    }
+    builder.build().map_err(|e| KryptonError::Unreachable(e.to_string()))
+}
+
+/// reqwest's own message stops at "error sending request"; the reason is further down.
+fn describe(e: &reqwest::Error, host: &str) -> String {
+    let mut innermost: &dyn std::error::Error = e;
+    while let Some(source) = innermost.source() {
+        if let Some(tls) = source.downcast_ref::<rustls::Error>() {
+            let (what, cure) = tls::explain(tls, host);
+            return format!("{what} ({cure})");
+        }
+        if let Some(io) = source.downcast_ref::<std::io::Error>() {
+            if let Some(tls) = io.get_ref().and_then(|i| i.downcast_ref::<rustls::Error>()) {
+                let (what, cure) = tls::explain(tls, host);
+                return format!("{what} ({cure})");
+            }
+        }
+        innermost = source;
+    }
+    if e.is_timeout() {
+        format!("{host} did not answer in time")
+    } else {
+        format!("{host}: {innermost}")
+    }
+}
