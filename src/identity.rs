@@ -180,8 +180,8 @@ enum Piece {
     Iccid,
 }
 
-/// A name with placeholders: `myClient-#{imsi}`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A name with placeholders: `myClient-#{imsi}`. The default is empty and fills to an empty name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NameTemplate {
     source: String,
     pieces: Vec<Piece>,

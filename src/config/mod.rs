@@ -2,8 +2,10 @@
 //!
 //! serde stops at the first mistake and loses positions on the way, so [`reader`] walks the parsed TOML itself: each schema asks for
 //! the keys it knows, gets a value or a default, and goes on; what nobody asked for is reported as unknown. The schemas of
-//! `agent.toml` and `gateway.toml` are in the rooms that own them.
+//! `agent.toml` and `gateway.toml` are in [`agent`] and in the gateway's room.
 
+#[cfg(feature = "agent")]
+pub mod agent;
 pub mod reader;
 pub mod units;
 

@@ -1,0 +1,121 @@
+//! A fault as a value: which rung, what happened, what a person can do, and how to recover. This is where recovery is decided.
+
+use std::time::Duration;
+
+use super::ladder::Rung;
+use crate::backoff::Policy;
+use crate::session::{Cause, SessionError};
+
+/// How to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recover {
+    /// Try this rung again after a pause.
+    Retry,
+    /// Start from the rung below that is named, because this one failed too often by itself.
+    From(Rung),
+    /// Get other credentials, if that was not tried lately, then try again.
+    Reprovision,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where.
+    pub rung: Rung,
+    /// What happened, to what.
+    pub cause: String,
+    /// What a person can do.
+    pub cure: String,
+    /// How to go on.
+    pub recover: Recover,
+}
+
+impl Fault {
+    /// A fault that time may heal.
+    pub fn new(rung: Rung, cause: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self {
+            rung,
+            cause: cause.into(),
+            cure: cure.into(),
+            recover: Recover::Retry,
+        }
+    }
+}
+
+/// So many failures of a rung by itself send it down to the rung that carries it.
+pub const FAILURES_BEFORE_BELOW: u32 = 5;
+
+/// New credentials are fetched because a broker refused the old ones at most this often: each fetch costs a certificate at the cloud,
+/// and a device that is simply not registered would make hundreds.
+pub const REPROVISION_EVERY: Duration = Duration::from_secs(6 * 3_600);
+
+/// The pauses of a rung.
+#[must_use]
+pub fn policy(rung: Rung, retry_min: Duration, retry_max: Duration) -> Policy {
+    let max = |limit: u64| retry_max.min(Duration::from_secs(limit));
+    Policy {
+        min: retry_min,
+        max: match rung {
+            // Local things are cheap to look at; a registration that is denied is left alone for minutes.
+            Rung::Modem | Rung::Sim | Rung::Link | Rung::Clock => max(30),
+            Rung::Network => max(180),
+            _ => retry_max,
+        },
+        stable_after: Duration::from_secs(60),
+    }
+}
+
+/// Reads a session's error as a fault of the ladder. `failures` counts those of this rung since it was last up.
+#[must_use]
+pub fn of_session(error: &SessionError, failures: u32, provisioned: bool) -> Fault {
+    let (rung, recover) = match error.cause() {
+        Cause::Clock => (Rung::Clock, Recover::From(Rung::Clock)),
+        Cause::Identity if provisioned => (Rung::Credentials, Recover::Reprovision),
+        Cause::Route if failures >= FAILURES_BEFORE_BELOW => (Rung::Session, Recover::From(Rung::Link)),
+        _ => (Rung::Session, Recover::Retry),
+    };
+    Fault {
+        rung,
+        cause: error.to_string(),
+        cure: error.cure(),
+        recover,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: u8) -> SessionError {
+        SessionError::Refused {
+            host: "h".into(),
+            code,
+        }
+    }
+
+    #[test]
+    fn only_definite_identity_errors_reprovision() {
+        assert_eq!(of_session(&refused(5), 0, true).recover, Recover::Reprovision);
+        assert_eq!(of_session(&refused(5), 0, false).recover, Recover::Retry, "an operator's files are not fetched again");
+        assert_eq!(of_session(&refused(3), 99, true).recover, Recover::Retry);
+        let closed = SessionError::Closed {
+            host: "h".into(),
+            when: "after it worked",
+            why: None,
+        };
+        assert_eq!(of_session(&closed, 99, true).recover, Recover::Retry);
+    }
+
+    #[test]
+    fn a_route_that_keeps_failing_goes_down_to_the_link() {
+        let late = || {
+            SessionError::Dial(crate::link::DialError::Timeout {
+                host: "h".into(),
+                port: 1,
+                within: Duration::from_secs(1),
+            })
+        };
+        assert_eq!(of_session(&late(), 0, true).recover, Recover::Retry);
+        assert_eq!(of_session(&late(), FAILURES_BEFORE_BELOW, true).recover, Recover::From(Rung::Link));
+    }
+}

@@ -1,0 +1,605 @@
+//! The schema of `agent.toml`. Its sections are the rungs of the ladder, in their order; `examples/agent.toml` comments every key.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::Url;
+
+use super::reader::{ConfigError, Reader, Section};
+use crate::cloud::{Kind, Topic, aws_iot, beam, event_grid};
+use crate::identity::NameTemplate;
+use crate::logging::Format;
+use crate::provision::fetch::Cloud;
+use crate::provision::krypton;
+use crate::provision::operator::Files;
+use crate::tls::Versions;
+
+/// Where the configuration is when nobody says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/onyx/agent.toml";
+/// Where a running agent answers when nobody says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/onyx/agent.sock";
+
+const MS: fn(u64) -> Duration = Duration::from_millis;
+const S: fn(u64) -> Duration = Duration::from_secs;
+
+/// The whole file, checked.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Name that the certificate proves, e.g. `myClient-#{imsi}`.
+    pub client_authname: NameTemplate,
+    /// Credentials, spool and saved state.
+    pub state_dir: PathBuf,
+    /// Where `status` asks.
+    pub status_socket: PathBuf,
+    /// The modem rung.
+    pub modem: ModemConfig,
+    /// The SIM rung.
+    pub sim: SimConfig,
+    /// The network rung.
+    pub network: NetworkConfig,
+    /// The link rung.
+    pub link: LinkConfig,
+    /// The credentials rung.
+    pub credentials: CredentialsConfig,
+    /// The session rung.
+    pub session: SessionConfig,
+    /// The delivery rung.
+    pub delivery: DeliveryConfig,
+    /// Log lines.
+    pub log: LogConfig,
+}
+
+/// `[modem]`
+#[derive(Debug, Clone)]
+pub struct ModemConfig {
+    /// The AT port: interface 2 of the dongle.
+    pub port: PathBuf,
+    /// How often signal and registration are read.
+    pub poll: Duration,
+}
+
+/// `[sim]`
+#[derive(Debug, Clone)]
+pub struct SimConfig {
+    /// A file with the PIN, for a SIM that asks for one.
+    pub pin_file: Option<PathBuf>,
+}
+
+/// How the PDP context authenticates (`AT+QICSGP`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApnAuth {
+    /// No login.
+    None,
+    /// PAP.
+    Pap,
+    /// CHAP.
+    Chap,
+    /// Whichever the network asks for.
+    Either,
+}
+
+/// `[network]`
+#[derive(Debug, Clone)]
+pub struct NetworkConfig {
+    /// Access point name.
+    pub apn: String,
+    /// Login of the access point; SORACOM's is public knowledge.
+    pub user: String,
+    /// Password of the access point.
+    pub password: String,
+    /// How to log in.
+    pub auth: ApnAuth,
+}
+
+/// `[link]`
+#[derive(Debug, Clone)]
+pub struct LinkConfig {
+    /// The cellular interface, e.g. `wwan0`; `None` takes the system's routes.
+    pub interface: Option<String>,
+}
+
+/// Where credentials come from.
+#[derive(Debug, Clone)]
+pub enum CredentialsConfig {
+    /// A gateway adds them: the device has none.
+    None,
+    /// Files that the operator put there.
+    Files(Files),
+    /// SORACOM Krypton, cellular door.
+    Krypton(KryptonConfig),
+}
+
+/// `[credentials]` with a Krypton source.
+#[derive(Debug, Clone)]
+pub struct KryptonConfig {
+    /// For which cloud.
+    pub cloud: Cloud,
+    /// The endpoint.
+    pub url: Url,
+    /// Dial this instead of resolving the URL's host.
+    pub address: Option<SocketAddr>,
+    /// Authorities for the endpoint; `None` trusts the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Limit for a request.
+    pub within: Duration,
+    /// Pause between questions about a registration.
+    pub poll_every: Duration,
+    /// Most questions about a registration.
+    pub polls_max: u32,
+}
+
+impl CredentialsConfig {
+    /// The word in the file, also the directory's name.
+    #[must_use]
+    pub fn source(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Files(_) => "files",
+            Self::Krypton(k) => match k.cloud {
+                Cloud::Azure => "krypton-azure",
+                Cloud::Aws => "krypton-aws",
+            },
+        }
+    }
+}
+
+/// `[session]`
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// Which kind of broker.
+    pub to: Kind,
+    /// Its host; `None` takes the one that the credentials name.
+    pub host: Option<String>,
+    /// Its port.
+    pub port: u16,
+    /// Dial this instead of resolving the host.
+    pub address: Option<SocketAddr>,
+    /// Authorities for the broker; `None` takes those of the credentials, or the system's.
+    pub ca_file: Option<PathBuf>,
+    /// TLS versions.
+    pub tls: Versions,
+    /// MQTT keep-alive, in seconds.
+    pub keep_alive: u16,
+    /// Limit for TCP, TLS and CONNACK, each.
+    pub connect_within: Duration,
+    /// Limit for an acknowledgement.
+    pub answer_within: Duration,
+    /// Whether the broker forgets the session.
+    pub clean: bool,
+    /// User name for a gateway that wants one.
+    pub username: Option<String>,
+    /// File with the password (token) for a gateway.
+    pub password_file: Option<PathBuf>,
+    /// Shortest pause before connecting again.
+    pub retry_min: Duration,
+    /// Longest pause before connecting again.
+    pub retry_max: Duration,
+}
+
+/// `[delivery]`
+#[derive(Debug, Clone)]
+pub struct DeliveryConfig {
+    /// Where samples are published; not for IoT Hub, whose topic is fixed.
+    pub topic: String,
+    /// Pause between samples.
+    pub interval: Duration,
+    /// Most publishes without acknowledgement.
+    pub window: usize,
+    /// Largest spool, in bytes.
+    pub spool_max: u64,
+    /// Longest time a sample is in memory only.
+    pub sync: Duration,
+    /// The file system whose free space is measured.
+    pub disk: PathBuf,
+}
+
+/// `[log]`
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// Filter: `info`, or `info,onyx::modem=debug`.
+    pub filter: String,
+    /// Text or JSON.
+    pub format: Format,
+    /// Whether IMSI, IMEI and ICCID are written out in `status`.
+    pub identities: bool,
+}
+
+impl AgentConfig {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every mistake in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Reader::open(path)?.read(Self::from_section)
+    }
+
+    /// Reads and checks a text; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        Reader::from_text(path, text.to_owned()).read(Self::from_section)
+    }
+
+    fn from_section(top: &mut Section<'_, '_>) -> Self {
+        top.required_text("client_authname", "myClient-#{imsi}");
+        let client_authname: Option<NameTemplate> = top.parsed("client_authname");
+        if client_authname.as_ref().is_some_and(|t| !t.is_individual()) {
+            top.mistake(
+                "client_authname",
+                "has no placeholder: every device would have the same name; write for example \"myClient-#{imsi}\"",
+            );
+        }
+        let state_dir = top.file("state_dir").unwrap_or_else(|| "/var/lib/onyx".into());
+        let status_socket = top.file("status_socket").unwrap_or_else(|| DEFAULT_SOCKET.into());
+        let modem = section(top, "modem", modem);
+        let sim = section(top, "sim", |s| SimConfig {
+            pin_file: s.file("pin_file"),
+        });
+        let network = section(top, "network", network);
+        let link = section(top, "link", |s| {
+            s.choice("kind", (), &[("external", ())]);
+            LinkConfig {
+                interface: s.text("interface"),
+            }
+        });
+        let credentials = section(top, "credentials", credentials);
+        let source_is_none = matches!(credentials, Some(CredentialsConfig::None));
+        let needs_host = !matches!(credentials, Some(CredentialsConfig::Krypton(_)));
+        let mut s = top.section("session");
+        let session = session(&mut s, needs_host);
+        if session.to.is_direct() && source_is_none && s.has("to") {
+            s.mistake(
+                "to",
+                format!(
+                    "{} wants a certificate: set credentials.source, or connect through a gateway (to = \"gateway\")",
+                    session.to
+                ),
+            );
+        }
+        if !session.to.is_direct() && (!source_is_none) && s.has("to") {
+            s.mistake(
+                "to",
+                "a gateway adds the credentials itself: set credentials.source = \"none\"",
+            );
+        }
+        match (&credentials, session.to) {
+            (Some(CredentialsConfig::Krypton(k)), Kind::IotHub | Kind::AwsIot | Kind::EventGrid) => {
+                let want = match k.cloud {
+                    Cloud::Azure => Kind::IotHub,
+                    Cloud::Aws => Kind::AwsIot,
+                };
+                if session.to != want {
+                    s.mistake(
+                        "to",
+                        format!(
+                            "{} gives credentials for {want}, not for {}",
+                            credentials_word(k),
+                            session.to
+                        ),
+                    );
+                }
+            }
+            _ => {}
+        }
+        s.finish();
+        let delivery = section(top, "delivery", |s| delivery(s, session.to));
+        let log = section(top, "log", |s| LogConfig {
+            filter: s.text("filter").unwrap_or_else(|| "info".into()),
+            format: s.choice(
+                "format",
+                Format::Text,
+                &[("text", Format::Text), ("json", Format::Json)],
+            ),
+            identities: s.boolean("identities", false),
+        });
+        Self {
+            client_authname: client_authname.unwrap_or_default(),
+            state_dir,
+            status_socket,
+            modem,
+            sim,
+            network,
+            link,
+            credentials: credentials.unwrap_or(CredentialsConfig::None),
+            session,
+            delivery,
+            log,
+        }
+    }
+}
+
+fn credentials_word(k: &KryptonConfig) -> &'static str {
+    CredentialsConfig::Krypton(k.clone()).source()
+}
+
+fn section<T>(top: &mut Section<'_, '_>, key: &'static str, read: impl FnOnce(&mut Section<'_, '_>) -> T) -> T {
+    let mut s = top.section(key);
+    let value = read(&mut s);
+    s.finish();
+    value
+}
+
+fn modem(s: &mut Section<'_, '_>) -> ModemConfig {
+    ModemConfig {
+        port: s.file("port").unwrap_or_else(|| "/dev/onyx-at".into()),
+        poll: s.duration("poll", S(60), S(1)..=S(3_600)),
+    }
+}
+
+fn network(s: &mut Section<'_, '_>) -> NetworkConfig {
+    let text = |s: &mut Section<'_, '_>, key, default: &str| {
+        let value = s.text(key).unwrap_or_else(|| default.to_owned());
+        // These go into an AT command between quotes.
+        if value.len() > 127
+            || value
+                .chars()
+                .any(|c| c == '"' || c == ',' || c.is_control() || !c.is_ascii())
+        {
+            s.mistake(
+                key,
+                "must be at most 127 ASCII characters without quotes, commas and control characters",
+            );
+        }
+        value
+    };
+    NetworkConfig {
+        apn: text(s, "apn", "soracom.io"),
+        user: text(s, "user", "sora"),
+        password: text(s, "password", "sora"),
+        auth: s.choice(
+            "auth",
+            ApnAuth::Pap,
+            &[
+                ("none", ApnAuth::None),
+                ("pap", ApnAuth::Pap),
+                ("chap", ApnAuth::Chap),
+                ("either", ApnAuth::Either),
+            ],
+        ),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum SourceWord {
+    None,
+    Files,
+    Azure,
+    Aws,
+}
+
+fn credentials(s: &mut Section<'_, '_>) -> Option<CredentialsConfig> {
+    s.required_text("source", "krypton-azure");
+    let word = s.choice(
+        "source",
+        SourceWord::None,
+        &[
+            ("none", SourceWord::None),
+            ("files", SourceWord::Files),
+            ("krypton-azure", SourceWord::Azure),
+            ("krypton-aws", SourceWord::Aws),
+        ],
+    );
+    let cloud = match word {
+        SourceWord::None => return Some(CredentialsConfig::None),
+        SourceWord::Files => {
+            s.required_text("certificate", "/etc/onyx/myClient-#{imsi}.pem");
+            s.required_text("key", "/etc/onyx/myClient-#{imsi}.key");
+            let certificate = s.parsed("certificate")?;
+            let key = s.parsed("key")?;
+            return Some(CredentialsConfig::Files(Files { certificate, key }));
+        }
+        SourceWord::Azure => Cloud::Azure,
+        SourceWord::Aws => Cloud::Aws,
+    };
+    let text = s.text("url").unwrap_or_else(|| krypton::URL.to_owned());
+    let url = Url::parse(&text)
+        .ok()
+        .filter(|u| u.scheme() == "https" && u.host_str().is_some());
+    if url.is_none() {
+        s.mistake(
+            "url",
+            format!("{text:?} is not an https address: write for example {:?}", krypton::URL),
+        );
+    }
+    Some(CredentialsConfig::Krypton(KryptonConfig {
+        cloud,
+        address: s.parsed("address"),
+        ca_file: s.file("ca_file"),
+        within: s.duration("timeout", S(30), MS(100)..=S(300)),
+        poll_every: s.duration("poll", S(2), MS(10)..=S(60)),
+        polls_max: s
+            .number("polls_max", 1..=1_000)
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(30),
+        url: url?,
+    }))
+}
+
+fn session(s: &mut Section<'_, '_>, needs_host: bool) -> SessionConfig {
+    s.required_text("to", "iot-hub");
+    let to = s.choice("to", Kind::Gateway, &Kind::WORDS);
+    let host = match s.text("host") {
+        None if to == Kind::Gateway => Some(beam::HOST.to_owned()),
+        None if needs_host && s.has("to") => {
+            s.mistake("host", format!("is missing: {to}'s host name is known to nobody else"));
+            None
+        }
+        host => host,
+    };
+    if host
+        .as_ref()
+        .is_some_and(|h| rustls_pki_types::ServerName::try_from(h.as_str()).is_err())
+    {
+        s.mistake(
+            "host",
+            "is neither a host name nor an IP address; the port goes under session.port",
+        );
+    }
+    let limits = to.limits();
+    let keep_alive_default = S(u64::from(limits.keep_alive_max.min(600)));
+    let keep_alive = s.duration(
+        "keep_alive",
+        keep_alive_default,
+        S(limits.keep_alive_min.into())..=S(limits.keep_alive_max.into()),
+    );
+    let retry_min = s.duration("retry_min", S(1), MS(50)..=S(60));
+    let retry_max = s.duration("retry_max", S(300), S(1)..=S(3_600));
+    if retry_min > retry_max {
+        s.mistake("retry_min", "is longer than retry_max");
+    }
+    let username = s.text("username");
+    let password_file = s.file("password_file");
+    if to != Kind::Gateway && (username.is_some() || password_file.is_some()) {
+        s.mistake(
+            "username",
+            format!("{to} takes its user name from the certificate's owner: remove username and password_file"),
+        );
+    }
+    if password_file.is_some() && username.is_none() {
+        s.mistake(
+            "password_file",
+            "MQTT allows a password only with a user name [MQTT-3.1.2-22]: set username too",
+        );
+    }
+    SessionConfig {
+        to,
+        host,
+        port: s
+            .number("port", 1..=65_535)
+            .and_then(|n| u16::try_from(n).ok())
+            .unwrap_or(to.default_port()),
+        address: s.parsed("address"),
+        ca_file: s.file("ca_file"),
+        tls: s.choice(
+            "tls",
+            Versions::Both,
+            &[
+                ("any", Versions::Both),
+                ("1.2", Versions::Only12),
+                ("1.3", Versions::Only13),
+            ],
+        ),
+        keep_alive: u16::try_from(keep_alive.as_secs()).unwrap_or(limits.keep_alive_max),
+        connect_within: s.duration("connect_timeout", S(60), MS(100)..=S(300)),
+        answer_within: s.duration("answer_timeout", S(30), MS(100)..=S(300)),
+        clean: s.boolean("clean", true),
+        username,
+        password_file,
+        retry_min,
+        retry_max,
+    }
+}
+
+fn delivery(s: &mut Section<'_, '_>, to: Kind) -> DeliveryConfig {
+    let limits = to.limits();
+    let topic = s.text("topic");
+    match (&topic, to) {
+        (Some(_), Kind::IotHub) => s.mistake("topic", "IoT Hub's telemetry topic is fixed: remove this line"),
+        (Some(topic), Kind::AwsIot) => {
+            let probe = crate::identity::ClientId::new("x".into()).ok();
+            if let Some(Err(e)) = probe.map(|id| aws_iot::names(id, topic.clone())) {
+                s.mistake("topic", e.to_string());
+            }
+        }
+        (Some(topic), _) => {
+            if let Err(e) = Topic::new(topic.clone(), limits) {
+                s.mistake("topic", e.to_string());
+            }
+        }
+        (None, _) => {}
+    }
+    let window = i64::try_from(limits.in_flight).unwrap_or(i64::MAX);
+    DeliveryConfig {
+        topic: topic.unwrap_or_else(|| event_grid::DEFAULT_TOPIC.to_owned()),
+        interval: s.duration("interval", S(10), MS(10)..=S(86_400)),
+        window: s
+            .number("window", 1..=window)
+            .and_then(|n| usize::try_from(n).ok())
+            .unwrap_or(limits.in_flight),
+        spool_max: s.size("spool_max", 64 << 20, (1 << 20)..=(16 << 30)),
+        sync: s.duration("sync", S(1), MS(0)..=S(60)),
+        disk: s.file("disk").unwrap_or_else(|| "/".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<AgentConfig, String> {
+        AgentConfig::parse(Path::new("agent.toml"), text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_shortest_files_that_work() {
+        let c =
+            parse("client_authname='myClient-#{imsi}'\n[credentials]\nsource='krypton-azure'\n[session]\nto='iot-hub'")
+                .unwrap();
+        assert_eq!(
+            (c.session.port, c.session.host, c.network.apn.as_str()),
+            (8883, None, "soracom.io")
+        );
+        let c = parse("client_authname='a-#{imsi}'\n[credentials]\nsource='none'\n[session]\nto='gateway'").unwrap();
+        assert_eq!(
+            (c.session.port, c.session.host.as_deref()),
+            (1883, Some("beam.soracom.io"))
+        );
+        assert_eq!(c.session.keep_alive, 600);
+    }
+
+    #[test]
+    fn mistakes_name_the_place_and_the_cure() {
+        let text = "client_authname='same'\n[modem]\npoll='0s'\n[link]\nkind='ppp3'\n[credentials]\nsource='krypton-aws'\nurl='http://x'\n\
+                    [session]\nto='iot-hub'\nkeep_alive='20min'\nhost='a:1'\n[delivery]\ntopic='a/+'\nwindow=99\n";
+        let e = parse(text).unwrap_err();
+        for want in [
+            "agent.toml:1:17: client_authname: has no placeholder",
+            "agent.toml:3:6: modem.poll",
+            "agent.toml:5:6: link.kind: \"ppp3\" is none of \"external\"",
+            "agent.toml:8:5: credentials.url: \"http://x\" is not an https address",
+            "agent.toml:11:12: session.keep_alive",
+            "agent.toml:12:6: session.host: is neither",
+            "agent.toml:14:7: delivery.topic: IoT Hub's telemetry topic is fixed",
+            "agent.toml:15:8: delivery.window: 99 is outside 1 to 16",
+        ] {
+            assert!(e.contains(want), "{want:?} is not in\n{e}");
+        }
+    }
+
+    #[test]
+    fn sources_and_brokers_must_fit() {
+        let head = "client_authname='a-#{imsi}'\n";
+        for (rest, want) in [
+            (
+                "[credentials]\nsource='none'\n[session]\nto='event-grid'\nhost='x.example'",
+                "wants a certificate",
+            ),
+            (
+                "[credentials]\nsource='krypton-azure'\n[session]\nto='gateway'",
+                "adds the credentials itself",
+            ),
+            (
+                "[credentials]\nsource='krypton-azure'\n[session]\nto='aws-iot'",
+                "gives credentials for Azure IoT Hub",
+            ),
+            (
+                "[credentials]\nsource='files'\n[session]\nto='event-grid'\nhost='x.example'",
+                "credentials.certificate: is missing",
+            ),
+            (
+                "[credentials]\nsource='files'\ncertificate='a'\nkey='b'\n[session]\nto='event-grid'",
+                "session.host: is missing",
+            ),
+            ("[session]\nto='gateway'", "credentials.source: is missing"),
+            (
+                "[credentials]\nsource='none'\n[session]\nto='gateway'\npassword_file='p'",
+                "set username too",
+            ),
+        ] {
+            let e = parse(&format!("{head}{rest}")).unwrap_err();
+            assert!(e.contains(want), "{want:?} is not in\n{e}");
+        }
+    }
+}
