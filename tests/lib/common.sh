@@ -3,7 +3,10 @@
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # Everything the scripts make lies below cargo's own target folder, so that `cargo clean` removes it.
-TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
+TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-$ROOT/target}")
+[ -z "${CARGO_TARGET_DIR:-}" ] || export CARGO_TARGET_DIR=$TARGET_DIR
+# mosquitto and udev's tools lie where an ordinary user's PATH does not look.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 # The Raspberry Pi's target, and the folder its toolchain settings are written to.
 ARMV7=armv7-unknown-linux-gnueabihf
 ARMV7_DIR=$TARGET_DIR/armv7
