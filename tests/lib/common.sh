@@ -20,6 +20,16 @@ die() {
 }
 have() { command -v "$1" >/dev/null 2>&1; }
 
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif have sudo; then
+        sudo "$@"
+    else
+        die "needs root for: $*. Run as root, or install sudo."
+    fi
+}
+
 # The version a rustc says, "1.85.0"; nothing when it does not run.
 rustc_version() { "$1" --version 2>/dev/null | sed -n 's/^rustc \([0-9.]*\).*/\1/p'; }
 
