@@ -51,6 +51,8 @@ printf 'root:x:0:0:root:/root:/bin/sh\n' >"$image/etc/passwd"
 printf 'root:x:0:\n' >"$image/etc/group"
 cp onyx.sysusers.conf "$image/usr/lib/sysusers.d/onyx.conf"
 cp onyx.tmpfiles.conf "$image/usr/lib/tmpfiles.d/onyx.conf"
+# systemd-tmpfiles distrusts a root that an ordinary user could change under its hands.
+as_root chown -R root:root "$image"
 as_root systemd-sysusers --root="$image" onyx.conf
 for user in onyx onyx-gateway; do
     grep -q "^$user:[^:]*:[0-9]*:[0-9]*:[^:]*:/var/lib/$user:.*nologin$" "$image/etc/passwd" || {
