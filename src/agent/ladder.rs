@@ -195,9 +195,14 @@ impl Ladder {
     pub fn fall_above(&self, rung: Rung) {
         for above in Rung::ALL.into_iter().filter(|r| *r > rung) {
             if self.state(above) != State::Below {
-                self.set(above, State::Below, &format!("waits for {rung}"), None, None);
+                self.below(above, rung);
             }
         }
+    }
+
+    /// A rung cannot be climbed before another is up.
+    pub fn below(&self, rung: Rung, waits_for: Rung) {
+        self.set(rung, State::Below, &format!("waits for {waits_for}"), None, None);
     }
 
     /// How a rung stands.

@@ -10,6 +10,7 @@ use super::reader::{ConfigError, Reader, Section};
 use crate::cloud::{Kind, Topic, aws_iot, beam, event_grid};
 use crate::identity::NameTemplate;
 use crate::logging::Format;
+use crate::modem::{Apn, Auth};
 use crate::provision::fetch::Cloud;
 use crate::provision::krypton;
 use crate::provision::operator::Files;
@@ -66,30 +67,11 @@ pub struct SimConfig {
     pub pin_file: Option<PathBuf>,
 }
 
-/// How the PDP context authenticates (`AT+QICSGP`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ApnAuth {
-    /// No login.
-    None,
-    /// PAP.
-    Pap,
-    /// CHAP.
-    Chap,
-    /// Whichever the network asks for.
-    Either,
-}
-
 /// `[network]`
 #[derive(Debug, Clone)]
 pub struct NetworkConfig {
-    /// Access point name.
-    pub apn: String,
-    /// Login of the access point; SORACOM's is public knowledge.
-    pub user: String,
-    /// Password of the access point.
-    pub password: String,
-    /// How to log in.
-    pub auth: ApnAuth,
+    /// Access point name and login; SORACOM's login is public knowledge.
+    pub apn: Option<Apn>,
 }
 
 /// `[link]`
@@ -329,36 +311,24 @@ fn modem(s: &mut Section<'_, '_>) -> ModemConfig {
 }
 
 fn network(s: &mut Section<'_, '_>) -> NetworkConfig {
-    let text = |s: &mut Section<'_, '_>, key, default: &str| {
-        let value = s.text(key).unwrap_or_else(|| default.to_owned());
-        // These go into an AT command between quotes.
-        if value.len() > 127
-            || value
-                .chars()
-                .any(|c| c == '"' || c == ',' || c.is_control() || !c.is_ascii())
-        {
-            s.mistake(
-                key,
-                "must be at most 127 ASCII characters without quotes, commas and control characters",
-            );
-        }
-        value
-    };
-    NetworkConfig {
-        apn: text(s, "apn", "soracom.io"),
-        user: text(s, "user", "sora"),
-        password: text(s, "password", "sora"),
-        auth: s.choice(
-            "auth",
-            ApnAuth::Pap,
-            &[
-                ("none", ApnAuth::None),
-                ("pap", ApnAuth::Pap),
-                ("chap", ApnAuth::Chap),
-                ("either", ApnAuth::Either),
-            ],
-        ),
+    let name = s.text("apn").unwrap_or_else(|| "soracom.io".to_owned());
+    let user = s.text("user").unwrap_or_else(|| "sora".to_owned());
+    let password = s.text("password").unwrap_or_else(|| "sora".to_owned());
+    let auth = s.choice(
+        "auth",
+        Auth::Pap,
+        &[
+            ("none", Auth::None),
+            ("pap", Auth::Pap),
+            ("chap", Auth::Chap),
+            ("either", Auth::Both),
+        ],
+    );
+    let apn = Apn::new(&name, &user, &password, auth);
+    if let Err(e) = &apn {
+        s.mistake("apn", e.to_string());
     }
+    NetworkConfig { apn: apn.ok() }
 }
 
 #[derive(Clone, Copy)]
@@ -538,7 +508,7 @@ mod tests {
             parse("client_authname='myClient-#{imsi}'\n[credentials]\nsource='krypton-azure'\n[session]\nto='iot-hub'")
                 .unwrap();
         assert_eq!(
-            (c.session.port, c.session.host, c.network.apn.as_str()),
+            (c.session.port, c.session.host, c.network.apn.as_ref().unwrap().name()),
             (8883, None, "soracom.io")
         );
         let c = parse("client_authname='a-#{imsi}'\n[credentials]\nsource='none'\n[session]\nto='gateway'").unwrap();

@@ -1,0 +1,366 @@
+//! Modem, SIM, network: the lower half of the ladder.
+//!
+//! One task owns the AT port. It climbs, says who we are, and then listens: every `modem.poll` it reads registration and signal, and
+//! offers the network's time to the clock. What fails is reported on its rung and tried again after a pause; the port is opened anew
+//! only when the error says so. A registration that is denied is left alone for minutes: asking more often makes no network friendlier.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::fault::{Fault, policy};
+use super::ladder::{Ladder, Rung, State};
+use super::watchdog::Pulse;
+use crate::backoff::{Backoff, Policy};
+use crate::clock::{self, Clock};
+use crate::config::agent::AgentConfig;
+use crate::identity::Subscriber;
+use crate::modem::{CmeError, Modem, ModemError, Pin, Port, Recovery, RegStatus, Registration, Signal, SimState};
+use crate::provision::operator::read_limited;
+use crate::telemetry::sample::ModemReading;
+
+/// A SIM may be busy so long after the modem's start; then it is said and tried from the start.
+const SIM_WITHIN: Duration = Duration::from_secs(60);
+/// Pause between two looks at a busy SIM.
+const SIM_EVERY: Duration = Duration::from_secs(1);
+/// A network is searched so long before the rung is reported down; the modem goes on searching.
+const REGISTER_WITHIN: Duration = Duration::from_secs(180);
+/// Pause between two looks at the registration while searching; a change is announced by the modem itself.
+const REGISTER_EVERY: Duration = Duration::from_secs(2);
+/// The longest that one question to the modem can take: AT+COPS? may answer after 180 s (Quectel AT manual V2.0).
+const QUESTION_MAX: Duration = Duration::from_secs(240);
+/// First and longest pause after a failure.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(180);
+
+/// What the rest of the agent may know about modem, SIM and network.
+#[derive(Debug, Clone, Default)]
+pub(super) struct View {
+    /// Who we are; kept while the modem is silent, replaced when another SIM is read.
+    pub(super) subscriber: Option<Subscriber>,
+    /// Whether the network has let us in, as last heard.
+    pub(super) registered: bool,
+    /// The last signal.
+    pub(super) reading: Option<ModemReading>,
+}
+
+pub(super) struct Dongle {
+    pub(super) config: Arc<AgentConfig>,
+    pub(super) ladder: Ladder,
+    pub(super) clock: Clock,
+    pub(super) view: watch::Sender<View>,
+    pub(super) pulse: Pulse,
+    pub(super) stop: CancellationToken,
+}
+
+impl Dongle {
+    pub(super) async fn run(self) {
+        let stop = self.stop.clone();
+        let mut climber = Climber {
+            config: self.config,
+            ladder: self.ladder,
+            clock: self.clock,
+            view: self.view,
+            pulse: self.pulse.clone(),
+            backoff: Backoff::new(policy(Rung::Modem, RETRY_MIN, RETRY_MAX)),
+            rung: Rung::Modem,
+            pin_refused: false,
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = climber.climb_for_ever(|_| false) => {}
+        }
+        self.pulse.rest();
+    }
+}
+
+/// Climbs the three rungs; also for `modem` and `provision`, which stop as soon as they know enough.
+pub(super) struct Climber {
+    pub(super) config: Arc<AgentConfig>,
+    pub(super) ladder: Ladder,
+    pub(super) clock: Clock,
+    pub(super) view: watch::Sender<View>,
+    pub(super) pulse: Pulse,
+    backoff: Backoff,
+    rung: Rung,
+    pin_refused: bool,
+}
+
+impl Climber {
+    async fn climb_for_ever(&mut self, enough: impl Fn(&View) -> bool) {
+        loop {
+            let path = self.config.modem.port.clone();
+            if self.ladder.state(Rung::Modem) != State::Down {
+                self.ladder.climbing(Rung::Modem, &format!("opening {}", path.display()));
+            }
+            self.pulse.promise(QUESTION_MAX);
+            match Modem::open(&path).await {
+                Err(e) => self.failed(fault(Rung::Modem, &e)).await,
+                Ok(mut modem) => {
+                    // Until the port must be opened again.
+                    while let Err((rung, e)) = self.climb(&mut modem, &enough).await {
+                        let reopen = e.recovery() == Some(Recovery::Reopen);
+                        self.failed(e.into_fault(rung)).await;
+                        if reopen {
+                            break;
+                        }
+                    }
+                    if enough(&self.view.borrow()) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reports a fault and waits.
+    async fn failed(&mut self, fault: Fault) {
+        if self.rung != fault.rung {
+            self.rung = fault.rung;
+            self.backoff = Backoff::new(Policy {
+                stable_after: Duration::from_secs(30),
+                ..policy(fault.rung, RETRY_MIN, RETRY_MAX)
+            });
+        }
+        let wait = self.backoff.failed(self.clock.monotonic(), fastrand::f64());
+        self.ladder.down(fault.rung, &fault.cause, &fault.cure, wait);
+        // Link and above may live on without the modem; SIM and network cannot be known without it.
+        for above in [Rung::Sim, Rung::Network].into_iter().filter(|r| *r > fault.rung) {
+            if self.ladder.state(above) != State::Below {
+                self.ladder.below(above, fault.rung);
+            }
+        }
+        self.view.send_if_modified(|view| std::mem::replace(&mut view.registered, false));
+        self.pulse.promise(wait);
+        tokio::time::sleep(wait).await;
+    }
+
+    /// Climbs the three rungs and stays up; ends with the first failure, or with `Ok` as soon as it is `enough`.
+    async fn climb(&mut self, modem: &mut Modem<Port>, enough: &impl Fn(&View) -> bool) -> Result<(), (Rung, Trouble)> {
+        let on = |rung: Rung| move |e: ModemError| (rung, Trouble::Modem(e));
+        self.pulse.promise(QUESTION_MAX);
+        let equipment = modem.identify().await.map_err(on(Rung::Modem))?;
+        self.ladder.up(
+            Rung::Modem,
+            &format!("{} {}, firmware {}", equipment.manufacturer, equipment.model, equipment.firmware),
+        );
+
+        self.sim(modem).await.map_err(|t| (Rung::Sim, t))?;
+        let who = modem.subscriber().await.map_err(on(Rung::Sim))?;
+        self.ladder.up(
+            Rung::Sim,
+            &format!("IMSI {}, IMEI {}", who.imsi.redacted(), equipment.imei.redacted()),
+        );
+        self.view.send_if_modified(|view| {
+            let other = view.subscriber.as_ref() != Some(&who);
+            if other {
+                view.subscriber = Some(who.clone());
+            }
+            other
+        });
+
+        let network = on(Rung::Network);
+        if let Some(apn) = &self.config.network.apn {
+            modem.set_apn(apn).await.map_err(network)?;
+        }
+        modem.radio(true).await.map_err(network)?;
+        let registration = self.register(modem).await.map_err(|t| (Rung::Network, t))?;
+        self.backoff.is_up(self.clock.monotonic());
+        self.registered(modem, &registration).await.map_err(network)?;
+        loop {
+            if enough(&self.view.borrow()) {
+                return Ok(());
+            }
+            self.pulse.promise(self.config.modem.poll + QUESTION_MAX);
+            modem.listen(self.config.modem.poll).await.map_err(on(Rung::Modem))?;
+            let now = modem.registration().await.map_err(network)?;
+            if !now.status.is_registered() {
+                return Err((Rung::Network, self.refused(modem, now.status).await));
+            }
+            self.registered(modem, &now).await.map_err(network)?;
+        }
+    }
+
+    /// Waits until the SIM is ready, entering the PIN once if it wants one.
+    async fn sim(&mut self, modem: &mut Modem<Port>) -> Result<(), Trouble> {
+        let since = self.clock.monotonic();
+        let say = |cause: String, cure: &str| Trouble::Said(cause, cure.to_owned());
+        loop {
+            self.pulse.promise(QUESTION_MAX);
+            match modem.sim().await.map_err(Trouble::Modem)? {
+                SimState::Ready => return Ok(()),
+                SimState::Busy if self.clock.monotonic().saturating_sub(since) < SIM_WITHIN => {
+                    self.ladder.climbing(Rung::Sim, "the SIM is still starting");
+                    tokio::time::sleep(SIM_EVERY).await;
+                }
+                SimState::Busy => {
+                    return Err(say(
+                        format!("the SIM is still busy after {} s", SIM_WITHIN.as_secs()),
+                        "take it out and in again; if it stays so, try another SIM",
+                    ));
+                }
+                SimState::Absent => return Err(say("there is no SIM in the dongle".into(), "put a SIM in, contacts first, until it clicks")),
+                SimState::PinRequired { retries_left } => self.pin(modem, retries_left).await?,
+                SimState::PukRequired => {
+                    return Err(say(
+                        "the SIM is locked and wants its PUK".into(),
+                        "unlock it in a phone with the PUK from its owner's papers or the SORACOM console",
+                    ));
+                }
+                SimState::Failure => {
+                    return Err(say("the modem cannot read the SIM".into(), "take it out, clean its contacts, put it back; try another one"));
+                }
+                SimState::Other(text) => {
+                    return Err(say(format!("the SIM says {text:?}"), "it may be locked to another network or device: try it in a phone"));
+                }
+            }
+        }
+    }
+
+    async fn pin(&mut self, modem: &mut Modem<Port>, left: Option<u8>) -> Result<(), Trouble> {
+        let left = left.map_or(String::new(), |n| format!(", {n} attempts left"));
+        let Some(path) = &self.config.sim.pin_file else {
+            return Err(Trouble::Said(
+                format!("the SIM wants its PIN{left}"),
+                "write it into a file of mode 0600 and name it under sim.pin_file, or switch the PIN off in a phone".into(),
+            ));
+        };
+        if self.pin_refused {
+            return Err(Trouble::Said(
+                format!("the SIM did not take the PIN{left}; it is not tried again"),
+                format!("correct {} and restart onyx-agent", path.display()),
+            ));
+        }
+        let text = read_limited(path).map_err(|e| Trouble::Said(e.to_string(), "check sim.pin_file".into()))?;
+        let pin: Pin = String::from_utf8_lossy(text.trim_ascii())
+            .parse()
+            .map_err(|_| Trouble::Said(format!("{} holds no PIN", path.display()), "write 4 to 8 digits into it".into()))?;
+        self.ladder.climbing(Rung::Sim, "entering the PIN");
+        let entered = modem.enter_pin(&pin).await;
+        if let Err(ModemError::Refused {
+            error: CmeError::IncorrectPassword | CmeError::PukRequired,
+            ..
+        }) = entered
+        {
+            self.pin_refused = true;
+        }
+        entered.map_err(Trouble::Modem)
+    }
+
+    /// Waits until a network lets us in.
+    async fn register(&mut self, modem: &mut Modem<Port>) -> Result<Registration, Trouble> {
+        let since = self.clock.monotonic();
+        loop {
+            self.pulse.promise(QUESTION_MAX);
+            let r = modem.registration().await.map_err(Trouble::Modem)?;
+            let waited = self.clock.monotonic().saturating_sub(since);
+            match r.status {
+                status if status.is_registered() => return Ok(r),
+                RegStatus::Denied => return Err(self.refused(modem, r.status).await),
+                status if waited >= REGISTER_WITHIN => return Err(self.refused(modem, status).await),
+                _ => {
+                    let reading = modem.signal().await.map_err(Trouble::Modem)?;
+                    let heard = reading.rsrp_dbm.or(reading.rssi_dbm);
+                    self.ladder.climbing(
+                        Rung::Network,
+                        match heard {
+                            Some(_) => "searching: the radio hears something",
+                            None => "searching: the radio hears nothing yet",
+                        },
+                    );
+                    modem.listen(REGISTER_EVERY).await.map_err(Trouble::Modem)?;
+                }
+            }
+        }
+    }
+
+    /// What to say when the network does not have us.
+    async fn refused(&mut self, modem: &mut Modem<Port>, status: RegStatus) -> Trouble {
+        let reason = match modem.last_failure().await {
+            Ok(text) => format!("; the modem's reason: {text}"),
+            Err(_) => String::new(),
+        };
+        match status {
+            RegStatus::Denied => Trouble::Said(
+                format!("the network refuses this SIM{reason}"),
+                "is the SIM active in the SORACOM console, and the APN right (soracom.io, or du.soracom.io for plan-DU)? It is asked again in minutes".into(),
+            ),
+            other => Trouble::Said(
+                format!("not registered ({other}){reason}"),
+                "check the antenna and the place; onyx-agent modem shows the signal. The modem goes on searching".into(),
+            ),
+        }
+    }
+
+    /// Registered: says so, with signal, and asks the network for the time.
+    async fn registered(&mut self, modem: &mut Modem<Port>, registration: &Registration) -> Result<(), ModemError> {
+        let operator = modem.operator().await?;
+        let signal = modem.signal().await?;
+        if let Some(time) = modem.network_time().await? {
+            if !self.clock.heard_network(time) {
+                tracing::debug!("the modem says {}, which cannot be: no network time yet", clock::rfc3339(time));
+            }
+        }
+        let reading = reading(&signal, operator.as_ref().map(|o| o.name.as_str()), registration);
+        let why = format!(
+            "{}{}{}",
+            registration.status,
+            reading.operator.as_ref().map_or(String::new(), |o| format!(", {o}")),
+            reading.technology.as_ref().map_or(String::new(), |t| format!(", {t}")),
+        );
+        self.ladder.up(Rung::Network, &why);
+        self.view.send_modify(|view| {
+            view.registered = true;
+            view.reading = Some(reading);
+        });
+        Ok(())
+    }
+}
+
+/// The modem's signal as a sample carries it.
+pub(super) fn reading(signal: &Signal, operator: Option<&str>, registration: &Registration) -> ModemReading {
+    ModemReading {
+        rsrp_dbm: signal.rsrp_dbm,
+        rsrq_db: signal.rsrq_db,
+        rssi_dbm: signal.rssi_dbm,
+        sinr_db: signal.sinr_db.map(f32::from),
+        band: signal.band,
+        operator: operator.map(str::to_owned),
+        technology: signal.technology.or(registration.technology).map(|t| t.to_string()),
+    }
+}
+
+/// What ends a climb.
+enum Trouble {
+    /// The modem's own error.
+    Modem(ModemError),
+    /// A cause and a cure.
+    Said(String, String),
+}
+
+impl Trouble {
+    fn recovery(&self) -> Option<Recovery> {
+        match self {
+            Self::Modem(e) => Some(e.recovery()),
+            Self::Said(..) => None,
+        }
+    }
+
+    fn into_fault(self, rung: Rung) -> Fault {
+        match self {
+            Self::Modem(e) => fault(rung, &e),
+            Self::Said(cause, cure) => Fault::new(rung, cause, cure),
+        }
+    }
+}
+
+/// A modem's error says cause and cure in one sentence, `;` between them. An error of the port is the modem rung's, whatever was being
+/// done.
+fn fault(rung: Rung, e: &ModemError) -> Fault {
+    let text = e.to_string();
+    let (cause, cure) = text.split_once("; ").unwrap_or((&text, "look at the modem: onyx-agent modem"));
+    let rung = if e.recovery() == Recovery::Reopen { Rung::Modem } else { rung };
+    Fault::new(rung, cause, cure)
+}

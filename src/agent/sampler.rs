@@ -1,0 +1,80 @@
+//! Taking samples and putting them into the spool, online or not.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::dongle::View;
+use super::run::Counters;
+use super::watchdog::Pulse;
+use crate::clock::Clock;
+use crate::telemetry::sample::Sample;
+use crate::telemetry::sources::HostSource;
+use crate::telemetry::spool::handle::SpoolHandle;
+
+pub(super) struct Sampler {
+    pub(super) interval: Duration,
+    pub(super) disk: PathBuf,
+    /// Take at most so many; `None` for ever.
+    pub(super) limit: Option<u64>,
+    pub(super) clock: Clock,
+    pub(super) view: watch::Receiver<View>,
+    pub(super) spool: SpoolHandle,
+    pub(super) counters: Arc<Counters>,
+    pub(super) pulse: Pulse,
+    pub(super) stop: CancellationToken,
+}
+
+impl Sampler {
+    pub(super) async fn run(self) {
+        let mut host = HostSource::new("/".as_ref(), &self.disk);
+        let mut missing: Vec<&'static str> = Vec::new();
+        let mut ticks = tokio::time::interval(self.interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut taken = 0_u64;
+        while self.limit.is_none_or(|limit| taken < limit) {
+            self.pulse.promise(self.interval);
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                _ = ticks.tick() => {}
+            }
+            // Reading /proc and /sys takes microseconds; a stuck disk is statvfs' affair, so it goes to a blocking thread.
+            let reading = tokio::task::spawn_blocking(move || {
+                let reading = host.read();
+                (host, reading)
+            });
+            let Ok((returned, reading)) = reading.await else {
+                tracing::error!("the host's measurements cannot be taken: their thread failed");
+                break;
+            };
+            host = returned;
+            let failing: Vec<_> = host.failing().collect();
+            if failing != missing {
+                if !failing.is_empty() {
+                    tracing::warn!(missing = failing.join(", "), "this machine does not give all measurements; they are left out");
+                }
+                missing = failing;
+            }
+            let sample = Sample {
+                time: self.clock.now().map(|(t, _)| t),
+                host: Some(reading),
+                modem: self.view.borrow().reading.clone(),
+            };
+            match self.spool.append(vec![sample.encode()]).await {
+                Ok(_) => {
+                    taken += 1;
+                    self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(e) => {
+                    self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!("a sample could not be stored: {e}");
+                }
+            }
+        }
+        self.pulse.rest();
+    }
+}
