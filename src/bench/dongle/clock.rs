@@ -35,7 +35,13 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn new(at_power_on: Option<Timestamp>, zone: i8) -> Self {
-        Self { at_power_on, zone, told_at: None, update: 0, by_hand: None }
+        Self {
+            at_power_on,
+            zone,
+            told_at: None,
+            update: 0,
+            by_hand: None,
+        }
     }
 
     /// The modem starts again: what it was told is forgotten.
@@ -60,19 +66,27 @@ impl Clock {
 
     fn local(&self, time: DateTime) -> DateTime {
         let seconds = i32::from(self.zone) * QUARTER_SECONDS;
-        time.checked_add(SignedDuration::from_secs(seconds.into())).unwrap_or(time)
+        time.checked_add(SignedDuration::from_secs(seconds.into()))
+            .unwrap_or(time)
     }
 
     fn network_line(&self, time: Option<DateTime>) -> Reply {
         Reply::line(match time {
-            Some(t) => format!("+QLTS: \"{},{:+03},0\"", t.strftime("%Y/%m/%d,%H:%M:%S"), self.zone),
+            Some(t) => format!(
+                "+QLTS: \"{}{:+03},0\"",
+                t.strftime("%Y/%m/%d,%H:%M:%S"),
+                self.zone
+            ),
             None => "+QLTS: \"\"".to_owned(),
         })
     }
 
     fn own_clock(&self, now: Duration, since_boot: Duration) -> String {
         let plus = |time: DateTime, by: Duration| {
-            SignedDuration::try_from(by).ok().and_then(|by| time.checked_add(by).ok()).unwrap_or(time)
+            SignedDuration::try_from(by)
+                .ok()
+                .and_then(|by| time.checked_add(by).ok())
+                .unwrap_or(time)
         };
         let (time, zone) = match (&self.by_hand, self.time(now), self.update) {
             (_, Some(time), 1) => (time, format!("{:+03}", self.zone)),

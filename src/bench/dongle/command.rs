@@ -59,10 +59,15 @@ pub(super) fn parse(line: &str) -> Vec<Command> {
     let mut rest = line;
     loop {
         rest = rest.trim_start_matches([' ', ';']);
-        let Some(first) = rest.chars().next() else { return commands };
+        let Some(first) = rest.chars().next() else {
+            return commands;
+        };
         let (command, remaining) = match first.to_ascii_uppercase() {
             '+' | '$' => extended(rest),
-            'D' => (Command::Dial(rest.get(1..).unwrap_or_default().trim().to_owned()), ""),
+            'D' => (
+                Command::Dial(rest.get(1..).unwrap_or_default().trim().to_owned()),
+                "",
+            ),
             'S' => register(rest),
             '&' | 'A'..='Z' => basic(rest),
             _ => (Command::Bad, ""),
@@ -78,13 +83,23 @@ pub(super) fn parse(line: &str) -> Vec<Command> {
 
 fn basic(text: &str) -> (Command, &str) {
     let name_len = if text.starts_with('&') { 2 } else { 1 };
-    let Some((name, rest)) = text.split_at_checked(name_len) else { return (Command::Bad, "") };
-    if !name.trim_start_matches('&').bytes().all(|b| b.is_ascii_alphabetic()) {
+    let Some((name, rest)) = text.split_at_checked(name_len) else {
+        return (Command::Bad, "");
+    };
+    if !name
+        .trim_start_matches('&')
+        .bytes()
+        .all(|b| b.is_ascii_alphabetic())
+    {
         return (Command::Bad, "");
     }
     let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (value, rest) = rest.split_at(digits);
-    match if value.is_empty() { Ok(0) } else { value.parse() } {
+    match if value.is_empty() {
+        Ok(0)
+    } else {
+        value.parse()
+    } {
         Ok(value) => (Command::Basic(name.to_ascii_uppercase(), value), rest),
         Err(_) => (Command::Bad, ""),
     }
@@ -97,7 +112,10 @@ fn register(text: &str) -> (Command, &str) {
         return (Command::Bad, "");
     }
     match number_end.strip_prefix('=') {
-        Some(value) => (Command::Register, value.trim_start_matches(|c: char| c.is_ascii_digit())),
+        Some(value) => (
+            Command::Register,
+            value.trim_start_matches(|c: char| c.is_ascii_digit()),
+        ),
         None => (Command::Bad, ""),
     }
 }
@@ -145,7 +163,9 @@ fn arguments(text: &str) -> Option<Vec<Arg>> {
                 (value.trim(), after)
             }
         };
-        args.push(Arg { text: arg.to_owned() });
+        args.push(Arg {
+            text: arg.to_owned(),
+        });
         if after.is_empty() {
             return Some(args);
         }
@@ -158,20 +178,35 @@ mod tests {
     use super::*;
 
     fn ext(name: &str, kind: Kind) -> Command {
-        Command::Extended(Extended { name: name.into(), kind })
+        Command::Extended(Extended {
+            name: name.into(),
+            kind,
+        })
     }
 
     fn set(args: &[&str]) -> Kind {
-        Kind::Set(args.iter().map(|text| Arg { text: (*text).into() }).collect())
+        Kind::Set(
+            args.iter()
+                .map(|text| Arg {
+                    text: (*text).into(),
+                })
+                .collect(),
+        )
     }
 
     #[test]
     fn extended_commands() {
-        assert_eq!(parse("+csq;+CREG?"), vec![ext("CSQ", Kind::Run), ext("CREG", Kind::Read)]);
+        assert_eq!(
+            parse("+csq;+CREG?"),
+            vec![ext("CSQ", Kind::Run), ext("CREG", Kind::Read)]
+        );
         assert_eq!(parse("+CREG=?"), vec![ext("CREG", Kind::Test)]);
         assert_eq!(
             parse("+QICSGP=1, 1,\"a;b,c\",\"\",,1;+CSQ"),
-            vec![ext("QICSGP", set(&["1", "1", "a;b,c", "", "", "1"])), ext("CSQ", Kind::Run)]
+            vec![
+                ext("QICSGP", set(&["1", "1", "a;b,c", "", "", "1"])),
+                ext("CSQ", Kind::Run)
+            ]
         );
         assert_eq!(parse("+CPIN=\"12"), vec![Command::Bad]);
         assert_eq!(parse("+CPIN=\"12\"3"), vec![Command::Bad]);
@@ -191,7 +226,10 @@ mod tests {
                 ext("CMEE", set(&["2"])),
             ]
         );
-        assert_eq!(parse("D*99***1#;x"), vec![Command::Dial("*99***1#;x".into())]);
+        assert_eq!(
+            parse("D*99***1#;x"),
+            vec![Command::Dial("*99***1#;x".into())]
+        );
         assert_eq!(parse(""), vec![]);
     }
 

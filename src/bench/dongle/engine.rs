@@ -248,7 +248,11 @@ impl Engine {
         self.cancel(|timer| {
             !matches!(
                 timer,
-                Timer::Scenario(_) | Timer::EndSilence | Timer::EndGarbage | Timer::EndLoss | Timer::Plug
+                Timer::Scenario(_)
+                    | Timer::EndSilence
+                    | Timer::EndGarbage
+                    | Timer::EndLoss
+                    | Timer::Plug
             )
         });
     }
@@ -326,9 +330,16 @@ impl Engine {
                 self.cancel(|timer| *timer == Timer::EndLoss);
                 let usual = self.modem.config.scenario.network.registration;
                 let radio = &mut self.modem.radio;
-                if matches!(radio.registration, Registration::Denied | Registration::None) {
+                if matches!(
+                    radio.registration,
+                    Registration::Denied | Registration::None
+                ) {
                     radio.found = false;
-                    radio.registration = if usual == Registration::Home { usual } else { Registration::Roaming };
+                    radio.registration = if usual == Registration::Home {
+                        usual
+                    } else {
+                        Registration::Roaming
+                    };
                 }
                 radio.lost = false;
             }
@@ -364,14 +375,22 @@ impl Engine {
 
     fn sim_off(&mut self) {
         self.modem.sim.power_up();
-        self.cancel(|timer| matches!(timer, Timer::SimReady | Timer::SmsDone | Timer::PhoneBookDone));
+        self.cancel(|timer| {
+            matches!(
+                timer,
+                Timer::SimReady | Timer::SmsDone | Timer::PhoneBookDone
+            )
+        });
         self.urc("+CPIN: NOT READY");
     }
 
     fn sim_restart(&mut self) {
         self.modem.sim.power_up();
         if self.power == Power::Running && self.modem.sim_powered() {
-            self.after(self.modem.config.scenario.sim.ready_after.get(), Timer::SimReady);
+            self.after(
+                self.modem.config.scenario.sim.ready_after.get(),
+                Timer::SimReady,
+            );
         }
     }
 
@@ -400,7 +419,10 @@ impl Engine {
         let there = !modem.radio.lost && modem.radio.registration != Registration::None;
         if modem.wants_network() && there {
             if !modem.radio.found && !self.timers.values().any(|timer| *timer == Timer::Found) {
-                self.after(self.modem.config.scenario.network.register_after.get(), Timer::Found);
+                self.after(
+                    self.modem.config.scenario.network.register_after.get(),
+                    Timer::Found,
+                );
             }
         } else {
             modem.radio.found = false;
@@ -431,7 +453,9 @@ impl Engine {
             return;
         }
         if self.out.len().saturating_add(bytes.len()) > MAX_OUTPUT {
-            self.dropped = self.dropped.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+            self.dropped = self
+                .dropped
+                .saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
             return;
         }
         self.out.extend_from_slice(bytes);
@@ -490,7 +514,11 @@ impl Engine {
             None => commands::takes(&line).unwrap_or_default(),
         };
         let abortable = instead.is_none() && !more.is_zero();
-        let busy = Busy { line, instead, abortable };
+        let busy = Busy {
+            line,
+            instead,
+            abortable,
+        };
         let delay = self.latency.saturating_add(more);
         if delay.is_zero() {
             self.answer(&busy);
@@ -515,13 +543,21 @@ impl Engine {
             self.emit(&bytes);
             return;
         }
-        let Some(rest) = busy.line.get(..2).filter(|at| at.eq_ignore_ascii_case("AT")).and(busy.line.get(2..)) else {
+        let Some(rest) = busy
+            .line
+            .get(..2)
+            .filter(|at| at.eq_ignore_ascii_case("AT"))
+            .and(busy.line.get(2..))
+        else {
             self.finish(&busy.line, &[], Final::Error);
             return;
         };
         let replies = commands::answer_line(&mut self.modem, rest);
         let verbose = self.modem.settings.verbose;
-        let informations: Vec<Vec<u8>> = replies.iter().map(|reply| reply::info(&reply.lines, verbose)).collect();
+        let informations: Vec<Vec<u8>> = replies
+            .iter()
+            .map(|reply| reply::info(&reply.lines, verbose))
+            .collect();
         let result = replies.last().map_or(Final::Ok, |reply| reply.result);
         self.finish(&busy.line, &informations.concat(), result);
         for after in replies.into_iter().flat_map(|reply| reply.after) {
@@ -553,7 +589,12 @@ impl Engine {
         bytes.extend_from_slice(&noise.between.0);
         if !settings.quiet {
             let form = self.modem.config.scenario.line.cme;
-            bytes.extend_from_slice(&reply::result(result, settings.verbose, settings.cmee, form));
+            bytes.extend_from_slice(&reply::result(
+                result,
+                settings.verbose,
+                settings.cmee,
+                form,
+            ));
         }
         self.record(line, &bytes);
         self.emit(&bytes);

@@ -14,13 +14,16 @@ pub(super) struct Overrides {
 
 impl Overrides {
     pub(super) fn new(overrides: &[Override]) -> Self {
-        Self { entries: overrides.iter().cloned().map(|entry| (entry, 0)).collect() }
+        Self {
+            entries: overrides.iter().cloned().map(|entry| (entry, 0)).collect(),
+        }
     }
 
     /// The first that fits this line and is not used up; it counts as used.
     pub(super) fn take(&mut self, line: &str) -> Option<Override> {
         let (entry, used) = self.entries.iter_mut().find(|(entry, used)| {
-            entry.command.trim().eq_ignore_ascii_case(line) && entry.times.is_none_or(|times| *used < times)
+            entry.command.trim().eq_ignore_ascii_case(line)
+                && entry.times.is_none_or(|times| *used < times)
         })?;
         *used = used.saturating_add(1);
         Some(entry.clone())
@@ -51,7 +54,9 @@ pub(super) struct Rubbish {
 
 impl Rubbish {
     pub(super) fn new(seed: u64) -> Self {
-        Self { random: fastrand::Rng::with_seed(seed) }
+        Self {
+            random: fastrand::Rng::with_seed(seed),
+        }
     }
 
     pub(super) fn next(&mut self) -> Vec<u8> {

@@ -36,7 +36,11 @@ impl LineReader {
             LF => None,
             CR => {
                 let line = std::mem::take(&mut self.line);
-                if std::mem::take(&mut self.too_long) { Some(LineEvent::TooLong) } else { Some(LineEvent::Line(line)) }
+                if std::mem::take(&mut self.too_long) {
+                    Some(LineEvent::TooLong)
+                } else {
+                    Some(LineEvent::Line(line))
+                }
             }
             BACKSPACE => {
                 self.line.pop();
@@ -91,7 +95,10 @@ mod tests {
     fn a_long_line_is_noted_and_the_next_is_whole() {
         let mut bytes = vec![b'x'; MAX_LINE * 3];
         bytes.extend_from_slice(b"\rAT\r");
-        assert_eq!(feed(&bytes), vec![LineEvent::TooLong, LineEvent::Line(b"AT".to_vec())]);
+        assert_eq!(
+            feed(&bytes),
+            vec![LineEvent::TooLong, LineEvent::Line(b"AT".to_vec())]
+        );
         let mut bytes = vec![b'x'; MAX_LINE];
         bytes.push(CR);
         assert_eq!(feed(&bytes), vec![LineEvent::Line(vec![b'x'; MAX_LINE])]);

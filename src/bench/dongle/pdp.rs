@@ -31,7 +31,13 @@ pub(super) struct Context {
 
 impl Default for Context {
     fn default() -> Self {
-        Self { kind: "IPV4V6".into(), apn: String::new(), user: String::new(), password: String::new(), auth: 0 }
+        Self {
+            kind: "IPV4V6".into(),
+            apn: String::new(),
+            user: String::new(),
+            password: String::new(),
+            auth: 0,
+        }
     }
 }
 
@@ -45,14 +51,19 @@ pub(super) struct Pdp {
 
 impl Default for Pdp {
     fn default() -> Self {
-        Self { contexts: BTreeMap::from([(1, Context::default())]), active: BTreeMap::new() }
+        Self {
+            contexts: BTreeMap::from([(1, Context::default())]),
+            active: BTreeMap::new(),
+        }
     }
 }
 
 impl Pdp {
     /// The APN of context 1, with which the modem attaches.
     pub(super) fn attach_apn(&self) -> &str {
-        self.contexts.get(&1).map_or("", |context| context.apn.as_str())
+        self.contexts
+            .get(&1)
+            .map_or("", |context| context.apn.as_str())
     }
 
     /// The registration came or went: hand-made states are gone.
@@ -70,16 +81,32 @@ pub(super) fn answer(modem: &mut Modem, command: &Extended) -> Option<Reply> {
     let registered = modem.registered();
     let reply = match (command.name.as_str(), &command.kind) {
         ("CGDCONT", Kind::Read) => Reply::lines(modem.pdp.contexts.iter().map(|(cid, context)| {
-            let zeros = if context.kind == "IPV4V6" { vec!["0"; 16].join(".") } else { "0.0.0.0".to_owned() };
-            format!("+CGDCONT: {cid},\"{}\",\"{}\",\"{zeros}\",0,0,0,0", context.kind, context.apn)
+            let zeros = if context.kind == "IPV4V6" {
+                vec!["0"; 16].join(".")
+            } else {
+                "0.0.0.0".to_owned()
+            };
+            format!(
+                "+CGDCONT: {cid},\"{}\",\"{}\",\"{zeros}\",0,0,0,0",
+                context.kind, context.apn
+            )
         })),
         ("CGDCONT", Kind::Set(args)) => define(&mut modem.pdp, args),
         ("QICSGP", Kind::Set(args)) => settings(&mut modem.pdp, args),
-        ("CGACT", Kind::Read) => Reply::lines(
-            modem.pdp.contexts.keys().map(|cid| format!("+CGACT: {cid},{}", u8::from(modem.pdp.is_active(*cid, registered)))),
-        ),
+        ("CGACT", Kind::Read) => Reply::lines(modem.pdp.contexts.keys().map(|cid| {
+            format!(
+                "+CGACT: {cid},{}",
+                u8::from(modem.pdp.is_active(*cid, registered))
+            )
+        })),
         ("CGACT", Kind::Set(args)) => activate(modem, args, registered),
-        ("CGPADDR", Kind::Run) => Reply::lines(modem.pdp.contexts.keys().map(|cid| address(&modem.pdp, *cid, registered))),
+        ("CGPADDR", Kind::Run) => Reply::lines(
+            modem
+                .pdp
+                .contexts
+                .keys()
+                .map(|cid| address(&modem.pdp, *cid, registered)),
+        ),
         ("CGPADDR", Kind::Set(args)) => match args.as_slice() {
             [cid] => match known(&modem.pdp, cid) {
                 Some(cid) => Reply::line(address(&modem.pdp, cid, registered)),
@@ -152,13 +179,28 @@ fn settings(pdp: &mut Pdp, args: &[Arg]) -> Reply {
         }
         [code, apn] => (String::new(), String::new(), 0, *code, *apn),
         [code, apn, user, password] => ((*user).to_owned(), (*password).to_owned(), 0, *code, *apn),
-        [code, apn, user, password, auth @ ("0" | "1" | "2" | "3")] => {
-            ((*user).to_owned(), (*password).to_owned(), auth.parse().unwrap_or(0), *code, *apn)
-        }
+        [code, apn, user, password, auth @ ("0" | "1" | "2" | "3")] => (
+            (*user).to_owned(),
+            (*password).to_owned(),
+            auth.parse().unwrap_or(0),
+            *code,
+            *apn,
+        ),
         _ => return Reply::error(),
     };
-    let Some(kind) = kind(code) else { return Reply::error() };
-    pdp.contexts.insert(cid, Context { kind: kind.to_owned(), apn: apn.to_owned(), user, password, auth });
+    let Some(kind) = kind(code) else {
+        return Reply::error();
+    };
+    pdp.contexts.insert(
+        cid,
+        Context {
+            kind: kind.to_owned(),
+            apn: apn.to_owned(),
+            user,
+            password,
+            auth,
+        },
+    );
     Reply::ok()
 }
 
@@ -173,14 +215,24 @@ fn activate(modem: &mut Modem, args: &[Arg], registered: bool) -> Reply {
         _ => return Reply::error(),
     };
     let cids: Option<Vec<u32>> = cids.iter().map(|cid| known(&modem.pdp, cid)).collect();
-    let Some(cids) = cids else { return Reply::error() };
+    let Some(cids) = cids else {
+        return Reply::error();
+    };
     if on && !registered {
         return Reply::cme(NO_NETWORK);
     }
-    let cids = if cids.is_empty() { modem.pdp.contexts.keys().copied().collect() } else { cids };
+    let cids = if cids.is_empty() {
+        modem.pdp.contexts.keys().copied().collect()
+    } else {
+        cids
+    };
     let required = modem.config.scenario.network.required_apn.clone();
     for cid in cids {
-        let right = modem.pdp.contexts.get(&cid).is_some_and(|c| required.as_ref().is_none_or(|apn| *apn == c.apn));
+        let right = modem
+            .pdp
+            .contexts
+            .get(&cid)
+            .is_some_and(|c| required.as_ref().is_none_or(|apn| *apn == c.apn));
         if on && !right {
             modem.radio.last_failure = Some(UNKNOWN_APN.to_owned());
             return Reply::end(Final::Cme(UNSPECIFIED));
@@ -193,7 +245,11 @@ fn activate(modem: &mut Modem, args: &[Arg], registered: bool) -> Reply {
 }
 
 fn address(pdp: &Pdp, cid: u32, registered: bool) -> String {
-    let address = if pdp.is_active(cid, registered) { ADDRESS } else { "0.0.0.0" };
+    let address = if pdp.is_active(cid, registered) {
+        ADDRESS
+    } else {
+        "0.0.0.0"
+    };
     format!("+CGPADDR: {cid},\"{address}\"")
 }
 
@@ -201,6 +257,9 @@ fn dynamic(pdp: &Pdp, cid: u32, registered: bool) -> Option<String> {
     let context = pdp.contexts.get(&cid)?;
     // 5 is the first EPS bearer (3GPP TS 24.007 section 11.2.3.1.5).
     pdp.is_active(cid, registered).then(|| {
-        format!("+CGCONTRDP: {cid},5,\"{}\",\"{ADDRESS}\",\"\",\"{}\",\"{}\"", context.apn, DNS[0], DNS[1])
+        format!(
+            "+CGCONTRDP: {cid},5,\"{}\",\"{ADDRESS}\",\"\",\"{}\",\"{}\"",
+            context.apn, DNS[0], DNS[1]
+        )
     })
 }

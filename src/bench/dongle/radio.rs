@@ -104,7 +104,11 @@ impl Radio {
     }
 
     fn place(&self, mode: u8) -> String {
-        if mode >= 2 && self.is_registered() { format!(",\"{TAC}\",\"{CELL}\",{LTE}") } else { String::new() }
+        if mode >= 2 && self.is_registered() {
+            format!(",\"{TAC}\",\"{CELL}\",{LTE}")
+        } else {
+            String::new()
+        }
     }
 
     /// The unsolicited lines for a changed state.
@@ -127,7 +131,13 @@ pub(super) fn state(modem: &Modem) -> (u8, Option<String>) {
     if radio.lost || radio.registration == Registration::None || !radio.found {
         return (SEARCHING, None);
     }
-    let wrong_apn = modem.config.scenario.network.required_apn.as_deref().is_some_and(|apn| apn != modem.pdp.attach_apn());
+    let wrong_apn = modem
+        .config
+        .scenario
+        .network
+        .required_apn
+        .as_deref()
+        .is_some_and(|apn| apn != modem.pdp.attach_apn());
     match radio.registration {
         Registration::Denied => (DENIED, Some(radio.denied_cause.clone())),
         _ if wrong_apn => (DENIED, Some(super::pdp::UNKNOWN_APN.to_owned())),
@@ -152,21 +162,29 @@ pub(super) fn answer(modem: &mut Modem, command: &Extended) -> Option<Reply> {
         ("CSQ", Kind::Run) => Reply::line("+CSQ: 99,99"),
         ("CSQ", Kind::Test) => Reply::line("+CSQ: (0-31,99),(0-7,99)"),
         // The number is five times the signal to noise ratio above -20 dB.
-        ("QCSQ", Kind::Run) if registered => {
-            Reply::line(format!("+QCSQ: \"LTE\",{rssi},{rsrp},{},{RSRQ_DB}", (SINR_DB + 20) * 5))
-        }
+        ("QCSQ", Kind::Run) if registered => Reply::line(format!(
+            "+QCSQ: \"LTE\",{rssi},{rsrp},{},{RSRQ_DB}",
+            (SINR_DB + 20) * 5
+        )),
         ("QCSQ", Kind::Run) => Reply::line("+QCSQ: \"NOSERVICE\""),
         ("QENG", Kind::Set(args)) => match texts(args).as_slice() {
             ["servingcell"] => serving_cell(radio, on, plmn.parts()),
             _ => Reply::error(),
         },
-        ("QNWINFO", Kind::Run) if registered => {
-            Reply::line(format!("+QNWINFO: \"FDD LTE\",\"{plmn}\",\"LTE BAND {BAND}\",{CHANNEL}"))
-        }
+        ("QNWINFO", Kind::Run) if registered => Reply::line(format!(
+            "+QNWINFO: \"FDD LTE\",\"{plmn}\",\"LTE BAND {BAND}\",{CHANNEL}"
+        )),
         ("QNWINFO", Kind::Run) => Reply::line("+QNWINFO: No Service"),
         ("COPS", Kind::Read) if registered => {
-            let name = if radio.format == 2 { plmn.as_str() } else { operator.as_str() };
-            Reply::line(format!("+COPS: {},{},\"{name}\",{LTE}", radio.mode, radio.format))
+            let name = if radio.format == 2 {
+                plmn.as_str()
+            } else {
+                operator.as_str()
+            };
+            Reply::line(format!(
+                "+COPS: {},{},\"{name}\",{LTE}",
+                radio.mode, radio.format
+            ))
         }
         ("COPS", Kind::Read) => Reply::line(format!("+COPS: {}", radio.mode)),
         ("COPS", Kind::Test) => {
@@ -185,7 +203,10 @@ pub(super) fn answer(modem: &mut Modem, command: &Extended) -> Option<Reply> {
             _ => Reply::error(),
         },
         ("CEER", Kind::Run) => {
-            let cause = radio.last_failure.as_deref().unwrap_or("No cause information available");
+            let cause = radio
+                .last_failure
+                .as_deref()
+                .unwrap_or("No cause information available");
             Reply::line(format!("+CEER: {cause}"))
         }
         _ => return None,

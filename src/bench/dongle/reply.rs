@@ -53,7 +53,11 @@ impl Reply {
     }
 
     pub(super) fn end(result: Final) -> Self {
-        Self { lines: Vec::new(), result, after: Vec::new() }
+        Self {
+            lines: Vec::new(),
+            result,
+            after: Vec::new(),
+        }
     }
 
     /// One line and OK.
@@ -63,7 +67,11 @@ impl Reply {
 
     /// Lines and OK.
     pub(super) fn lines(lines: impl IntoIterator<Item = String>) -> Self {
-        Self { lines: lines.into_iter().collect(), result: Final::Ok, after: Vec::new() }
+        Self {
+            lines: lines.into_iter().collect(),
+            result: Final::Ok,
+            after: Vec::new(),
+        }
     }
 
     pub(super) fn then(mut self, after: After) -> Self {
@@ -140,13 +148,21 @@ mod tests {
 
     #[test]
     fn both_cme_forms_and_plain_error() {
-        let wire = |cmee, form| String::from_utf8_lossy(&result(Final::Cme(10), true, cmee, form)).into_owned();
+        let wire = |cmee, form| {
+            String::from_utf8_lossy(&result(Final::Cme(10), true, cmee, form)).into_owned()
+        };
         assert_eq!(wire(0, CmeForm::AsSet), "\r\nERROR\r\n");
         assert_eq!(wire(1, CmeForm::AsSet), "\r\n+CME ERROR: 10\r\n");
-        assert_eq!(wire(2, CmeForm::AsSet), "\r\n+CME ERROR: SIM not inserted\r\n");
+        assert_eq!(
+            wire(2, CmeForm::AsSet),
+            "\r\n+CME ERROR: SIM not inserted\r\n"
+        );
         assert_eq!(wire(0, CmeForm::Numeric), "\r\n+CME ERROR: 10\r\n");
         assert_eq!(wire(2, CmeForm::Numeric), "\r\n+CME ERROR: 10\r\n");
-        assert_eq!(wire(1, CmeForm::Text), "\r\n+CME ERROR: SIM not inserted\r\n");
+        assert_eq!(
+            wire(1, CmeForm::Text),
+            "\r\n+CME ERROR: SIM not inserted\r\n"
+        );
     }
 
     #[test]

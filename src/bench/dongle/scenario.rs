@@ -139,7 +139,10 @@ impl Scenario {
     /// When the text is no scenario; the message has line, column and the offending line.
     pub fn parse(text: &str) -> Result<Self, ScenarioError> {
         let scenario: Self = toml::from_str(text)?;
-        for (what, count) in [("event", scenario.events.len()), ("override", scenario.overrides.len())] {
+        for (what, count) in [
+            ("event", scenario.events.len()),
+            ("override", scenario.overrides.len()),
+        ] {
             if count > MAX_ENTRIES {
                 return Err(ScenarioError::TooMany { what, count });
             }
@@ -255,10 +258,11 @@ impl std::str::FromStr for NetworkTime {
         match text {
             "host" => Ok(Self::Host),
             "none" => Ok(Self::None),
-            other => other
-                .parse()
-                .map(Self::At)
-                .map_err(|error| format!("write host, none or an RFC 3339 time such as 2026-11-21T12:00:00Z: {error}")),
+            other => other.parse().map(Self::At).map_err(|error| {
+                format!(
+                    "write host, none or an RFC 3339 time such as 2026-11-21T12:00:00Z: {error}"
+                )
+            }),
         }
     }
 }
@@ -340,7 +344,12 @@ impl TryFrom<String> for Hex {
     fn try_from(text: String) -> Result<Self, String> {
         let wrong = || format!("`{text}` is not hexadecimal: write pairs of 0-9 and a-f");
         let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-        let nibble = |b: u8| char::from(b).to_digit(16).and_then(|n| u8::try_from(n).ok()).ok_or_else(wrong);
+        let nibble = |b: u8| {
+            char::from(b)
+                .to_digit(16)
+                .and_then(|n| u8::try_from(n).ok())
+                .ok_or_else(wrong)
+        };
         let pairs = digits.chunks(2).map(|pair| match pair {
             [high, low] => Ok(nibble(*high)? << 4 | nibble(*low)?),
             _ => Err(wrong()),
@@ -431,7 +440,16 @@ impl TryFrom<RawEvent> for TimedEvent {
     type Error = String;
 
     fn try_from(raw: RawEvent) -> Result<Self, String> {
-        let RawEvent { at, r#do: kind, r#for: lasting, by, cause, rsrp, text, hex } = raw;
+        let RawEvent {
+            at,
+            r#do: kind,
+            r#for: lasting,
+            by,
+            cause,
+            rsrp,
+            text,
+            hex,
+        } = raw;
         let mut given = vec![
             ("for", lasting.is_some()),
             ("by", by.is_some()),
@@ -483,7 +501,10 @@ impl TryFrom<RawEvent> for TimedEvent {
         if let Some((key, _)) = given.iter().find(|(_, is_given)| *is_given) {
             return Err(format!("`{key}` means nothing for this event: take it out"));
         }
-        Ok(Self { at: at.get(), event })
+        Ok(Self {
+            at: at.get(),
+            event,
+        })
     }
 }
 
@@ -573,22 +594,44 @@ mod tests {
         "#;
         let scenario = Scenario::parse(text).unwrap();
         assert_eq!(scenario.noise.between, Hex(vec![0, 255]));
-        assert_eq!(scenario.events[0].event, Event::Silent(Some(Duration::from_secs(2))));
+        assert_eq!(
+            scenario.events[0].event,
+            Event::Silent(Some(Duration::from_secs(2)))
+        );
         assert_eq!(scenario.events[1].event, Event::Deny("Illegal ME".into()));
         assert_eq!(scenario.events[3].event, Event::Bytes(vec![13, 255]));
         assert_eq!(scenario.overrides[0].result, "OK");
         assert_eq!(scenario.network.registration, Registration::Denied);
-        for key in text.lines().filter_map(|line| line.split_once('=')).map(|(key, _)| key.trim()) {
-            assert!(HELP.contains(&format!("{key} =")), "{key} is not in the help");
+        for key in text
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(key, _)| key.trim())
+        {
+            assert!(
+                HELP.contains(&format!("{key} =")),
+                "{key} is not in the help"
+            );
         }
     }
 
     #[test]
     fn every_kind_of_event_is_in_the_help_and_can_be_read() {
         for (kind, more) in [
-            ("silent", ""), ("talk", ""), ("late", "by = '1s'"), ("garbage", ""), ("lose-network", "for = '1s'"),
-            ("find-network", ""), ("deny", ""), ("signal", "rsrp = -1"), ("remove-sim", ""), ("insert-sim", ""),
-            ("crash", ""), ("unplug", ""), ("plug", ""), ("urc", "text = 'RING'"), ("bytes", "hex = '00'"),
+            ("silent", ""),
+            ("talk", ""),
+            ("late", "by = '1s'"),
+            ("garbage", ""),
+            ("lose-network", "for = '1s'"),
+            ("find-network", ""),
+            ("deny", ""),
+            ("signal", "rsrp = -1"),
+            ("remove-sim", ""),
+            ("insert-sim", ""),
+            ("crash", ""),
+            ("unplug", ""),
+            ("plug", ""),
+            ("urc", "text = 'RING'"),
+            ("bytes", "hex = '00'"),
         ] {
             let text = format!("[[event]]\nat = '1s'\ndo = '{kind}'\n{more}\n");
             assert!(Scenario::parse(&text).is_ok(), "{text}");
@@ -602,7 +645,10 @@ mod tests {
             ("[sim]\nstat = 'pin'\n", "line 2, column 1"),
             ("[sim]\nstate = 'pni'\n", "line 2, column 9"),
             ("latency = 'soon'\n", "1500ms"),
-            ("[[event]]\nat = '1s'\ndo = 'crash'\nfor = '2s'\n", "`for` means nothing"),
+            (
+                "[[event]]\nat = '1s'\ndo = 'crash'\nfor = '2s'\n",
+                "`for` means nothing",
+            ),
             ("[[event]]\nat = '1s'\ndo = 'late'\n", "needs `by`"),
             ("[[event]]\nat = '1s'\ndo = 'dance'\n", "line 3"),
             ("[noise]\nbetween = '0'\n", "hexadecimal"),
@@ -616,6 +662,11 @@ mod tests {
     #[test]
     fn the_number_of_events_is_bounded() {
         let text = "[[event]]\nat = '1s'\ndo = 'talk'\n".repeat(MAX_ENTRIES + 1);
-        assert!(Scenario::parse(&text).unwrap_err().to_string().contains("at most 1000"));
+        assert!(
+            Scenario::parse(&text)
+                .unwrap_err()
+                .to_string()
+                .contains("at most 1000")
+        );
     }
 }

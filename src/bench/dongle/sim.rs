@@ -58,7 +58,11 @@ impl Sim {
             initialised: false,
             pin_enabled: matches!(part.state, SimState::Pin | SimState::Puk),
             pin: part.pin.clone(),
-            pin_retries: if part.state == SimState::Puk { 0 } else { part.pin_retries },
+            pin_retries: if part.state == SimState::Puk {
+                0
+            } else {
+                part.pin_retries
+            },
             puk: part.puk.clone(),
             puk_retries: part.puk_retries,
             lock: Lock::Open,
@@ -126,7 +130,11 @@ impl Sim {
         }
         self.pin_retries = self.pin_retries.saturating_sub(1);
         self.lock = self.lock_at_start();
-        Err(if self.lock == Lock::Puk { PUK_REQUIRED } else { INCORRECT_PASSWORD })
+        Err(if self.lock == Lock::Puk {
+            PUK_REQUIRED
+        } else {
+            INCORRECT_PASSWORD
+        })
     }
 
     fn enter_puk(&mut self, puk: &str, pin: &str) -> Result<(), u16> {
@@ -139,12 +147,17 @@ impl Sim {
         }
         self.puk_retries = self.puk_retries.saturating_sub(1);
         self.lock = self.lock_at_start();
-        Err(if self.lock == Lock::Dead { FAILURE } else { INCORRECT_PASSWORD })
+        Err(if self.lock == Lock::Dead {
+            FAILURE
+        } else {
+            INCORRECT_PASSWORD
+        })
     }
 
     /// What the slot's switch says, when `AT+QSIMSTAT=1` asked for it.
     pub(super) fn slot_urc(&self) -> Option<String> {
-        self.report.then(|| format!("+QSIMSTAT: 1,{}", u8::from(self.inserted)))
+        self.report
+            .then(|| format!("+QSIMSTAT: 1,{}", u8::from(self.inserted)))
     }
 }
 
@@ -165,12 +178,17 @@ fn is_pin(text: &str) -> bool {
 pub(super) fn answer(modem: &mut Modem, command: &Extended) -> Option<Reply> {
     let powered = modem.sim_powered();
     let reply = match (command.name.as_str(), &command.kind) {
-        ("CPIN", Kind::Read) => {
-            modem.sim.access(powered).map(|lock| Reply::line(format!("+CPIN: {}", state_word(lock)))).into()
-        }
+        ("CPIN", Kind::Read) => modem
+            .sim
+            .access(powered)
+            .map(|lock| Reply::line(format!("+CPIN: {}", state_word(lock))))
+            .into(),
         ("CPIN", Kind::Set(args)) => cpin(&mut modem.sim, powered, args),
-        ("CPIN", Kind::Test) => Reply::ok(),
-        ("CIMI", Kind::Run) => modem.sim.ready(powered).map(|()| Reply::line(modem.config.imsi.as_str())).into(),
+        ("CIMI", Kind::Run) => modem
+            .sim
+            .ready(powered)
+            .map(|()| Reply::line(modem.config.imsi.as_str()))
+            .into(),
         ("QCCID" | "CCID", Kind::Run) | ("CCID", Kind::Read) => modem
             .sim
             .access(powered)
@@ -180,12 +198,16 @@ pub(super) fn answer(modem: &mut Modem, command: &Extended) -> Option<Reply> {
         ("QINISTAT", Kind::Run) => {
             let sim = &modem.sim;
             // 1: the card is ready, 2: short messages are, 4: the phone book is.
-            let sum = u8::from(sim.ready(powered).is_ok()) + 2 * u8::from(sim.sms_done) + 4 * u8::from(sim.phone_book_done);
+            let sum = u8::from(sim.ready(powered).is_ok())
+                + 2 * u8::from(sim.sms_done)
+                + 4 * u8::from(sim.phone_book_done);
             Reply::line(format!("+QINISTAT: {sum}"))
         }
-        ("QSIMSTAT", Kind::Read) => {
-            Reply::line(format!("+QSIMSTAT: {},{}", u8::from(modem.sim.report), u8::from(modem.sim.inserted)))
-        }
+        ("QSIMSTAT", Kind::Read) => Reply::line(format!(
+            "+QSIMSTAT: {},{}",
+            u8::from(modem.sim.report),
+            u8::from(modem.sim.inserted)
+        )),
         ("QSIMSTAT", Kind::Set(args)) => match texts(args).as_slice() {
             [on @ ("0" | "1")] => {
                 modem.sim.report = *on == "1";
@@ -193,7 +215,9 @@ pub(super) fn answer(modem: &mut Modem, command: &Extended) -> Option<Reply> {
             }
             _ => Reply::error(),
         },
-        ("CPIN" | "CIMI" | "QCCID" | "CCID" | "QPINC" | "QINISTAT" | "QSIMSTAT", Kind::Test) => Reply::ok(),
+        ("CPIN" | "CIMI" | "QCCID" | "CCID" | "QPINC" | "QINISTAT" | "QSIMSTAT", Kind::Test) => {
+            Reply::ok()
+        }
         _ => return None,
     };
     Some(reply)
@@ -221,5 +245,7 @@ fn cpin(sim: &mut Sim, powered: bool, args: &[Arg]) -> Reply {
         (Lock::Open, [_] | [_, _]) => Err(NOT_ALLOWED),
         _ => return Reply::error(),
     };
-    outcome.map(|()| Reply::ok().then(After::SimUnlocked)).into()
+    outcome
+        .map(|()| Reply::ok().then(After::SimUnlocked))
+        .into()
 }

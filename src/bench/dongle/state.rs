@@ -21,7 +21,13 @@ pub(super) struct Settings {
 
 impl Settings {
     /// As it comes from the factory: echo, texts, and errors as numbers (manual tables 19 to 21).
-    pub(super) const FACTORY: Self = Self { echo: true, quiet: false, verbose: true, cmee: 1, registration: [0; 3] };
+    pub(super) const FACTORY: Self = Self {
+        echo: true,
+        quiet: false,
+        verbose: true,
+        cmee: 1,
+        registration: [0; 3],
+    };
 }
 
 /// How an USB network interface is offered: `AT+QCFG="usbnet"`. 0 (RMNET) is the default.
@@ -64,7 +70,11 @@ impl Modem {
             settings: Settings::FACTORY,
             stored: Settings::FACTORY,
             sim: Sim::new(&config.scenario.sim),
-            radio: Radio::new(network.registration, network.denied_cause.clone(), network.rsrp),
+            radio: Radio::new(
+                network.registration,
+                network.denied_cause.clone(),
+                network.rsrp,
+            ),
             pdp: Pdp::default(),
             clock: Clock::new(time, network.zone_quarters),
             urc_port: "usbat".to_owned(),
@@ -92,7 +102,10 @@ impl Modem {
 
     /// The settings as they are now, for `AT&W`.
     pub(super) fn settings_now(&self) -> Settings {
-        Settings { registration: self.radio.modes, ..self.settings.clone() }
+        Settings {
+            registration: self.radio.modes,
+            ..self.settings.clone()
+        }
     }
 
     pub(super) fn since_boot(&self) -> Duration {
