@@ -33,7 +33,18 @@ impl Peer {
     }
 
     pub(crate) fn send(&mut self, text: &str) {
-        self.file.write_all(text.as_bytes()).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let mut bytes = text.as_bytes();
+        while !bytes.is_empty() {
+            match self.file.write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    assert!(Instant::now() < deadline, "the port takes no more");
+                    self.wait(PollFlags::POLLOUT, deadline).unwrap();
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     /// Sends as much as the line takes now.
@@ -93,6 +104,18 @@ impl Peer {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    fn wait(&self, what: PollFlags, deadline: Instant) -> io::Result<()> {
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .as_millis();
+        let mut fds = [PollFd::new(self.file.as_fd(), what)];
+        poll(
+            &mut fds,
+            PollTimeout::from(u16::try_from(left).unwrap_or(u16::MAX)),
+        )?;
+        Ok(())
     }
 
     /// What has not been asked for.

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use onyx::bench::dongle::scenario::{Event, Scenario};
 use onyx::bench::dongle::{Config, Dongle, DongleError, PortError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::block_in_place;
+use tokio_serial::SerialPortBuilderExt;
 
 use crate::peer::{PATIENCE, Peer, QUICK};
 
@@ -186,5 +188,35 @@ async fn pieces_and_noise_reach_the_host_as_they_are() {
             "AT+CGMI\r\0\u{fffd}\n\r\nQuectel\r\n\0\u{fffd}\n\r\nOK\r\n"
         );
     });
+    dongle.stop().await.unwrap();
+}
+
+/// The serial library sets its own termios and takes the port for itself; both must be possible, again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_serial_library_can_open_it_again_and_again() {
+    let dongle = Dongle::start(config(QUICK)).unwrap();
+    let path = dongle.path().unwrap();
+    for round in 0..5 {
+        let mut serial = tokio_serial::new(path.to_str().unwrap(), 115_200)
+            .open_native_async()
+            .unwrap();
+        serial.write_all(b"ATE0\rAT+CIMI\r").await.unwrap();
+        let mut heard = Vec::new();
+        let dialogue = async {
+            while !heard.ends_with(b"\r\n295012345678901\r\n\r\nOK\r\n") {
+                assert_ne!(
+                    serial.read_buf(&mut heard).await.unwrap(),
+                    0,
+                    "hung up in round {round}"
+                );
+            }
+        };
+        let result = tokio::time::timeout(PATIENCE, dialogue).await;
+        assert!(
+            result.is_ok(),
+            "round {round}: {:?}",
+            String::from_utf8_lossy(&heard)
+        );
+    }
     dongle.stop().await.unwrap();
 }

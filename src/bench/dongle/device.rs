@@ -184,7 +184,10 @@ impl Running {
         let mut buffer = [0; READ_SIZE];
         loop {
             self.settle()?;
-            let wakeup = self.engine.next_wakeup().map(|due| self.power_on + due);
+            let wakeup = self
+                .engine
+                .next_wakeup()
+                .and_then(|due| self.power_on.checked_add(due));
             let port = self.port.as_ref();
             let out = self.engine.output();
             let out = if self.chunk == 0 {

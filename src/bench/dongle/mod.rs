@@ -59,43 +59,50 @@ use scenario::{NetworkTime, Scenario};
 #[derive(Debug, Default, clap::Args)]
 #[command(after_long_help = scenario::HELP)]
 pub struct Args {
-    /// The subscriber's number.
+    // Boxed to keep the program's enumeration of commands small.
+    #[command(flatten)]
+    options: Box<Options>,
+}
+
+#[derive(Debug, Default, clap::Args)]
+struct Options {
+    /// The subscriber's number (IMSI) [default: 295012345678901].
     #[arg(long, value_name = "DIGITS")]
     imsi: Option<Imsi>,
-    /// The modem's number.
+    /// The modem's number (IMEI) [default: 123456789011111].
     #[arg(long, value_name = "DIGITS")]
     imei: Option<Imei>,
-    /// The card's number.
+    /// The card's number (ICCID) [default: 8942310022000012345F].
     #[arg(long, value_name = "DIGITS")]
     iccid: Option<Iccid>,
-    /// The network's name.
+    /// The network's name [default: NTT DOCOMO].
     #[arg(long, value_name = "NAME")]
     operator: Option<String>,
-    /// The network's code.
+    /// The network's code (PLMN) [default: 44010].
     #[arg(long, value_name = "DIGITS")]
     plmn: Option<Plmn>,
-    /// Signal strength (RSRP) in dBm.
+    /// Signal strength (RSRP) in dBm [default: -95].
     #[arg(long, value_name = "DBM", allow_negative_numbers = true)]
     rsrp: Option<i16>,
-    /// The firmware's name.
+    /// The firmware's name [default: EG25GGBR07A08M2G].
     #[arg(long, value_name = "NAME")]
     firmware: Option<String>,
-    /// Power-on to the first sign of life, such as 300ms.
+    /// Power-on to the first sign of life [default: 300ms].
     #[arg(long, value_name = "TIME")]
     boot_time: Option<Period>,
-    /// The card is busy for this long after power-on.
+    /// The card is busy for this long after power-on [default: 1s].
     #[arg(long, value_name = "TIME")]
     sim_ready_after: Option<Period>,
-    /// The search for a network takes this long once the card is ready.
+    /// The search for a network takes this long once the card is ready [default: 2s].
     #[arg(long, value_name = "TIME")]
     register_after: Option<Period>,
-    /// The time the network tells: `host`, `none`, or the time at power-on (RFC 3339).
+    /// The time the network tells: `host`, `none`, or the time at power-on (RFC 3339) [default: host].
     #[arg(long, value_name = "TIME")]
     network_time: Option<NetworkTime>,
     /// A symbolic link to the pseudo-terminal; removed at the end.
     #[arg(long, value_name = "PATH")]
     link: Option<PathBuf>,
-    /// A scenario (TOML): what goes wrong, and when. `--help` describes it.
+    /// A scenario (TOML): what goes wrong, and when; `--help` describes it. The other options win over it.
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
     /// Write every command and its answer to this file, one JSON object a line.
@@ -112,7 +119,8 @@ impl Args {
     /// # Errors
     /// When the scenario cannot be read or means nothing.
     pub fn config(self) -> anyhow::Result<Config> {
-        let mut scenario = match &self.scenario {
+        let options = self.options;
+        let mut scenario = match &options.scenario {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .with_context(|| format!("cannot read the scenario {}", path.display()))?;
@@ -120,22 +128,22 @@ impl Args {
             }
             None => Scenario::default(),
         };
-        set(&mut scenario.boot_time, self.boot_time);
-        set(&mut scenario.sim.ready_after, self.sim_ready_after);
-        set(&mut scenario.network.register_after, self.register_after);
-        set(&mut scenario.network.rsrp, self.rsrp);
-        set(&mut scenario.network.time, self.network_time);
+        set(&mut scenario.boot_time, options.boot_time);
+        set(&mut scenario.sim.ready_after, options.sim_ready_after);
+        set(&mut scenario.network.register_after, options.register_after);
+        set(&mut scenario.network.rsrp, options.rsrp);
+        set(&mut scenario.network.time, options.network_time);
         let default = Config::default();
         Ok(Config {
-            imsi: self.imsi.unwrap_or_default(),
-            imei: self.imei.unwrap_or_default(),
-            iccid: self.iccid.unwrap_or_default(),
-            operator: self.operator.unwrap_or(default.operator),
-            plmn: self.plmn.unwrap_or_default(),
-            firmware: self.firmware.unwrap_or(default.firmware),
+            imsi: options.imsi.unwrap_or_default(),
+            imei: options.imei.unwrap_or_default(),
+            iccid: options.iccid.unwrap_or_default(),
+            operator: options.operator.unwrap_or(default.operator),
+            plmn: options.plmn.unwrap_or_default(),
+            firmware: options.firmware.unwrap_or(default.firmware),
             scenario,
-            link: self.link,
-            log: self.log,
+            link: options.link,
+            log: options.log,
         })
     }
 }
@@ -161,7 +169,7 @@ struct Ready {
 /// # Errors
 /// When it cannot start, or its port or log fails.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let json = args.json;
+    let json = args.options.json;
     let config = args.config()?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;

@@ -164,7 +164,7 @@ fn point(link: &Path, target: &Path) -> Result<(), PortError> {
     };
     let mut name = link
         .file_name()
-        .ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?
+        .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?
         .to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let fresh = link.with_file_name(name);
