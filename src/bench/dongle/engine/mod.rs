@@ -2,7 +2,7 @@
 //!
 //! Time is the time since power-on and comes from outside; [`Engine::next_wakeup`] says when [`Engine::tick`] is needed next. All that happens
 //! later is in one list of timers, at most one of each kind beside the scenario's events, so the list is as bounded as the scenario.
-//! A command is answered when its CR arrives, or `latency` later; until the answer is out, further bytes wait (at most [`MAX_HELD`]), as in
+//! A command is answered when its CR arrives, or `latency` later; until the answer is out, further bytes wait (at most 4096), as in
 //! the modem's input buffer. Output that nobody takes is kept up to [`MAX_OUTPUT`]; what does not fit is dropped, line by line.
 
 use std::collections::{BTreeMap, VecDeque};
