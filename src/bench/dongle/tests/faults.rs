@@ -211,3 +211,43 @@ fn every_command_and_answer_is_recorded() {
     );
     assert_eq!(records[0].answer, ok(&["Quectel"]));
 }
+
+#[test]
+fn input_during_an_answer_is_kept_up_to_a_bound() {
+    let mut bench = Bench::warm("");
+    bench.happen(Event::Late(SECOND));
+    bench.say("AT\r");
+    // A comment of 5000 bytes fills the input buffer (4096 bytes); the command after it no longer fits.
+    bench.say(&("x".repeat(5_000) + "\rAT+CGMI\r"));
+    assert_eq!(bench.wait(1_000), ok(&[]));
+    assert_eq!(
+        bench.wait(10_000),
+        "",
+        "neither the CR nor the command was kept"
+    );
+    bench.say("\r");
+    assert_eq!(
+        bench.wait(1_000) + &bench.wait(1_000),
+        "\r\nERROR\r\n",
+        "what was kept is a line too long"
+    );
+}
+
+#[test]
+fn a_later_unplugging_replaces_the_earlier_ones_end() {
+    let mut bench = Bench::warm("");
+    bench.happen(Event::Unplug(Some(SECOND)));
+    bench.happen(Event::Unplug(None));
+    bench.wait(60_000);
+    assert!(!bench.engine.is_plugged());
+    bench.happen(Event::Unplug(Some(SECOND)));
+    bench.happen(Event::Plug);
+    bench.wait(500);
+    bench.say("ATE0\r");
+    bench.wait(10_000);
+    assert_eq!(
+        bench.say("AT\r"),
+        ok(&[]),
+        "the dongle did not boot a second time"
+    );
+}

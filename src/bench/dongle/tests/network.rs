@@ -217,3 +217,14 @@ fn unsolicited_lines_can_go_to_another_port() {
     bench.happen(Event::FindNetwork);
     assert_eq!(bench.wait(5_000), urc("+CEREG: 5"));
 }
+
+#[test]
+fn a_context_closed_by_hand_is_open_again_after_the_next_registration() {
+    let mut bench = Bench::warm("");
+    bench.say("AT+CGACT=0,1\r");
+    assert_eq!(bench.say("AT+CGACT?\r"), ok(&["+CGACT: 1,0"]));
+    bench.say("AT+CFUN=4\rAT+CFUN=1\r");
+    assert_eq!(bench.say("AT+CGACT?\r"), ok(&["+CGACT: 1,0"]), "not before");
+    bench.wait(5_000);
+    assert_eq!(bench.say("AT+CGACT?\r"), ok(&["+CGACT: 1,1"]));
+}
