@@ -56,7 +56,8 @@ impl Engine {
         }
         match self.reader.push(byte) {
             None => {}
-            Some(LineEvent::TooLong) => self.finish("(too long)", &[], Final::Error),
+            // Begins with no `AT`, so it is answered like any other line that is no command.
+            Some(LineEvent::TooLong) => self.command("(too long)".to_owned()),
             Some(LineEvent::Repeat) => self.command(self.last_line.clone()),
             Some(LineEvent::Line(line)) => {
                 let text = String::from_utf8_lossy(&line);

@@ -217,7 +217,7 @@ fn input_during_an_answer_is_kept_up_to_a_bound() {
     let mut bench = Bench::warm("");
     bench.happen(Event::Late(SECOND));
     bench.say("AT\r");
-    // A comment of 5000 bytes fills the input buffer (4096 bytes); the command after it no longer fits.
+    // A line of 5000 bytes fills the input buffer (4096 bytes); the command after it no longer fits.
     bench.say(&("x".repeat(5_000) + "\rAT+CGMI\r"));
     assert_eq!(bench.wait(1_000), ok(&[]));
     assert_eq!(
