@@ -228,3 +228,15 @@ fn a_context_closed_by_hand_is_open_again_after_the_next_registration() {
     bench.wait(5_000);
     assert_eq!(bench.say("AT+CGACT?\r"), ok(&["+CGACT: 1,1"]));
 }
+
+#[test]
+fn an_interrupted_search_begins_again() {
+    let mut bench = Bench::warm("[network]\nregister_after = '2s'");
+    bench.say("AT+CFUN=4\rAT+CFUN=1\r");
+    bench.wait(1_500);
+    bench.say("AT+CFUN=4\rAT+CFUN=1\r");
+    bench.wait(1_999);
+    assert_eq!(bench.say("AT+CEREG?\r"), ok(&["+CEREG: 0,2"]));
+    bench.wait(1);
+    assert_eq!(bench.say("AT+CEREG?\r"), ok(&["+CEREG: 0,5"]));
+}
