@@ -44,7 +44,7 @@ use nix::fcntl::Flock;
 
 use cursor::{Cursor, State};
 use done::Done;
-pub use handle::SpoolHandle;
+pub use handle::{QUEUE, SpoolHandle};
 use record::{HEADER, OVERHEAD, PAYLOAD_LIMIT};
 pub use record::{Record, Seq, SpoolId};
 use segment::{Active, Segment};

@@ -6,6 +6,7 @@ mod handle;
 mod kill;
 mod model;
 mod plain;
+mod rate;
 
 use super::*;
 

@@ -53,7 +53,7 @@ fn under_an_interval_nothing_is_shown_before_it_is_durable() {
     spool.tick(s(11)).unwrap();
     assert_eq!(seqs(&all(&mut spool)), [1]);
     assert_eq!(spool.next_tick(), None);
-    spool.append(&vec![b"x"; 10], s(12)).unwrap();
+    spool.append(&[b"x"; 10], s(12)).unwrap();
     spool.append(&[b"y"], s(13)).unwrap();
     assert_eq!(spool.stats().durable, Seq::new(13));
     let before = spool.stats().syncs;
