@@ -21,6 +21,8 @@ pub mod logging;
 pub mod mqtt;
 #[cfg(feature = "bench")]
 pub mod pki;
+#[cfg(feature = "agent")]
+pub mod telemetry;
 pub mod tls;
 
 #[cfg(feature = "agent")]

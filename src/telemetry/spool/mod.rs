@@ -1,0 +1,568 @@
+//! The spool: numbered records on disk until they are acknowledged. It alone owns acknowledgements.
+//!
+//! A directory holds `lock` (flock: one process), `cursor` (see [`mod@cursor`]), segment files named by the first number they may hold
+//! (see [`mod@segment`], [`mod@record`]) and `quarantine/`. Any other file is left alone.
+//!
+//! **Promises.**
+//! - A number is given once in the life of the directory. What [`Spool::peek`] shows is durable, so a number that left the machine
+//!   names the same bytes for ever.
+//! - [`SyncPolicy::EachAppend`]: what [`Spool::append`] returned survives a power cut. [`SyncPolicy::Interval`]: what was appended
+//!   in the last interval (default 1 s, never more than [`UNSYNCED_MAX`] records) may be lost by a power cut, not by a crash of the
+//!   program.
+//! - Nothing acknowledged comes back after [`Spool::close`]. After a crash at most [`Options::cursor_acks`] acknowledged records, or
+//!   those of the last [`Options::cursor_interval`], come back, whichever is less (plus acknowledgements out of order beyond 251
+//!   separate holes).
+//! - A failed append leaves all that is stored, and the room the failed record took is given back.
+//! - Full: the oldest segment goes as a whole; the records in it that nobody acknowledged are counted in [`Stats::dropped`].
+//!
+//! **Numbers after a crash.** A torn tail may hold numbers that somebody saw. So recovery skips as many as its bytes could hold, and
+//! when the machine itself restarted (boot id) under `Interval`, [`UNSYNCED_MAX`] more. Skipped numbers are gaps, never repeats.
+//!
+//! **Costs.** Opening reads every segment once. Memory: 24 bytes per segment and 16 per hole in the acknowledgements; no index by
+//! record. Going on with a peek where the last one ended is a read at a known offset; anywhere else it walks one segment.
+//!
+//! All calls block; [`SpoolHandle`] is the way from async code. `now` is monotonic.
+
+mod cursor;
+mod done;
+mod handle;
+mod open;
+mod read;
+mod record;
+mod recovery;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::Flock;
+
+use cursor::{Cursor, State};
+use done::Done;
+pub use handle::{QUEUE, SpoolHandle};
+use record::{HEADER, OVERHEAD, PAYLOAD_LIMIT};
+pub use record::{Record, Seq, SpoolId};
+use segment::{Active, Segment};
+
+/// Under [`SyncPolicy::Interval`] this many records force a sync before the interval is over.
+pub const UNSYNCED_MAX: u64 = 4096;
+
+/// When appended records are made durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// Before each append returns.
+    EachAppend,
+    /// At most so long after it: the window that a power cut loses.
+    Interval(Duration),
+}
+
+/// Limits and policies. All sizes in bytes.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A segment's length; what is dropped and deleted at once. Default 1 MiB.
+    pub segment_bytes: u64,
+    /// All segments together, at least two; quarantine and cursor (8 KiB) not counted. Default 64 MiB.
+    pub max_bytes: u64,
+    /// The longest payload. Default 128 KiB (the brokers take 128 to 512 KiB).
+    pub record_max: usize,
+    /// Default: an interval of one second.
+    pub sync: SyncPolicy,
+    /// How far a segment grows ahead of its records; 0 = not at all. Default 64 KiB.
+    pub zero_ahead: u64,
+    /// The cursor is written after this many acknowledgements. Default 256.
+    pub cursor_acks: u64,
+    /// And at the latest this long after one. Default 60 s.
+    pub cursor_interval: Duration,
+    /// Copies of damaged segments together. Default 1 MiB.
+    pub quarantine_bytes: u64,
+    /// This boot of the machine; `None` reads the kernel's (random(4): /proc/sys/kernel/random/boot_id).
+    pub boot: Option<u128>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 1 << 20,
+            max_bytes: 64 << 20,
+            record_max: 128 << 10,
+            sync: SyncPolicy::Interval(Duration::from_secs(1)),
+            zero_ahead: 64 << 10,
+            cursor_acks: 256,
+            cursor_interval: Duration::from_secs(60),
+            quarantine_bytes: 1 << 20,
+            boot: None,
+        }
+    }
+}
+
+/// Why the spool could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// Another process has the directory.
+    #[error("the spool {} is in use by another process; stop the other agent, or give this one its own spool directory", .0.display())]
+    Locked(PathBuf),
+    /// No room.
+    #[error("no room to {doing} {}: {source}; what is stored is kept; free space on that file system or lower the spool's max_bytes", path.display())]
+    NoSpace {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The operating system's words.
+        source: io::Error,
+    },
+    /// Another failure of the file system.
+    #[error("cannot {doing} {}: {source}; check the disk, its mount and its permissions", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The operating system's words.
+        source: io::Error,
+    },
+    /// A payload above the limit.
+    #[error("a sample of {size} bytes is over the spool's record limit of {max} bytes; it was not stored")]
+    RecordTooLarge {
+        /// Its bytes.
+        size: usize,
+        /// [`Options::record_max`].
+        max: usize,
+    },
+    /// A batch above the limit.
+    #[error(
+        "a batch of {size} bytes is over the {max} bytes of a spool segment; nothing of it was stored, append it in parts"
+    )]
+    BatchTooLarge {
+        /// Its bytes on disk.
+        size: u64,
+        /// The room in an empty segment.
+        max: u64,
+    },
+    /// Options that contradict each other.
+    #[error("the spool cannot work so: {0}")]
+    Options(String),
+    /// The spool's thread has ended.
+    #[error("the spool is closed")]
+    Closed,
+}
+
+impl SpoolError {
+    fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| {
+            let full = [Errno::ENOSPC, Errno::EDQUOT, Errno::EFBIG].map(|e| e as i32);
+            match source.raw_os_error() {
+                Some(e) if full.contains(&e) => Self::NoSpace { doing, path, source },
+                _ => Self::Io { doing, path, source },
+            }
+        }
+    }
+}
+
+/// What the spool can say of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Stats {
+    /// Records that wait for an acknowledgement.
+    pub waiting: u64,
+    /// The oldest of them.
+    pub oldest: Option<Seq>,
+    /// The number the next record gets.
+    pub next: Seq,
+    /// All below are durable.
+    pub durable: Seq,
+    /// Bytes of all segment files.
+    pub bytes: u64,
+    /// Segment files.
+    pub segments: usize,
+    /// Unacknowledged records dropped because the spool was full, since it was made.
+    pub dropped: u64,
+    /// Records lost to damage, since the spool was made.
+    pub lost: u64,
+    /// Segments found damaged since it was opened.
+    pub damaged_segments: u64,
+    /// Bytes of a torn tail cut off when it was opened.
+    pub torn_bytes: u64,
+    /// Bytes written since it was opened: records, zeros ahead of them, cursor.
+    pub bytes_written: u64,
+    /// Syncs since it was opened.
+    pub syncs: u64,
+}
+
+/// The spool; see the module's documentation. Dropping it without [`Spool::close`] is what a crash does.
+#[derive(Debug)]
+pub struct Spool {
+    directory: PathBuf,
+    options: Options,
+    id: SpoolId,
+    boot: u128,
+    /// Ascending; the last is the active one. Never empty.
+    segments: Vec<Segment>,
+    active: Active,
+    next: u64,
+    /// The first number that is not durable yet, and where its segment's durable bytes end.
+    durable: u64,
+    durable_end: u64,
+    unsynced_since: Option<Duration>,
+    sync_failed: bool,
+    done: Done,
+    cursor: Cursor,
+    acks_unwritten: u64,
+    ack_since: Option<Duration>,
+    reader: read::Reader,
+    stats: Counters,
+    buffer: Vec<u8>,
+    _lock: Flock<File>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    dropped: u64,
+    lost: u64,
+    damaged_segments: u64,
+    torn_bytes: u64,
+    bytes_written: u64,
+    syncs: u64,
+}
+
+impl Spool {
+    /// The id made with the directory.
+    #[must_use]
+    pub fn id(&self) -> SpoolId {
+        self.id
+    }
+
+    /// Stores the payloads in order, all or none, and gives each its number.
+    ///
+    /// # Errors
+    /// [`SpoolError`]; nothing of the batch is stored then, and everything else still is. One exception, under
+    /// [`SyncPolicy::Interval`]: when the sync that fell due fails, the error tells of it and the records stay, to be synced again.
+    pub fn append<P: AsRef<[u8]>>(&mut self, payloads: &[P], now: Duration) -> Result<Vec<Seq>, SpoolError> {
+        let seqs = self.write(payloads, now)?;
+        match self.options.sync {
+            SyncPolicy::EachAppend => self.commit()?,
+            SyncPolicy::Interval(_) => self.sync_if_due(now)?,
+        }
+        Ok(seqs)
+    }
+
+    /// Stores without syncing: for a caller that commits several batches at once.
+    fn write<P: AsRef<[u8]>>(&mut self, payloads: &[P], now: Duration) -> Result<Vec<Seq>, SpoolError> {
+        let max = self.options.record_max;
+        let room = self.options.segment_bytes - HEADER;
+        let size: u64 = payloads.iter().map(|p| p.as_ref().len() as u64 + OVERHEAD).sum();
+        if let Some(p) = payloads.iter().find(|p| p.as_ref().len() > max) {
+            return Err(SpoolError::RecordTooLarge {
+                size: p.as_ref().len(),
+                max,
+            });
+        }
+        if size > room {
+            return Err(SpoolError::BatchTooLarge { size, max: room });
+        }
+        if payloads.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        let result = self.write_batch(payloads, size, &mut buffer);
+        self.buffer = buffer;
+        let seqs = result?;
+        self.unsynced_since.get_or_insert(now);
+        Ok(seqs)
+    }
+
+    fn write_batch<P: AsRef<[u8]>>(
+        &mut self,
+        payloads: &[P],
+        size: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Vec<Seq>, SpoolError> {
+        let end = self.last().end;
+        if end > HEADER && end + size > self.options.segment_bytes {
+            self.roll()?;
+        }
+        let growth = (self.last().end + size + self.options.zero_ahead).min(self.options.segment_bytes);
+        self.make_room(growth.saturating_sub(self.last().len));
+        let first = self.next;
+        for (seq, payload) in (first..).zip(payloads) {
+            record::encode(self.id, seq, payload.as_ref(), buffer);
+        }
+        let Some(segment) = self.segments.last_mut() else {
+            return Err(SpoolError::Closed); // never: there is always an active segment
+        };
+        self.active
+            .append(segment, buffer, self.options.zero_ahead, self.options.segment_bytes)
+            .map_err(SpoolError::io("append to", &self.active.path))?;
+        self.next += payloads.len() as u64;
+        Ok((first..self.next).map(Seq::new).collect())
+    }
+
+    /// Makes all appended records durable now, whatever the policy.
+    ///
+    /// # Errors
+    /// [`SpoolError`]; the records stay and the next sync tries again.
+    pub fn sync(&mut self) -> Result<(), SpoolError> {
+        self.unsynced_since = None;
+        if self.durable == self.next {
+            return Ok(());
+        }
+        let end = self.last().end;
+        let result = if self.sync_failed {
+            self.active.dirty(self.durable_end, end)
+        } else {
+            Ok(())
+        };
+        let result = result.and_then(|()| self.active.sync());
+        self.stats.syncs += 1;
+        self.sync_failed = result.is_err();
+        result.map_err(SpoolError::io("sync", &self.active.path))?;
+        self.durable = self.next;
+        self.durable_end = end;
+        Ok(())
+    }
+
+    /// Sync, or take back what is not durable; its numbers are spent.
+    fn commit(&mut self) -> Result<(), SpoolError> {
+        let Err(e) = self.sync() else { return Ok(()) };
+        let end = self.durable_end;
+        if let Some(segment) = self.segments.last_mut() {
+            // If even that fails, the records stay and are delivered: better twice than never.
+            if self.active.cut(segment, end).is_ok() {
+                self.done.insert(self.durable, self.next - 1);
+                self.durable = self.next;
+                self.sync_failed = false;
+            }
+        }
+        Err(e)
+    }
+
+    /// Whether the record is kept, and, if it must be, durable.
+    fn is_stored(&self, seq: Seq, must_be_durable: bool) -> bool {
+        !self.done.contains(seq.get()) && (!must_be_durable || seq.get() < self.durable)
+    }
+
+    fn sync_if_due(&mut self, now: Duration) -> Result<(), SpoolError> {
+        let SyncPolicy::Interval(interval) = self.options.sync else {
+            return Ok(());
+        };
+        let due = self.unsynced_since.is_some_and(|t| now >= t.saturating_add(interval));
+        if due || self.next - self.durable >= UNSYNCED_MAX {
+            if let Err(e) = self.sync() {
+                self.unsynced_since = Some(now);
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what has fallen due: the interval's sync, the cursor.
+    ///
+    /// # Errors
+    /// [`SpoolError`]; it is tried again an interval later.
+    pub fn tick(&mut self, now: Duration) -> Result<(), SpoolError> {
+        self.sync_if_due(now)?;
+        let acks = self.acks_unwritten >= self.options.cursor_acks;
+        let late = self
+            .ack_since
+            .is_some_and(|t| now >= t.saturating_add(self.options.cursor_interval));
+        if acks || late {
+            self.ack_since = Some(now);
+            self.write_cursor(false)?;
+        }
+        Ok(())
+    }
+
+    /// When [`Spool::tick`] has something to do next.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<Duration> {
+        let sync = match self.options.sync {
+            SyncPolicy::Interval(interval) => self.unsynced_since.map(|t| t.saturating_add(interval)),
+            SyncPolicy::EachAppend => None,
+        };
+        let cursor = self.ack_since.map(|t| t.saturating_add(self.options.cursor_interval));
+        sync.into_iter().chain(cursor).min()
+    }
+
+    /// These need no delivery any more; in any order, known or not, once or twice. Says how many were waiting.
+    ///
+    /// # Errors
+    /// When the cursor fell due and cannot be written; the acknowledgements count all the same until the program ends.
+    pub fn ack(&mut self, seqs: &[Seq], now: Duration) -> Result<u64, SpoolError> {
+        let mut fresh = 0;
+        for seq in seqs.iter().filter(|s| (1..self.durable).contains(&s.get())) {
+            fresh += self.done.insert(seq.get(), seq.get());
+        }
+        if fresh > 0 {
+            self.acks_unwritten += fresh;
+            self.ack_since.get_or_insert(now);
+            self.delete_done();
+            if self.acks_unwritten >= self.options.cursor_acks {
+                self.write_cursor(false)?;
+            }
+        }
+        Ok(fresh)
+    }
+
+    /// What the spool can say of itself.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let oldest = self.done.first_missing(1);
+        Stats {
+            waiting: self.done.missing(1, self.next - 1),
+            oldest: (oldest < self.next).then(|| Seq::new(oldest)),
+            next: Seq::new(self.next),
+            durable: Seq::new(self.durable),
+            bytes: self.total(),
+            segments: self.segments.len(),
+            dropped: self.stats.dropped,
+            lost: self.stats.lost,
+            damaged_segments: self.stats.damaged_segments,
+            torn_bytes: self.stats.torn_bytes,
+            bytes_written: self.stats.bytes_written + self.active.written,
+            syncs: self.stats.syncs,
+        }
+    }
+
+    /// Syncs, writes the cursor and lets go of the directory.
+    ///
+    /// # Errors
+    /// [`SpoolError`]; the next start then treats it as a crash.
+    pub fn close(mut self) -> Result<(), SpoolError> {
+        self.sync()?;
+        let last = self.segments.len() - 1;
+        let segment = &mut self.segments[last];
+        let end = segment.end;
+        self.active
+            .cut(segment, end)
+            .map_err(SpoolError::io("close", &self.active.path))?;
+        self.write_cursor(true)
+    }
+
+    fn last(&self) -> Segment {
+        self.segments[self.segments.len() - 1]
+    }
+
+    fn total(&self) -> u64 {
+        self.segments.iter().map(|s| s.len).sum()
+    }
+
+    /// The last number that segment `i` may hold.
+    fn last_of(&self, i: usize) -> u64 {
+        self.segments.get(i + 1).map_or(self.next, |s| s.first) - 1
+    }
+
+    /// Starts a new segment; the old one is durable and cut to its records.
+    fn roll(&mut self) -> Result<(), SpoolError> {
+        self.sync()?;
+        let len = (HEADER + self.options.zero_ahead).min(self.options.segment_bytes);
+        self.make_room(len);
+        let path = self.directory.join(segment::name(self.next));
+        let (active, segment) = Active::create(&self.directory, self.id, self.next, len)
+            .map_err(SpoolError::io("make the segment", &path))?;
+        if let Some(old) = self.segments.last_mut() {
+            let end = old.end;
+            // Failing to give back the zeros costs room, nothing else.
+            let _ = self.active.cut(old, end);
+        }
+        self.stats.bytes_written += self.active.written;
+        self.stats.syncs += 2;
+        self.active = active;
+        self.segments.push(segment);
+        self.durable_end = segment.end;
+        self.delete_done();
+        Ok(())
+    }
+
+    /// Drops the oldest segments until `need` more bytes fit; never the active one.
+    fn make_room(&mut self, need: u64) {
+        while self.segments.len() > 1 && self.total() + need > self.options.max_bytes {
+            let (first, last) = (self.segments[0].first, self.last_of(0));
+            let dropped = self.done.insert(first, last);
+            if dropped > 0 && self.stats.dropped == 0 {
+                tracing::warn!("the spool is full: the oldest samples are dropped from now on");
+            }
+            self.stats.dropped += dropped;
+            self.remove(0);
+        }
+    }
+
+    fn delete_done(&mut self) {
+        let mut i = 0;
+        while i + 1 < self.segments.len() {
+            if self.done.covers(self.segments[i].first, self.last_of(i)) {
+                self.remove(i);
+            } else {
+                i += 1;
+            }
+        }
+    }
+
+    fn remove(&mut self, i: usize) {
+        let segment = self.segments.remove(i);
+        let path = self.directory.join(segment::name(segment.first));
+        if let Err(e) = std::fs::remove_file(&path) {
+            tracing::warn!(
+                "cannot remove {}: {e}; it is tried again at the next start",
+                path.display()
+            );
+        }
+        // Its numbers are gone even if there were none to acknowledge.
+        let next = self.segments.get(i).map_or(self.next, |s| s.first);
+        self.done.insert(segment.first, next - 1);
+        self.reader.forget(segment.first);
+    }
+
+    fn write_cursor(&mut self, clean: bool) -> Result<(), SpoolError> {
+        let state = State {
+            id: self.id,
+            next: self.next,
+            dropped: self.stats.dropped,
+            lost: self.stats.lost,
+            unsynced_max: match self.options.sync {
+                SyncPolicy::EachAppend => 0,
+                SyncPolicy::Interval(_) => UNSYNCED_MAX,
+            },
+            boot: self.boot,
+            clean,
+            done: self.done.clone(),
+        };
+        let path = self.directory.join(open::CURSOR);
+        let bytes = self
+            .cursor
+            .write(&state)
+            .map_err(SpoolError::io("write the cursor", &path))?;
+        self.stats.bytes_written += bytes;
+        self.stats.syncs += 1;
+        self.acks_unwritten = 0;
+        self.ack_since = None;
+        Ok(())
+    }
+
+    fn check(options: &Options) -> Result<(), SpoolError> {
+        let o = options;
+        let wrong = |text: String| Err(SpoolError::Options(text));
+        if o.segment_bytes < 4096 || o.segment_bytes > u64::from(u32::MAX) {
+            return wrong(format!(
+                "segment_bytes is {}, it must be 4 KiB to 4 GiB",
+                o.segment_bytes
+            ));
+        }
+        if o.max_bytes < 2 * o.segment_bytes {
+            return wrong(format!(
+                "max_bytes is {}, it must hold two segments of {} bytes",
+                o.max_bytes, o.segment_bytes
+            ));
+        }
+        let max = (o.segment_bytes - HEADER - OVERHEAD).min(PAYLOAD_LIMIT as u64);
+        if o.record_max as u64 > max {
+            return wrong(format!("record_max is {}, a segment has room for {max}", o.record_max));
+        }
+        Ok(())
+    }
+}
