@@ -5,7 +5,7 @@
 //! - [`dongle`] climbs modem, SIM and network, and then reads signal and registration now and then. It says what it knows through a
 //!   watch channel ([`dongle::View`]); when the modem falls silent the session above may live on.
 //! - [`sampler`] measures and puts samples into the spool, online or not, as soon as the time is known.
-//! - [`uplink`] climbs link, clock, credentials and session, and then delivers from the spool.
+//! - [`uplink`] climbs link, clock and credentials (the three in [`ground`]) and session, and then delivers from the spool.
 //!
 //! Each rung's fault comes here as a value ([`fault::Fault`]) that says what happened, what a person can do, and which recovery makes
 //! sense; [`fault`] decides. [`ladder`] keeps what everybody sees: `status`, the log, the service manager's status line.
@@ -14,6 +14,7 @@ pub mod check;
 pub mod cli;
 mod dongle;
 mod fault;
+mod ground;
 pub mod ladder;
 mod run;
 mod sampler;

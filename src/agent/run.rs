@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::dongle::{Dongle, View};
 use super::ladder::Ladder;
 use super::sampler::Sampler;
-use super::uplink::{Held, Uplink};
+use super::ground::Ground;
+use super::uplink::{Kept, Uplink};
 use super::watchdog::Pulses;
 use crate::clock::{Clock, rfc3339};
 use crate::config::agent::AgentConfig;
@@ -97,16 +98,18 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
         stop: stop.clone(),
     };
     let uplink = Uplink {
-        config: config.clone(),
-        ladder: ladder.clone(),
-        clock: clock.clone(),
+        ground: Ground::new(
+            config.clone(),
+            ladder.clone(),
+            clock.clone(),
+            pulses.add("uplink"),
+            Box::new(External::new(config.link.interface.clone())),
+        ),
         view: view.clone(),
-        link: Box::new(External::new(config.link.interface.clone())),
         spool: spool.clone(),
         counters: counters.clone(),
-        pulse: pulses.add("uplink"),
         stop: stop.clone(),
-        state: Held::default(),
+        kept: Kept::default(),
     };
     let status = Status {
         config: config.clone(),

@@ -1,0 +1,288 @@
+//! Link, clock, credentials: what stands between a registered modem and a session. Also what `provision` climbs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::fault::{Fault, REPROVISION_EVERY};
+use super::ladder::{Ladder, Rung, State};
+use super::watchdog::Pulse;
+use crate::clock::{self, Clock};
+use crate::cloud::{Kind, Names, aws_iot, beam, event_grid, iot_hub};
+use crate::config::agent::{AgentConfig, CredentialsConfig, KryptonConfig};
+use crate::identity::{AuthName, ClientId, Imsi, Subscriber};
+use crate::link::{Link, Via};
+use crate::provision::krypton::KryptonError;
+use crate::provision::operator::{FilesError, read_limited};
+use crate::provision::store::Store;
+use crate::provision::{Credentials, Unusable, fetch};
+use crate::session::Endpoint;
+use crate::tls;
+
+/// The longest that looking at the link may take.
+const LINK_MAX: Duration = Duration::from_secs(60);
+/// Largest packet that is taken from a broker, in bytes: the largest message of the three clouds (Event Grid, 512 KiB) and its header.
+const PACKET_MAX: usize = 513 * 1024;
+
+/// Everything a session needs, made once for each set of credentials so that TLS sessions can be resumed.
+pub(super) struct Ready {
+    pub(super) endpoint: Endpoint,
+    pub(super) credentials: Option<Credentials>,
+}
+
+/// The three rungs, and what is kept between two climbs.
+pub(super) struct Ground {
+    pub(super) config: Arc<AgentConfig>,
+    pub(super) ladder: Ladder,
+    pub(super) clock: Clock,
+    pub(super) pulse: Pulse,
+    link: Box<dyn Link>,
+    held: Option<(Imsi, Arc<Ready>)>,
+    reprovisioned: Option<Duration>,
+    wants_new: bool,
+}
+
+impl Ground {
+    pub(super) fn new(config: Arc<AgentConfig>, ladder: Ladder, clock: Clock, pulse: Pulse, link: Box<dyn Link>) -> Self {
+        Self {
+            config,
+            ladder,
+            clock,
+            pulse,
+            link,
+            held: None,
+            reprovisioned: None,
+            wants_new: false,
+        }
+    }
+
+    /// Climbs the three rungs; those that hold are passed at once.
+    pub(super) async fn climb(&mut self, who: &Subscriber) -> Result<(Via, Arc<Ready>), Fault> {
+        let via = self.link().await?;
+        let now = self.time()?;
+        let ready = self.credentials(who, &via, now).await?;
+        Ok((via, ready))
+    }
+
+    /// The next climb fetches new credentials, whatever is on disk.
+    pub(super) fn want_new(&mut self) {
+        self.wants_new = true;
+    }
+
+    /// The broker refused the credentials: others are wanted, but not too often.
+    pub(super) fn refused_by_broker(&mut self) {
+        let now = self.clock.monotonic();
+        if self.reprovisioned.is_none_or(|last| now.saturating_sub(last) >= REPROVISION_EVERY) {
+            self.reprovisioned = Some(now);
+            self.wants_new = true;
+            let hours = REPROVISION_EVERY.as_secs() / 3_600;
+            tracing::warn!("the broker refuses these credentials: others are fetched; this is done once in {hours} h");
+        }
+    }
+
+    async fn link(&mut self) -> Result<Via, Fault> {
+        if self.ladder.state(Rung::Link) != State::Up {
+            self.ladder.climbing(Rung::Link, "looking for the way out");
+        }
+        self.pulse.promise(LINK_MAX);
+        let via = self.link.climb().await.map_err(|f| Fault::new(Rung::Link, f.cause, f.cure))?;
+        self.ladder.up(Rung::Link, &format!("through {via}"));
+        Ok(via)
+    }
+
+    fn time(&self) -> Result<Duration, Fault> {
+        match self.clock.now() {
+            Some((now, source)) => {
+                self.ladder.up(Rung::Clock, &source.to_string());
+                Ok(now)
+            }
+            None => Err(Fault::new(
+                Rung::Clock,
+                format!(
+                    "the system clock says {} and neither NTP nor the network has said better",
+                    clock::rfc3339(self.clock.system())
+                ),
+                "wait for the network's time, or allow NTP (timedatectl set-ntp true); TLS cannot be trusted before that",
+            )),
+        }
+    }
+
+    async fn credentials(&mut self, who: &Subscriber, via: &Via, now: Duration) -> Result<Arc<Ready>, Fault> {
+        if let Some((imsi, ready)) = &self.held {
+            let fresh = ready.credentials.as_ref().is_none_or(|c| c.check_time(now).is_ok());
+            if *imsi == who.imsi && fresh && !self.wants_new {
+                return Ok(ready.clone());
+            }
+        }
+        self.ladder.climbing(Rung::Credentials, "looking for a key and a certificate");
+        let config = self.config.clone();
+        let credentials = match &config.credentials {
+            CredentialsConfig::None => None,
+            CredentialsConfig::Files(files) => {
+                let ca = self.session_ca()?;
+                let loaded = files.load(who, ca.as_deref(), now);
+                Some(loaded.map_err(|e| {
+                    Fault::new(
+                        Rung::Credentials,
+                        e.to_string(),
+                        "put a valid certificate (PEM, leaf first) and its key where credentials.certificate and credentials.key say",
+                    )
+                })?)
+            }
+            CredentialsConfig::Krypton(krypton) => {
+                let store = Store::new(&config.state_dir, config.credentials.source(), &who.imsi);
+                let wants_new = std::mem::take(&mut self.wants_new);
+                match store.load(now) {
+                    Ok(credentials) if !wants_new => Some(credentials),
+                    reason => {
+                        let reason = reason.err().map_or("the broker refused those on disk".to_owned(), |u: Unusable| u.to_string());
+                        Some(self.fetch(krypton, &store, via, now, &reason).await?)
+                    }
+                }
+            }
+        };
+        let ready = Arc::new(self.ready(who, credentials)?);
+        self.ladder.up(Rung::Credentials, &describe(ready.credentials.as_ref()));
+        self.held = Some((who.imsi.clone(), ready.clone()));
+        Ok(ready)
+    }
+
+    async fn fetch(&self, config: &KryptonConfig, store: &Store, via: &Via, now: Duration, reason: &str) -> Result<Credentials, Fault> {
+        self.ladder.climbing(
+            Rung::Credentials,
+            &format!("{reason}: asking Krypton at {}", config.url.host_str().unwrap_or("?")),
+        );
+        self.pulse.promise((config.within + config.poll_every) * (config.polls_max + 1));
+        let settings = krypton_settings(config)?;
+        let fault = |e: KryptonError| Fault::new(Rung::Credentials, e.to_string(), e.cure());
+        let grant = fetch::fetch(&settings, via, &self.clock).await.map_err(fault)?;
+        let credentials = grant.check("Krypton's answer").map_err(|e| fault(e.into()))?;
+        let (store, now_saved) = (store.clone(), now);
+        let saved = tokio::task::spawn_blocking(move || store.save(&grant, now_saved)).await;
+        if let Err(why) = saved.map_err(std::io::Error::other).and_then(|r| r) {
+            // Better connected and asking again at the next start than not connected.
+            tracing::error!("the new credentials could not be stored and are used from memory: {why}; free or repair the disk");
+        }
+        Ok(credentials)
+    }
+
+    fn session_ca(&self) -> Result<Option<Vec<u8>>, Fault> {
+        let fault = |e: FilesError| Fault::new(Rung::Credentials, e.to_string(), "check session.ca_file");
+        self.config.session.ca_file.as_deref().map(|path| read_limited(path).map_err(fault)).transpose()
+    }
+
+    /// Puts names, trust and limits together.
+    fn ready(&self, who: &Subscriber, credentials: Option<Credentials>) -> Result<Ready, Fault> {
+        let config = &self.config.session;
+        let names = names(&self.config, who, credentials.as_ref())?;
+        let host = config.host.clone().or_else(|| credentials.as_ref().and_then(|c| c.host.clone()));
+        let host = host.ok_or_else(|| Fault::new(Rung::Credentials, "nobody says which host to connect to", "set session.host"))?;
+        let tls = match &credentials {
+            None => None,
+            Some(c) => {
+                let roots = match self.session_ca()? {
+                    Some(pem) => tls::roots(&pem, "session.ca_file").map_err(|e| Fault::new(Rung::Credentials, e.to_string(), "check session.ca_file"))?,
+                    None => c.roots.clone(),
+                };
+                let alpn: &[&str] = match (config.to, config.port) {
+                    (Kind::AwsIot, 443) => &[aws_iot::ALPN_443],
+                    _ => &[],
+                };
+                let client = tls::Client {
+                    identity: Some(&c.identity),
+                    roots,
+                    versions: config.tls,
+                    alpn,
+                };
+                Some(client.build(&self.clock).map_err(|e| Fault::new(Rung::Credentials, e.to_string(), "check the files of the credentials"))?)
+            }
+        };
+        let password = config
+            .password_file
+            .as_deref()
+            .map(|path| read_limited(path).map(|p| Zeroizing::new(p.trim_ascii().to_vec())))
+            .transpose()
+            .map_err(|e| Fault::new(Rung::Credentials, e.to_string(), "check session.password_file"))?;
+        Ok(Ready {
+            endpoint: Endpoint {
+                host,
+                port: config.port,
+                address: config.address,
+                tls,
+                names,
+                password,
+                keep_alive: config.keep_alive,
+                clean_session: config.clean,
+                connect_within: config.connect_within,
+                answer_within: config.answer_within,
+                window: self.config.delivery.window,
+                packet_max: PACKET_MAX,
+            },
+            credentials,
+        })
+    }
+}
+
+fn describe(credentials: Option<&Credentials>) -> String {
+    match credentials {
+        None => "none needed: the gateway adds them".to_owned(),
+        Some(c) => {
+            let leaf = &c.identity.leaf;
+            format!(
+                "certificate of {}, valid until {}{}",
+                leaf.common_name.as_deref().map_or_else(|| "an unnamed subject".to_owned(), crate::identity::redact_digits),
+                clock::rfc3339(leaf.not_after),
+                if leaf.is_v1 {
+                    "; it is X.509 version 1: sign it with extensions (openssl x509 -req … -extfile), or some servers refuse it"
+                } else {
+                    ""
+                }
+            )
+        }
+    }
+}
+
+/// Reads the files that the settings name.
+pub(super) fn krypton_settings(config: &KryptonConfig) -> Result<fetch::Settings, Fault> {
+    let ca_pem = config
+        .ca_file
+        .as_deref()
+        .map(read_limited)
+        .transpose()
+        .map_err(|e| Fault::new(Rung::Credentials, e.to_string(), "check credentials.ca_file"))?;
+    Ok(fetch::Settings {
+        cloud: config.cloud,
+        url: config.url.clone(),
+        address: config.address,
+        ca_pem,
+        within: config.within,
+        poll_every: config.poll_every,
+        polls_max: config.polls_max,
+    })
+}
+
+/// The names for CONNECT, by the rules of the broker.
+pub(super) fn names(config: &AgentConfig, who: &Subscriber, credentials: Option<&Credentials>) -> Result<Names, Fault> {
+    let fault = |e: String| Fault::new(Rung::Credentials, e, "check client_authname and delivery.topic");
+    let auth_name = config.client_authname.fill(who).map_err(|e| fault(e.to_string()))?;
+    let auth_name = AuthName::new(auth_name).map_err(|e| fault(e.to_string()))?;
+    let imei = who.imei.as_ref().ok_or_else(|| fault("the modem's IMEI is not known".to_owned()))?;
+    let own = ClientId::from_parts(&auth_name, imei).map_err(|e| fault(e.to_string()))?;
+    let given = credentials.and_then(|c| c.client_id.clone());
+    let topic = config.delivery.topic.clone();
+    let session = &config.session;
+    let names = match session.to {
+        Kind::EventGrid => event_grid::names(&auth_name, own, topic),
+        Kind::AwsIot => aws_iot::names(given.unwrap_or(own), topic),
+        Kind::Gateway => beam::names(own, session.username.clone(), topic),
+        Kind::IotHub => {
+            let host = session.host.clone().or_else(|| credentials.and_then(|c| c.host.clone())).unwrap_or_default();
+            let common_name = || credentials.and_then(|c| c.identity.leaf.common_name.clone());
+            // A hub knows a device by the certificate's common name, which is also its id; Krypton says the id outright.
+            let device = given.or_else(|| common_name().and_then(|cn| ClientId::new(cn).ok())).unwrap_or(own);
+            iot_hub::names(&host, device)
+        }
+    };
+    names.map_err(|e| fault(e.to_string()))
+}
