@@ -7,6 +7,7 @@
 //! | [`identity`], [`backoff`], [`clock`], [`mqtt`] | names and numbers, the retry policy, what time it is, MQTT as bytes |
 //! | [`tls`] | the one place that knows rustls |
 //! | [`files`], [`control`], [`logging`] | atomic writes, the status socket, log lines |
+//! | `modem` | the dongle's AT port: lines, commands, one at a time |
 //! | [`config`] | configuration files, every mistake with line and column |
 //! | [`gateway`] | what SORACOM Beam is in the cloud, on a host of your own |
 //! | [`bench`] | simulated dongle, carrier and clouds; only programs import it |
@@ -18,6 +19,8 @@ pub mod control;
 pub mod files;
 pub mod identity;
 pub mod logging;
+#[cfg(feature = "agent")]
+pub mod modem;
 pub mod mqtt;
 #[cfg(feature = "bench")]
 pub mod pki;
