@@ -5,10 +5,14 @@
 //! | room | what it is for |
 //! |---|---|
 //! | [`identity`], [`backoff`], [`clock`], [`mqtt`] | names and numbers, the retry policy, what time it is, MQTT as bytes |
-//! | [`tls`] | the one place that knows rustls |
 //! | [`files`], [`control`], [`logging`] | atomic writes, the status socket, log lines |
-//! | `modem` | the dongle's AT port: lines, commands, one at a time |
+//! | [`link`], [`tls`], [`pki`] | the way out; the one place that knows rustls; making certificates |
+//! | [`modem`] | the EG25-G's AT dialogue |
+//! | [`cloud`] | what each broker demands |
 //! | [`config`] | configuration files, every mistake with line and column |
+//! | [`telemetry`], [`provision`] | samples and their spool; credentials |
+//! | [`session`] | the MQTT session |
+//! | [`agent`] | the ladder: the only room that knows all rungs |
 //! | [`gateway`] | what SORACOM Beam is in the cloud, on a host of your own |
 //! | [`bench`] | simulated dongle, carrier and clouds; only programs import it |
 
@@ -19,23 +23,25 @@ pub mod control;
 pub mod files;
 pub mod identity;
 pub mod logging;
-#[cfg(feature = "agent")]
-pub mod modem;
 pub mod mqtt;
 #[cfg(feature = "bench")]
 pub mod pki;
-#[cfg(feature = "agent")]
-pub mod telemetry;
 pub mod tls;
 
+#[cfg(feature = "agent")]
+pub mod agent;
 #[cfg(feature = "agent")]
 pub mod cloud;
 #[cfg(feature = "agent")]
 pub mod link;
 #[cfg(feature = "agent")]
+pub mod modem;
+#[cfg(feature = "agent")]
 pub mod provision;
 #[cfg(feature = "agent")]
 pub mod session;
+#[cfg(feature = "agent")]
+pub mod telemetry;
 
 #[cfg(feature = "bench")]
 pub mod bench;

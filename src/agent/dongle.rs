@@ -58,19 +58,10 @@ pub(super) struct Dongle {
 impl Dongle {
     pub(super) async fn run(self) {
         let stop = self.stop.clone();
-        let mut climber = Climber {
-            config: self.config,
-            ladder: self.ladder,
-            clock: self.clock,
-            view: self.view,
-            pulse: self.pulse.clone(),
-            backoff: Backoff::new(policy(Rung::Modem, RETRY_MIN, RETRY_MAX)),
-            rung: Rung::Modem,
-            pin_refused: false,
-        };
+        let mut climber = Climber::new(self.config, self.ladder, self.clock, self.view, self.pulse.clone());
         tokio::select! {
             () = stop.cancelled() => {}
-            () = climber.climb_for_ever(|_| false) => {}
+            () = climber.climb_until(|_| false) => {}
         }
         self.pulse.rest();
     }
@@ -78,22 +69,43 @@ impl Dongle {
 
 /// Climbs the three rungs; also for `modem` and `provision`, which stop as soon as they know enough.
 pub(super) struct Climber {
-    pub(super) config: Arc<AgentConfig>,
-    pub(super) ladder: Ladder,
-    pub(super) clock: Clock,
-    pub(super) view: watch::Sender<View>,
-    pub(super) pulse: Pulse,
+    config: Arc<AgentConfig>,
+    ladder: Ladder,
+    clock: Clock,
+    view: watch::Sender<View>,
+    pulse: Pulse,
     backoff: Backoff,
     rung: Rung,
     pin_refused: bool,
 }
 
 impl Climber {
-    async fn climb_for_ever(&mut self, enough: impl Fn(&View) -> bool) {
+    pub(super) fn new(
+        config: Arc<AgentConfig>,
+        ladder: Ladder,
+        clock: Clock,
+        view: watch::Sender<View>,
+        pulse: Pulse,
+    ) -> Self {
+        Self {
+            config,
+            ladder,
+            clock,
+            view,
+            pulse,
+            backoff: Backoff::new(policy(Rung::Modem, RETRY_MIN, RETRY_MAX)),
+            rung: Rung::Modem,
+            pin_refused: false,
+        }
+    }
+
+    /// Climbs, and climbs again after every failure, until it is `enough`.
+    pub(super) async fn climb_until(&mut self, enough: impl Fn(&View) -> bool) {
         loop {
             let path = self.config.modem.port.clone();
             if self.ladder.state(Rung::Modem) != State::Down {
-                self.ladder.climbing(Rung::Modem, &format!("opening {}", path.display()));
+                self.ladder
+                    .climbing(Rung::Modem, &format!("opening {}", path.display()));
             }
             self.pulse.promise(QUESTION_MAX);
             match Modem::open(&path).await {
@@ -132,7 +144,8 @@ impl Climber {
                 self.ladder.below(above, fault.rung);
             }
         }
-        self.view.send_if_modified(|view| std::mem::replace(&mut view.registered, false));
+        self.view
+            .send_if_modified(|view| std::mem::replace(&mut view.registered, false));
         self.pulse.promise(wait);
         tokio::time::sleep(wait).await;
     }
@@ -144,7 +157,10 @@ impl Climber {
         let equipment = modem.identify().await.map_err(on(Rung::Modem))?;
         self.ladder.up(
             Rung::Modem,
-            &format!("{} {}, firmware {}", equipment.manufacturer, equipment.model, equipment.firmware),
+            &format!(
+                "{} {}, firmware {}",
+                equipment.manufacturer, equipment.model, equipment.firmware
+            ),
         );
 
         self.sim(modem).await.map_err(|t| (Rung::Sim, t))?;
@@ -201,7 +217,12 @@ impl Climber {
                         "take it out and in again; if it stays so, try another SIM",
                     ));
                 }
-                SimState::Absent => return Err(say("there is no SIM in the dongle".into(), "put a SIM in, contacts first, until it clicks")),
+                SimState::Absent => {
+                    return Err(say(
+                        "there is no SIM in the dongle".into(),
+                        "put a SIM in, contacts first, until it clicks",
+                    ));
+                }
                 SimState::PinRequired { retries_left } => self.pin(modem, retries_left).await?,
                 SimState::PukRequired => {
                     return Err(say(
@@ -210,10 +231,16 @@ impl Climber {
                     ));
                 }
                 SimState::Failure => {
-                    return Err(say("the modem cannot read the SIM".into(), "take it out, clean its contacts, put it back; try another one"));
+                    return Err(say(
+                        "the modem cannot read the SIM".into(),
+                        "take it out, clean its contacts, put it back; try another one",
+                    ));
                 }
                 SimState::Other(text) => {
-                    return Err(say(format!("the SIM says {text:?}"), "it may be locked to another network or device: try it in a phone"));
+                    return Err(say(
+                        format!("the SIM says {text:?}"),
+                        "it may be locked to another network or device: try it in a phone",
+                    ));
                 }
             }
         }
@@ -224,7 +251,8 @@ impl Climber {
         let Some(path) = &self.config.sim.pin_file else {
             return Err(Trouble::Said(
                 format!("the SIM wants its PIN{left}"),
-                "write it into a file of mode 0600 and name it under sim.pin_file, or switch the PIN off in a phone".into(),
+                "write it into a file of mode 0600 and name it under sim.pin_file, or switch the PIN off in a phone"
+                    .into(),
             ));
         };
         if self.pin_refused {
@@ -234,9 +262,12 @@ impl Climber {
             ));
         }
         let text = read_limited(path).map_err(|e| Trouble::Said(e.to_string(), "check sim.pin_file".into()))?;
-        let pin: Pin = String::from_utf8_lossy(text.trim_ascii())
-            .parse()
-            .map_err(|_| Trouble::Said(format!("{} holds no PIN", path.display()), "write 4 to 8 digits into it".into()))?;
+        let pin: Pin = String::from_utf8_lossy(text.trim_ascii()).parse().map_err(|_| {
+            Trouble::Said(
+                format!("{} holds no PIN", path.display()),
+                "write 4 to 8 digits into it".into(),
+            )
+        })?;
         self.ladder.climbing(Rung::Sim, "entering the PIN");
         let entered = modem.enter_pin(&pin).await;
         if let Err(ModemError::Refused {
@@ -300,7 +331,10 @@ impl Climber {
         let signal = modem.signal().await?;
         if let Some(time) = modem.network_time().await? {
             if !self.clock.heard_network(time) {
-                tracing::debug!("the modem says {}, which cannot be: no network time yet", clock::rfc3339(time));
+                tracing::debug!(
+                    "the modem says {}, which cannot be: no network time yet",
+                    clock::rfc3339(time)
+                );
             }
         }
         let reading = reading(&signal, operator.as_ref().map(|o| o.name.as_str()), registration);
@@ -360,7 +394,13 @@ impl Trouble {
 /// done.
 fn fault(rung: Rung, e: &ModemError) -> Fault {
     let text = e.to_string();
-    let (cause, cure) = text.split_once("; ").unwrap_or((&text, "look at the modem: onyx-agent modem"));
-    let rung = if e.recovery() == Recovery::Reopen { Rung::Modem } else { rung };
+    let (cause, cure) = text
+        .split_once("; ")
+        .unwrap_or((&text, "look at the modem: onyx-agent modem"));
+    let rung = if e.recovery() == Recovery::Reopen {
+        Rung::Modem
+    } else {
+        rung
+    };
     Fault::new(rung, cause, cure)
 }

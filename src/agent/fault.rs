@@ -8,7 +8,7 @@ use crate::session::{Cause, SessionError};
 
 /// How to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recover {
+pub(super) enum Recover {
     /// Try this rung again after a pause.
     Retry,
     /// Start from the rung below that is named, because this one failed too often by itself.
@@ -19,7 +19,7 @@ pub enum Recover {
 
 /// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub(super) struct Fault {
     /// Where.
     pub rung: Rung,
     /// What happened, to what.
@@ -32,7 +32,7 @@ pub struct Fault {
 
 impl Fault {
     /// A fault that time may heal.
-    pub fn new(rung: Rung, cause: impl Into<String>, cure: impl Into<String>) -> Self {
+    pub(super) fn new(rung: Rung, cause: impl Into<String>, cure: impl Into<String>) -> Self {
         Self {
             rung,
             cause: cause.into(),
@@ -43,15 +43,15 @@ impl Fault {
 }
 
 /// So many failures of a rung by itself send it down to the rung that carries it.
-pub const FAILURES_BEFORE_BELOW: u32 = 5;
+pub(super) const FAILURES_BEFORE_BELOW: u32 = 5;
 
 /// New credentials are fetched because a broker refused the old ones at most this often: each fetch costs a certificate at the cloud,
 /// and a device that is simply not registered would make hundreds.
-pub const REPROVISION_EVERY: Duration = Duration::from_secs(6 * 3_600);
+pub(super) const REPROVISION_EVERY: Duration = Duration::from_secs(6 * 3_600);
 
 /// The pauses of a rung.
 #[must_use]
-pub fn policy(rung: Rung, retry_min: Duration, retry_max: Duration) -> Policy {
+pub(super) fn policy(rung: Rung, retry_min: Duration, retry_max: Duration) -> Policy {
     let max = |limit: u64| retry_max.min(Duration::from_secs(limit));
     Policy {
         min: retry_min,
@@ -67,7 +67,7 @@ pub fn policy(rung: Rung, retry_min: Duration, retry_max: Duration) -> Policy {
 
 /// Reads a session's error as a fault of the ladder. `failures` counts those of this rung since it was last up.
 #[must_use]
-pub fn of_session(error: &SessionError, failures: u32, provisioned: bool) -> Fault {
+pub(super) fn of_session(error: &SessionError, failures: u32, provisioned: bool) -> Fault {
     let (rung, recover) = match error.cause() {
         Cause::Clock => (Rung::Clock, Recover::From(Rung::Clock)),
         Cause::Identity if provisioned => (Rung::Credentials, Recover::Reprovision),
@@ -87,16 +87,17 @@ mod tests {
     use super::*;
 
     fn refused(code: u8) -> SessionError {
-        SessionError::Refused {
-            host: "h".into(),
-            code,
-        }
+        SessionError::Refused { host: "h".into(), code }
     }
 
     #[test]
     fn only_definite_identity_errors_reprovision() {
         assert_eq!(of_session(&refused(5), 0, true).recover, Recover::Reprovision);
-        assert_eq!(of_session(&refused(5), 0, false).recover, Recover::Retry, "an operator's files are not fetched again");
+        assert_eq!(
+            of_session(&refused(5), 0, false).recover,
+            Recover::Retry,
+            "an operator's files are not fetched again"
+        );
         assert_eq!(of_session(&refused(3), 99, true).recover, Recover::Retry);
         let closed = SessionError::Closed {
             host: "h".into(),
@@ -116,6 +117,9 @@ mod tests {
             })
         };
         assert_eq!(of_session(&late(), 0, true).recover, Recover::Retry);
-        assert_eq!(of_session(&late(), FAILURES_BEFORE_BELOW, true).recover, Recover::From(Rung::Link));
+        assert_eq!(
+            of_session(&late(), FAILURES_BEFORE_BELOW, true).recover,
+            Recover::From(Rung::Link)
+        );
     }
 }

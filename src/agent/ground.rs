@@ -44,7 +44,13 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    pub(super) fn new(config: Arc<AgentConfig>, ladder: Ladder, clock: Clock, pulse: Pulse, link: Box<dyn Link>) -> Self {
+    pub(super) fn new(
+        config: Arc<AgentConfig>,
+        ladder: Ladder,
+        clock: Clock,
+        pulse: Pulse,
+        link: Box<dyn Link>,
+    ) -> Self {
         Self {
             config,
             ladder,
@@ -73,7 +79,10 @@ impl Ground {
     /// The broker refused the credentials: others are wanted, but not too often.
     pub(super) fn refused_by_broker(&mut self) {
         let now = self.clock.monotonic();
-        if self.reprovisioned.is_none_or(|last| now.saturating_sub(last) >= REPROVISION_EVERY) {
+        if self
+            .reprovisioned
+            .is_none_or(|last| now.saturating_sub(last) >= REPROVISION_EVERY)
+        {
             self.reprovisioned = Some(now);
             self.wants_new = true;
             let hours = REPROVISION_EVERY.as_secs() / 3_600;
@@ -86,7 +95,11 @@ impl Ground {
             self.ladder.climbing(Rung::Link, "looking for the way out");
         }
         self.pulse.promise(LINK_MAX);
-        let via = self.link.climb().await.map_err(|f| Fault::new(Rung::Link, f.cause, f.cure))?;
+        let via = self
+            .link
+            .climb()
+            .await
+            .map_err(|f| Fault::new(Rung::Link, f.cause, f.cure))?;
         self.ladder.up(Rung::Link, &format!("through {via}"));
         Ok(via)
     }
@@ -115,7 +128,8 @@ impl Ground {
                 return Ok(ready.clone());
             }
         }
-        self.ladder.climbing(Rung::Credentials, "looking for a key and a certificate");
+        self.ladder
+            .climbing(Rung::Credentials, "looking for a key and a certificate");
         let config = self.config.clone();
         let credentials = match &config.credentials {
             CredentialsConfig::None => None,
@@ -136,7 +150,11 @@ impl Ground {
                 match store.load(now) {
                     Ok(credentials) if !wants_new => Some(credentials),
                     reason => {
-                        let reason = reason.err().map_or("the broker refused those on disk".to_owned(), |u: Unusable| u.to_string());
+                        let reason = reason
+                            .err()
+                            .map_or("the broker refused those on disk".to_owned(), |u: Unusable| {
+                                u.to_string()
+                            });
                         Some(self.fetch(krypton, &store, via, now, &reason).await?)
                     }
                 }
@@ -148,12 +166,20 @@ impl Ground {
         Ok(ready)
     }
 
-    async fn fetch(&self, config: &KryptonConfig, store: &Store, via: &Via, now: Duration, reason: &str) -> Result<Credentials, Fault> {
+    async fn fetch(
+        &self,
+        config: &KryptonConfig,
+        store: &Store,
+        via: &Via,
+        now: Duration,
+        reason: &str,
+    ) -> Result<Credentials, Fault> {
         self.ladder.climbing(
             Rung::Credentials,
             &format!("{reason}: asking Krypton at {}", config.url.host_str().unwrap_or("?")),
         );
-        self.pulse.promise((config.within + config.poll_every) * (config.polls_max + 1));
+        self.pulse
+            .promise((config.within + config.poll_every) * (config.polls_max + 1));
         let settings = krypton_settings(config)?;
         let fault = |e: KryptonError| Fault::new(Rung::Credentials, e.to_string(), e.cure());
         let grant = fetch::fetch(&settings, via, &self.clock).await.map_err(fault)?;
@@ -162,42 +188,62 @@ impl Ground {
         let saved = tokio::task::spawn_blocking(move || store.save(&grant, now_saved)).await;
         if let Err(why) = saved.map_err(std::io::Error::other).and_then(|r| r) {
             // Better connected and asking again at the next start than not connected.
-            tracing::error!("the new credentials could not be stored and are used from memory: {why}; free or repair the disk");
+            tracing::error!(
+                "the new credentials could not be stored and are used from memory: {why}; free or repair the disk"
+            );
         }
         Ok(credentials)
     }
 
     fn session_ca(&self) -> Result<Option<Vec<u8>>, Fault> {
         let fault = |e: FilesError| Fault::new(Rung::Credentials, e.to_string(), "check session.ca_file");
-        self.config.session.ca_file.as_deref().map(|path| read_limited(path).map_err(fault)).transpose()
+        self.config
+            .session
+            .ca_file
+            .as_deref()
+            .map(|path| read_limited(path).map_err(fault))
+            .transpose()
     }
 
     /// Puts names, trust and limits together.
     fn ready(&self, who: &Subscriber, credentials: Option<Credentials>) -> Result<Ready, Fault> {
         let config = &self.config.session;
         let names = names(&self.config, who, credentials.as_ref())?;
-        let host = config.host.clone().or_else(|| credentials.as_ref().and_then(|c| c.host.clone()));
-        let host = host.ok_or_else(|| Fault::new(Rung::Credentials, "nobody says which host to connect to", "set session.host"))?;
-        let tls = match &credentials {
-            None => None,
-            Some(c) => {
-                let roots = match self.session_ca()? {
-                    Some(pem) => tls::roots(&pem, "session.ca_file").map_err(|e| Fault::new(Rung::Credentials, e.to_string(), "check session.ca_file"))?,
-                    None => c.roots.clone(),
-                };
-                let alpn: &[&str] = match (config.to, config.port) {
-                    (Kind::AwsIot, 443) => &[aws_iot::ALPN_443],
-                    _ => &[],
-                };
-                let client = tls::Client {
-                    identity: Some(&c.identity),
-                    roots,
-                    versions: config.tls,
-                    alpn,
-                };
-                Some(client.build(&self.clock).map_err(|e| Fault::new(Rung::Credentials, e.to_string(), "check the files of the credentials"))?)
-            }
-        };
+        let host = config
+            .host
+            .clone()
+            .or_else(|| credentials.as_ref().and_then(|c| c.host.clone()));
+        let host = host.ok_or_else(|| {
+            Fault::new(
+                Rung::Credentials,
+                "nobody says which host to connect to",
+                "set session.host",
+            )
+        })?;
+        let tls =
+            match &credentials {
+                None => None,
+                Some(c) => {
+                    let roots = match self.session_ca()? {
+                        Some(pem) => tls::roots(&pem, "session.ca_file")
+                            .map_err(|e| Fault::new(Rung::Credentials, e.to_string(), "check session.ca_file"))?,
+                        None => c.roots.clone(),
+                    };
+                    let alpn: &[&str] = match (config.to, config.port) {
+                        (Kind::AwsIot, 443) => &[aws_iot::ALPN_443],
+                        _ => &[],
+                    };
+                    let client = tls::Client {
+                        identity: Some(&c.identity),
+                        roots,
+                        versions: config.tls,
+                        alpn,
+                    };
+                    Some(client.build(&self.clock).map_err(|e| {
+                        Fault::new(Rung::Credentials, e.to_string(), "check the files of the credentials")
+                    })?)
+                }
+            };
         let password = config
             .password_file
             .as_deref()
@@ -231,7 +277,9 @@ fn describe(credentials: Option<&Credentials>) -> String {
             let leaf = &c.identity.leaf;
             format!(
                 "certificate of {}, valid until {}{}",
-                leaf.common_name.as_deref().map_or_else(|| "an unnamed subject".to_owned(), crate::identity::redact_digits),
+                leaf.common_name
+                    .as_deref()
+                    .map_or_else(|| "an unnamed subject".to_owned(), crate::identity::redact_digits),
                 clock::rfc3339(leaf.not_after),
                 if leaf.is_v1 {
                     "; it is X.509 version 1: sign it with extensions (openssl x509 -req … -extfile), or some servers refuse it"
@@ -267,7 +315,10 @@ pub(super) fn names(config: &AgentConfig, who: &Subscriber, credentials: Option<
     let fault = |e: String| Fault::new(Rung::Credentials, e, "check client_authname and delivery.topic");
     let auth_name = config.client_authname.fill(who).map_err(|e| fault(e.to_string()))?;
     let auth_name = AuthName::new(auth_name).map_err(|e| fault(e.to_string()))?;
-    let imei = who.imei.as_ref().ok_or_else(|| fault("the modem's IMEI is not known".to_owned()))?;
+    let imei = who
+        .imei
+        .as_ref()
+        .ok_or_else(|| fault("the modem's IMEI is not known".to_owned()))?;
     let own = ClientId::from_parts(&auth_name, imei).map_err(|e| fault(e.to_string()))?;
     let given = credentials.and_then(|c| c.client_id.clone());
     let topic = config.delivery.topic.clone();
@@ -277,10 +328,16 @@ pub(super) fn names(config: &AgentConfig, who: &Subscriber, credentials: Option<
         Kind::AwsIot => aws_iot::names(given.unwrap_or(own), topic),
         Kind::Gateway => beam::names(own, session.username.clone(), topic),
         Kind::IotHub => {
-            let host = session.host.clone().or_else(|| credentials.and_then(|c| c.host.clone())).unwrap_or_default();
+            let host = session
+                .host
+                .clone()
+                .or_else(|| credentials.and_then(|c| c.host.clone()))
+                .unwrap_or_default();
             let common_name = || credentials.and_then(|c| c.identity.leaf.common_name.clone());
             // A hub knows a device by the certificate's common name, which is also its id; Krypton says the id outright.
-            let device = given.or_else(|| common_name().and_then(|cn| ClientId::new(cn).ok())).unwrap_or(own);
+            let device = given
+                .or_else(|| common_name().and_then(|cn| ClientId::new(cn).ok()))
+                .unwrap_or(own);
             iot_hub::names(&host, device)
         }
     };

@@ -332,9 +332,15 @@ mod tests {
         }
         let v = l.to_json();
         let session = &v[Rung::Session.index()];
-        assert_eq!((session["failures"].as_u64(), session["cure"].as_str()), (Some(3), Some("register it")));
+        assert_eq!(
+            (session["failures"].as_u64(), session["cure"].as_str()),
+            (Some(3), Some("register it"))
+        );
         let text = render(&v);
-        assert!(text.contains("→ register it") && text.contains("failed 3 times"), "{text}");
+        assert!(
+            text.contains("→ register it") && text.contains("failed 3 times"),
+            "{text}"
+        );
         l.up(Rung::Session, "ok");
         assert!(l.to_json()[Rung::Session.index()].get("cure").is_none());
     }

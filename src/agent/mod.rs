@@ -15,6 +15,7 @@ pub mod cli;
 mod dongle;
 mod fault;
 mod ground;
+mod inspect;
 pub mod ladder;
 mod run;
 mod sampler;

@@ -11,16 +11,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::dongle::{Dongle, View};
+use super::ground::Ground;
 use super::ladder::Ladder;
 use super::sampler::Sampler;
-use super::ground::Ground;
 use super::uplink::{Kept, Uplink};
 use super::watchdog::Pulses;
 use crate::clock::{Clock, rfc3339};
 use crate::config::agent::AgentConfig;
 use crate::control::StatusSocket;
 use crate::link::External;
-use crate::telemetry::spool::handle::SpoolHandle;
+use crate::telemetry::spool::SpoolHandle;
 use crate::telemetry::spool::{Options, Spool, Stats, SyncPolicy};
 
 /// How long the tasks may take to end after a stop.
@@ -66,8 +66,12 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
     let clock = Clock::new();
     let config = Arc::new(config);
     let spool = open_spool(&config, &clock)?;
-    let socket = StatusSocket::bind(&config.status_socket)
-        .with_context(|| format!("cannot answer 'status' on {}: set status_socket", config.status_socket.display()))?;
+    let socket = StatusSocket::bind(&config.status_socket).with_context(|| {
+        format!(
+            "cannot answer 'status' on {}: set status_socket",
+            config.status_socket.display()
+        )
+    })?;
     let ladder = Ladder::new(clock.clone());
     let stop = CancellationToken::new();
     let pulses = Pulses::new(clock.clone());
@@ -127,7 +131,11 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
         tokio::spawn(socket.serve(move || status.to_json())),
     ];
     let watch = tokio::spawn(pulses.watch(ladder, stop.clone()));
-    let tasks = [tokio::spawn(dongle.run()), tokio::spawn(sampler.run()), tokio::spawn(uplink.run())];
+    let tasks = [
+        tokio::spawn(dongle.run()),
+        tokio::spawn(sampler.run()),
+        tokio::spawn(uplink.run()),
+    ];
     tracing::info!(version = env!("CARGO_PKG_VERSION"), state = %config.state_dir.display(), "onyx-agent runs");
 
     stop.cancelled().await;
@@ -145,13 +153,20 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
     }
     match ended {
         Ok(closed) => closed.context("the spool was not closed in order; what it holds is safe")?,
-        Err(_) => anyhow::bail!("the tasks did not end within {} s of the stop; what the spool holds is safe", STOP_WITHIN.as_secs()),
+        Err(_) => anyhow::bail!(
+            "the tasks did not end within {} s of the stop; what the spool holds is safe",
+            STOP_WITHIN.as_secs()
+        ),
     }
     let outcome = Outcome {
         accepted: counters.accepted.load(Ordering::Relaxed),
         acknowledged: counters.acknowledged.load(Ordering::Relaxed),
     };
-    tracing::info!(accepted = outcome.accepted, acknowledged = outcome.acknowledged, "onyx-agent ends");
+    tracing::info!(
+        accepted = outcome.accepted,
+        acknowledged = outcome.acknowledged,
+        "onyx-agent ends"
+    );
     Ok(outcome)
 }
 
@@ -162,7 +177,12 @@ fn open_spool(config: &AgentConfig, clock: &Clock) -> anyhow::Result<SpoolHandle
         .recursive(true)
         .mode(0o700)
         .create(state)
-        .with_context(|| format!("cannot make the state directory {}: set state_dir, or its owner", state.display()))?;
+        .with_context(|| {
+            format!(
+                "cannot make the state directory {}: set state_dir, or its owner",
+                state.display()
+            )
+        })?;
     let options = Options {
         max_bytes: config.delivery.spool_max,
         segment_bytes: (config.delivery.spool_max / SPOOL_SEGMENTS).clamp(256 * 1024, 16 << 20),

@@ -14,7 +14,7 @@ use super::watchdog::Pulse;
 use crate::clock::Clock;
 use crate::telemetry::sample::Sample;
 use crate::telemetry::sources::HostSource;
-use crate::telemetry::spool::handle::SpoolHandle;
+use crate::telemetry::spool::SpoolHandle;
 
 pub(super) struct Sampler {
     pub(super) interval: Duration,
@@ -55,7 +55,10 @@ impl Sampler {
             let failing: Vec<_> = host.failing().collect();
             if failing != missing {
                 if !failing.is_empty() {
-                    tracing::warn!(missing = failing.join(", "), "this machine does not give all measurements; they are left out");
+                    tracing::warn!(
+                        missing = failing.join(", "),
+                        "this machine does not give all measurements; they are left out"
+                    );
                 }
                 missing = failing;
             }

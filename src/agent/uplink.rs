@@ -11,7 +11,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroizing;
 
 use super::dongle::View;
 use super::fault::{Fault, Recover, of_session, policy};
@@ -25,7 +24,7 @@ use crate::link::Via;
 use crate::session::core::Core;
 use crate::session::{Endpoint, Event, Session, SessionError};
 use crate::telemetry::sample::stamp;
-use crate::telemetry::spool::handle::SpoolHandle;
+use crate::telemetry::spool::SpoolHandle;
 use crate::telemetry::spool::{Seq, SpoolError};
 
 /// How long a stop waits for acknowledgements that are on their way.
@@ -68,7 +67,10 @@ impl Uplink {
             self.ground.ladder.down(rung, &fault.cause, &fault.cure, wait);
             match fault.recover {
                 Recover::Retry => {}
-                Recover::From(below) => self.ground.ladder.climbing(below, &format!("looked at again, because {rung} keeps failing")),
+                Recover::From(below) => self
+                    .ground
+                    .ladder
+                    .climbing(below, &format!("looked at again, because {rung} keeps failing")),
                 Recover::Reprovision => self.ground.refused_by_broker(),
             }
             self.ground.ladder.fall_above(rung);
@@ -113,17 +115,35 @@ impl Uplink {
     async fn session(&mut self, endpoint: &Endpoint, via: &Via) -> Result<Session, Fault> {
         self.ground.ladder.climbing(
             Rung::Session,
-            &format!("connecting to {}:{} as {}", endpoint.host, endpoint.port, endpoint.names.client_id.redacted()),
+            &format!(
+                "connecting to {}:{} as {}",
+                endpoint.host,
+                endpoint.port,
+                endpoint.names.client_id.redacted()
+            ),
         );
-        self.ground.pulse.promise(endpoint.connect_within * 3 + endpoint.answer_within);
+        self.ground
+            .pulse
+            .promise(endpoint.connect_within * 3 + endpoint.answer_within);
         let client_id = endpoint.names.client_id.clone();
-        let core = self.kept.core.take().filter(|(id, _)| *id == client_id).map(|(_, core)| core);
-        Session::open(endpoint, via, &self.ground.clock, core).await.map_err(|e| self.session_fault(&e))
+        let core = self
+            .kept
+            .core
+            .take()
+            .filter(|(id, _)| *id == client_id)
+            .map(|(_, core)| core);
+        Session::open(endpoint, via, &self.ground.clock, core)
+            .await
+            .map_err(|e| self.session_fault(&e))
     }
 
     fn session_fault(&self, e: &SessionError) -> Fault {
         let failures = self.kept.backoffs.get(&Rung::Session).map_or(0, Backoff::failures);
-        of_session(e, failures, matches!(self.ground.config.credentials, CredentialsConfig::Krypton(_)))
+        of_session(
+            e,
+            failures,
+            matches!(self.ground.config.credentials, CredentialsConfig::Krypton(_)),
+        )
     }
 
     /// Delivers until the session ends or the agent is to stop.
@@ -133,7 +153,9 @@ impl Uplink {
         let mut next = session.in_flight().max().map_or(Seq::FIRST, |s| Seq::new(s).next());
         let mut more = true;
         loop {
-            self.ground.pulse.promise(Duration::from_secs(ready.endpoint.keep_alive.into()) + ready.endpoint.answer_within * 2);
+            self.ground
+                .pulse
+                .promise(Duration::from_secs(ready.endpoint.keep_alive.into()) + ready.endpoint.answer_within * 2);
             if more && session.room() > 0 {
                 match self.send(&mut session, ready, &mut next).await {
                     Ok(sent) => more = sent,
@@ -188,7 +210,10 @@ impl Uplink {
                         Err(e) => e.to_string(),
                         Ok(p) => format!("it has {} bytes, the broker takes {}", p.len(), limits.payload_max),
                     };
-                    tracing::error!(seq = record.seq.get(), "a sample cannot be sent and is set aside: {why}");
+                    tracing::error!(
+                        seq = record.seq.get(),
+                        "a sample cannot be sent and is set aside: {why}"
+                    );
                     self.counters.set_aside.fetch_add(1, Ordering::Relaxed);
                     self.spool.ack(vec![record.seq]).await.map_err(|e| spool_fault(&e))?;
                     continue;
@@ -209,23 +234,38 @@ impl Uplink {
                 let now = self.ground.clock.monotonic();
                 let limits = &self.ground.config.session;
                 let policy = policy(Rung::Session, limits.retry_min, limits.retry_max);
-                self.kept.backoffs.entry(Rung::Session).or_insert_with(|| Backoff::new(policy)).is_up(now);
-                self.ground.ladder.up(Rung::Session, &format!("{}:{} answers", ready.endpoint.host, ready.endpoint.port));
+                self.kept
+                    .backoffs
+                    .entry(Rung::Session)
+                    .or_insert_with(|| Backoff::new(policy))
+                    .is_up(now);
+                self.ground.ladder.up(
+                    Rung::Session,
+                    &format!("{}:{} answers", ready.endpoint.host, ready.endpoint.port),
+                );
                 if self.ground.ladder.state(Rung::Delivery) != State::Up {
-                    self.ground.ladder.climbing(Rung::Delivery, "waiting for the first acknowledgement");
+                    self.ground
+                        .ladder
+                        .climbing(Rung::Delivery, "waiting for the first acknowledgement");
                 }
             }
             Event::Acknowledged(seq) => {
                 self.spool.ack(vec![Seq::new(seq)]).await.map_err(|e| spool_fault(&e))?;
                 let count = self.counters.acknowledged.fetch_add(1, Ordering::Relaxed) + 1;
-                self.counters.last_acknowledged.store(self.ground.clock.monotonic().as_secs(), Ordering::Relaxed);
+                self.counters
+                    .last_acknowledged
+                    .store(self.ground.clock.monotonic().as_secs(), Ordering::Relaxed);
                 self.ground.ladder.up(Rung::Delivery, "samples are acknowledged");
                 if self.counters.exit_after.is_some_and(|n| count >= n) {
                     self.stop.cancel();
                 }
             }
             Event::Inbound { topic, payload } => {
-                tracing::info!(topic = crate::identity::redact_digits(&topic), bytes = payload.len(), "a message came that nobody subscribed to");
+                tracing::info!(
+                    topic = crate::identity::redact_digits(&topic),
+                    bytes = payload.len(),
+                    "a message came that nobody subscribed to"
+                );
             }
         }
         Ok(())
@@ -258,5 +298,9 @@ impl Uplink {
 }
 
 fn spool_fault(e: &SpoolError) -> Fault {
-    Fault::new(Rung::Delivery, e.to_string(), "look at the disk that holds state_dir: full, read-only or broken?")
+    Fault::new(
+        Rung::Delivery,
+        e.to_string(),
+        "look at the disk that holds state_dir: full, read-only or broken?",
+    )
 }

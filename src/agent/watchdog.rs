@@ -56,7 +56,10 @@ impl Pulses {
     /// The first task whose promise is broken.
     fn broken(&self, now: Duration) -> Option<&'static str> {
         let promises = self.promises.lock().unwrap_or_else(PoisonError::into_inner);
-        promises.iter().find(|p| p.until.is_some_and(|t| now > t)).map(|p| p.task)
+        promises
+            .iter()
+            .find(|p| p.until.is_some_and(|t| now > t))
+            .map(|p| p.task)
     }
 
     /// Feeds the service manager until `stop`.
@@ -71,7 +74,10 @@ impl Pulses {
                 None => {
                     let _ = sd_notify::notify(&[NotifyState::Watchdog]);
                 }
-                Some(task) => tracing::error!(task, "the task has made no decision within its promise: the watchdog is not fed"),
+                Some(task) => tracing::error!(
+                    task,
+                    "the task has made no decision within its promise: the watchdog is not fed"
+                ),
             }
             tokio::select! {
                 () = stop.cancelled() => break,

@@ -1,1 +1,5 @@
-fn main() {}
+//! `onyx-agent`: see [`onyx::agent`].
+
+fn main() -> std::process::ExitCode {
+    onyx::agent::cli::main()
+}

@@ -45,7 +45,7 @@ impl fmt::Display for Via {
 }
 
 /// Something that carries IP.
-pub trait Link: Send {
+pub trait Link: Send + Sync {
     /// Brings the link up, or finds that it is up; quick when it is.
     fn climb(&mut self) -> BoxFuture<'_, Result<Via, LinkFault>>;
 }

@@ -16,13 +16,7 @@ const FIRST_ABORT: i32 = 4;
 
 /// Runs chat with the port as its terminal; what it heard is in the error output.
 fn chat(port: &Path, script: &[&str]) -> Output {
-    let open = || {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(port)
-            .unwrap()
-    };
+    let open = || OpenOptions::new().read(true).write(true).open(port).unwrap();
     Command::new("chat")
         .args(["-e", "-t", "15"])
         .args(script)
@@ -84,10 +78,7 @@ async fn chat_reads_who_the_dongle_is() {
         "+QCCID: 8942310022000012345F",
         "+CEREG: 0,5",
     ] {
-        assert!(
-            heard.lines().any(|l| l.trim() == line),
-            "{line} is not in {heard}"
-        );
+        assert!(heard.lines().any(|l| l.trim() == line), "{line} is not in {heard}");
     }
     dongle.stop().await.unwrap();
 }
@@ -129,23 +120,10 @@ async fn chat_gives_up_without_a_card_and_on_silence() {
     let output = block_in_place(|| {
         chat(
             &port,
-            &[
-                "ABORT",
-                "+CME ERROR: 10",
-                "",
-                "ATE0",
-                "OK",
-                "AT+CPIN?",
-                "READY",
-            ],
+            &["ABORT", "+CME ERROR: 10", "", "ATE0", "OK", "AT+CPIN?", "READY"],
         )
     });
-    assert_eq!(
-        output.status.code(),
-        Some(FIRST_ABORT),
-        "{}",
-        heard(&output)
-    );
+    assert_eq!(output.status.code(), Some(FIRST_ABORT), "{}", heard(&output));
     dongle
         .inject(onyx::bench::dongle::scenario::Event::Silent(None))
         .await
@@ -175,11 +153,6 @@ async fn chat_dials_and_nobody_is_there_yet() {
             ],
         )
     });
-    assert_eq!(
-        output.status.code(),
-        Some(FIRST_ABORT),
-        "{}",
-        heard(&output)
-    );
+    assert_eq!(output.status.code(), Some(FIRST_ABORT), "{}", heard(&output));
     dongle.stop().await.unwrap();
 }

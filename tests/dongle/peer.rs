@@ -57,19 +57,12 @@ impl Peer {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let wanted = text.as_bytes();
-            if let Some(at) = self
-                .unread
-                .windows(wanted.len())
-                .position(|window| window == wanted)
-            {
+            if let Some(at) = self.unread.windows(wanted.len()).position(|window| window == wanted) {
                 let found: Vec<u8> = self.unread.drain(..at + wanted.len()).collect();
                 return String::from_utf8_lossy(&found).into_owned();
             }
             let so_far = String::from_utf8_lossy(&self.unread).into_owned();
-            assert!(
-                Instant::now() < deadline,
-                "no {text:?} came, only {so_far:?}"
-            );
+            assert!(Instant::now() < deadline, "no {text:?} came, only {so_far:?}");
             self.read_some(deadline)
                 .unwrap_or_else(|error| panic!("no {text:?} came, only {so_far:?}, then: {error}"));
         }
@@ -84,12 +77,7 @@ impl Peer {
     }
 
     fn read_some(&mut self, deadline: Instant) -> io::Result<()> {
-        let left = u16::try_from(
-            deadline
-                .saturating_duration_since(Instant::now())
-                .as_millis(),
-        )
-        .unwrap_or(u16::MAX);
+        let left = u16::try_from(deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u16::MAX);
         let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)];
         if poll(&mut fds, PollTimeout::from(left))? == 0 {
             return Ok(());
@@ -107,14 +95,9 @@ impl Peer {
     }
 
     fn wait(&self, what: PollFlags, deadline: Instant) -> io::Result<()> {
-        let left = deadline
-            .saturating_duration_since(Instant::now())
-            .as_millis();
+        let left = deadline.saturating_duration_since(Instant::now()).as_millis();
         let mut fds = [PollFd::new(self.file.as_fd(), what)];
-        poll(
-            &mut fds,
-            PollTimeout::from(u16::try_from(left).unwrap_or(u16::MAX)),
-        )?;
+        poll(&mut fds, PollTimeout::from(u16::try_from(left).unwrap_or(u16::MAX)))?;
         Ok(())
     }
 
@@ -125,5 +108,4 @@ impl Peer {
 }
 
 /// A scenario with everything ready at once.
-pub(crate) const QUICK: &str =
-    "boot_time = '0s'\n[sim]\nready_after = '0s'\n[network]\nregister_after = '0s'\n";
+pub(crate) const QUICK: &str = "boot_time = '0s'\n[sim]\nready_after = '0s'\n[network]\nregister_after = '0s'\n";

@@ -29,10 +29,7 @@ async fn what_was_said_before_the_host_came_waits_in_the_port() {
             "{boot:?}"
         );
         peer.send("AT+CGSN\r");
-        assert_eq!(
-            peer.expect("OK\r\n"),
-            "AT+CGSN\r\r\n123456789011111\r\n\r\nOK\r\n"
-        );
+        assert_eq!(peer.expect("OK\r\n"), "AT+CGSN\r\r\n123456789011111\r\n\r\nOK\r\n");
         assert_eq!(peer.unread(), b"");
     });
     dongle.stop().await.unwrap();
@@ -112,10 +109,7 @@ async fn a_stopped_or_dropped_dongle_leaves_nothing() {
     drop(Dongle::start(with_link()).unwrap());
     let deadline = Instant::now() + PATIENCE;
     while std::fs::symlink_metadata(&link).is_ok() {
-        assert!(
-            Instant::now() < deadline,
-            "the link of a dropped dongle stays"
-        );
+        assert!(Instant::now() < deadline, "the link of a dropped dongle stays");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 
@@ -143,9 +137,7 @@ async fn a_host_that_never_reads_costs_nothing_and_can_come_back() {
         while sent < 200_000 {
             match peer.flood("AT+CGSN\r") {
                 Ok(count) => sent += count,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    std::thread::yield_now()
-                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::yield_now(),
                 Err(error) => panic!("{error}"),
             }
             assert!(
@@ -160,10 +152,7 @@ async fn a_host_that_never_reads_costs_nothing_and_can_come_back() {
         let deadline = Instant::now() + PATIENCE;
         loop {
             peer.send("AT+QGMR\r");
-            if peer
-                .expect("OK\r\n")
-                .contains("EG25GGBR07A08M2G_30.203.30.203")
-            {
+            if peer.expect("OK\r\n").contains("EG25GGBR07A08M2G_30.203.30.203") {
                 break;
             }
             assert!(Instant::now() < deadline, "the dialogue did not recover");
@@ -174,7 +163,8 @@ async fn a_host_that_never_reads_costs_nothing_and_can_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pieces_and_noise_reach_the_host_as_they_are() {
-    let scenario = "boot_time = '0s'\n[sim]\nready_after = '0s'\n[line]\nchunk = 1\n[noise]\nnul_at_start = 2\nbetween = '00ff0a'";
+    let scenario =
+        "boot_time = '0s'\n[sim]\nready_after = '0s'\n[line]\nchunk = 1\n[noise]\nnul_at_start = 2\nbetween = '00ff0a'";
     let dongle = Dongle::start(config(scenario)).unwrap();
     let path = dongle.path().unwrap();
     block_in_place(|| {
@@ -212,11 +202,7 @@ async fn a_serial_library_can_open_it_again_and_again() {
             }
         };
         let result = tokio::time::timeout(PATIENCE, dialogue).await;
-        assert!(
-            result.is_ok(),
-            "round {round}: {:?}",
-            String::from_utf8_lossy(&heard)
-        );
+        assert!(result.is_ok(), "round {round}: {:?}", String::from_utf8_lossy(&heard));
     }
     dongle.stop().await.unwrap();
 }

@@ -31,11 +31,7 @@ impl Program {
     }
 
     fn signal(&self, signal: Signal) {
-        kill(
-            Pid::from_raw(i32::try_from(self.child.id()).unwrap()),
-            signal,
-        )
-        .unwrap();
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 
     fn status(&mut self) -> std::process::ExitStatus {
@@ -52,12 +48,7 @@ impl Program {
     /// Processor time used so far, in clock ticks (proc(5): fields 14 and 15, counted after the name in parentheses).
     fn ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = stat
-            .rsplit_once(')')
-            .unwrap()
-            .1
-            .split_whitespace()
-            .collect();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 }
@@ -103,10 +94,7 @@ fn it_says_where_it_is_answers_and_leaves_on_sigterm() {
         "--network-time",
         "2030-01-02T03:04:05Z",
     ]);
-    assert_eq!(
-        program.first_line,
-        format!("dongle ready: {}\n", link.display())
-    );
+    assert_eq!(program.first_line, format!("dongle ready: {}\n", link.display()));
     let mut peer = Peer::open(&link);
     peer.expect("PB DONE\r\n");
     peer.send("ATE0\r");
@@ -120,10 +108,7 @@ fn it_says_where_it_is_answers_and_leaves_on_sigterm() {
         ("AT+CSQ", "+CSQ: 16,99"),
     ] {
         peer.send(&format!("{command}\r"));
-        assert_eq!(
-            peer.expect("\r\n\r\nOK\r\n"),
-            format!("\r\n{answer}\r\n\r\nOK\r\n")
-        );
+        assert_eq!(peer.expect("\r\n\r\nOK\r\n"), format!("\r\n{answer}\r\n\r\nOK\r\n"));
     }
     peer.send("AT+QENG=\"servingcell\"\r");
     assert!(peer.expect("OK\r\n").contains("\"FDD\",001,01,"));
@@ -229,12 +214,7 @@ fn the_help_describes_scenarios() {
         .output()
         .unwrap();
     let help = String::from_utf8_lossy(&output.stdout);
-    for part in [
-        "--sim-ready-after",
-        "[[event]]",
-        "lose-network",
-        "[[override]]",
-    ] {
+    for part in ["--sim-ready-after", "[[event]]", "lose-network", "[[override]]"] {
         assert!(help.contains(part), "{part} is not in {help}");
     }
 }

@@ -72,11 +72,7 @@ impl Clock {
 
     fn network_line(&self, time: Option<DateTime>) -> Reply {
         Reply::line(match time {
-            Some(t) => format!(
-                "+QLTS: \"{}{:+03},0\"",
-                t.strftime("%Y/%m/%d,%H:%M:%S"),
-                self.zone
-            ),
+            Some(t) => format!("+QLTS: \"{}{:+03},0\"", t.strftime("%Y/%m/%d,%H:%M:%S"), self.zone),
             None => "+QLTS: \"\"".to_owned(),
         })
     }

@@ -64,10 +64,7 @@ pub(super) fn parse(line: &str) -> Vec<Command> {
         };
         let (command, remaining) = match first.to_ascii_uppercase() {
             '+' | '$' => extended(rest),
-            'D' => (
-                Command::Dial(rest.get(1..).unwrap_or_default().trim().to_owned()),
-                "",
-            ),
+            'D' => (Command::Dial(rest.get(1..).unwrap_or_default().trim().to_owned()), ""),
             'S' => register(rest),
             '&' | 'A'..='Z' => basic(rest),
             _ => (Command::Bad, ""),
@@ -86,20 +83,12 @@ fn basic(text: &str) -> (Command, &str) {
     let Some((name, rest)) = text.split_at_checked(name_len) else {
         return (Command::Bad, "");
     };
-    if !name
-        .trim_start_matches('&')
-        .bytes()
-        .all(|b| b.is_ascii_alphabetic())
-    {
+    if !name.trim_start_matches('&').bytes().all(|b| b.is_ascii_alphabetic()) {
         return (Command::Bad, "");
     }
     let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (value, rest) = rest.split_at(digits);
-    match if value.is_empty() {
-        Ok(0)
-    } else {
-        value.parse()
-    } {
+    match if value.is_empty() { Ok(0) } else { value.parse() } {
         Ok(value) => (Command::Basic(name.to_ascii_uppercase(), value), rest),
         Err(_) => (Command::Bad, ""),
     }
@@ -163,9 +152,7 @@ fn arguments(text: &str) -> Option<Vec<Arg>> {
                 (value.trim(), after)
             }
         };
-        args.push(Arg {
-            text: arg.to_owned(),
-        });
+        args.push(Arg { text: arg.to_owned() });
         if after.is_empty() {
             return Some(args);
         }
@@ -185,13 +172,7 @@ mod tests {
     }
 
     fn set(args: &[&str]) -> Kind {
-        Kind::Set(
-            args.iter()
-                .map(|text| Arg {
-                    text: (*text).into(),
-                })
-                .collect(),
-        )
+        Kind::Set(args.iter().map(|text| Arg { text: (*text).into() }).collect())
     }
 
     #[test]
@@ -226,10 +207,7 @@ mod tests {
                 ext("CMEE", set(&["2"])),
             ]
         );
-        assert_eq!(
-            parse("D*99***1#;x"),
-            vec![Command::Dial("*99***1#;x".into())]
-        );
+        assert_eq!(parse("D*99***1#;x"), vec![Command::Dial("*99***1#;x".into())]);
         assert_eq!(parse(""), vec![]);
     }
 

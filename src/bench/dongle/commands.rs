@@ -17,9 +17,7 @@ const SCAN_TIME: Duration = Duration::from_secs(2);
 
 /// How long a line takes beyond the usual, and whether a byte cuts it short: only a network scan does.
 pub(super) fn takes(line: &str) -> Option<Duration> {
-    line.trim()
-        .eq_ignore_ascii_case("AT+COPS=?")
-        .then_some(SCAN_TIME)
+    line.trim().eq_ignore_ascii_case("AT+COPS=?").then_some(SCAN_TIME)
 }
 
 /// Answers one command. An unknown one is `ERROR`, whatever `AT+CMEE` says.
@@ -70,10 +68,7 @@ fn general(modem: &mut Modem, command: &Extended) -> Option<Reply> {
             ["1"] => Reply::line(format!("+CGSN: {}", modem.config.imei)),
             _ => Reply::error(),
         },
-        (
-            "GMI" | "CGMI" | "GMM" | "CGMM" | "GMR" | "CGMR" | "QGMR" | "CGSN" | "GSN",
-            Kind::Test,
-        ) => Reply::ok(),
+        ("GMI" | "CGMI" | "GMM" | "CGMM" | "GMR" | "CGMR" | "QGMR" | "CGSN" | "GSN", Kind::Test) => Reply::ok(),
         ("CMEE", Kind::Read) => Reply::line(format!("+CMEE: {}", modem.settings.cmee)),
         ("CMEE", Kind::Test) => Reply::line("+CMEE: (0-2)"),
         ("CMEE", Kind::Set(args)) => match args.as_slice() {

@@ -115,10 +115,7 @@ impl Dongle {
     /// When the dongle has ended.
     pub async fn inject(&self, event: Event) -> Result<(), DongleError> {
         let (done, happened) = oneshot::channel();
-        self.events
-            .send((event, done))
-            .await
-            .map_err(|_| DongleError::Ended)?;
+        self.events.send((event, done)).await.map_err(|_| DongleError::Ended)?;
         happened.await.map_err(|_| DongleError::Ended)
     }
 
@@ -184,10 +181,7 @@ impl Running {
         let mut buffer = [0; READ_SIZE];
         loop {
             self.settle()?;
-            let wakeup = self
-                .engine
-                .next_wakeup()
-                .and_then(|due| self.power_on.checked_add(due));
+            let wakeup = self.engine.next_wakeup().and_then(|due| self.power_on.checked_add(due));
             let port = self.port.as_ref();
             let out = self.engine.output();
             let out = if self.chunk == 0 {
@@ -223,9 +217,7 @@ impl Running {
                 }
                 Step::Read(count) => match count.map_err(DongleError::Io)? {
                     0 => return Err(DongleError::Io(io::ErrorKind::UnexpectedEof.into())),
-                    count => self
-                        .engine
-                        .input(now, buffer.get(..count).unwrap_or_default()),
+                    count => self.engine.input(now, buffer.get(..count).unwrap_or_default()),
                 },
             }
         }

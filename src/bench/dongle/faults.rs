@@ -22,8 +22,7 @@ impl Overrides {
     /// The first that fits this line and is not used up; it counts as used.
     pub(super) fn take(&mut self, line: &str) -> Option<Override> {
         let (entry, used) = self.entries.iter_mut().find(|(entry, used)| {
-            entry.command.trim().eq_ignore_ascii_case(line)
-                && entry.times.is_none_or(|times| *used < times)
+            entry.command.trim().eq_ignore_ascii_case(line) && entry.times.is_none_or(|times| *used < times)
         })?;
         *used = used.saturating_add(1);
         Some(entry.clone())

@@ -97,15 +97,8 @@ mod tests {
         assert!("295012345678901".parse::<Imsi>().is_ok());
         assert!("29501234567890a".parse::<Imsi>().is_err());
         assert!("1234".parse::<Imei>().is_err());
-        for text in [
-            "8942310022000012345",
-            "8942310022000012345f",
-            "8942310022000012345F",
-        ] {
-            assert_eq!(
-                text.parse::<Iccid>().unwrap().as_str(),
-                "8942310022000012345F"
-            );
+        for text in ["8942310022000012345", "8942310022000012345f", "8942310022000012345F"] {
+            assert_eq!(text.parse::<Iccid>().unwrap().as_str(), "8942310022000012345F");
         }
         assert_eq!(
             "89423100220000123456".parse::<Iccid>().unwrap().as_str(),

@@ -95,10 +95,7 @@ mod tests {
     fn a_long_line_is_noted_and_the_next_is_whole() {
         let mut bytes = vec![b'x'; MAX_LINE * 3];
         bytes.extend_from_slice(b"\rAT\r");
-        assert_eq!(
-            feed(&bytes),
-            vec![LineEvent::TooLong, LineEvent::Line(b"AT".to_vec())]
-        );
+        assert_eq!(feed(&bytes), vec![LineEvent::TooLong, LineEvent::Line(b"AT".to_vec())]);
         let mut bytes = vec![b'x'; MAX_LINE];
         bytes.push(CR);
         assert_eq!(feed(&bytes), vec![LineEvent::Line(vec![b'x'; MAX_LINE])]);

@@ -61,9 +61,7 @@ impl Default for Pdp {
 impl Pdp {
     /// The APN of context 1, with which the modem attaches.
     pub(super) fn attach_apn(&self) -> &str {
-        self.contexts
-            .get(&1)
-            .map_or("", |context| context.apn.as_str())
+        self.contexts.get(&1).map_or("", |context| context.apn.as_str())
     }
 
     /// The registration came or went: hand-made states are gone.
@@ -93,12 +91,13 @@ pub(super) fn answer(modem: &mut Modem, command: &Extended) -> Option<Reply> {
         })),
         ("CGDCONT", Kind::Set(args)) => define(&mut modem.pdp, args),
         ("QICSGP", Kind::Set(args)) => settings(&mut modem.pdp, args),
-        ("CGACT", Kind::Read) => Reply::lines(modem.pdp.contexts.keys().map(|cid| {
-            format!(
-                "+CGACT: {cid},{}",
-                u8::from(modem.pdp.is_active(*cid, registered))
-            )
-        })),
+        ("CGACT", Kind::Read) => Reply::lines(
+            modem
+                .pdp
+                .contexts
+                .keys()
+                .map(|cid| format!("+CGACT: {cid},{}", u8::from(modem.pdp.is_active(*cid, registered)))),
+        ),
         ("CGACT", Kind::Set(args)) => activate(modem, args, registered),
         ("CGPADDR", Kind::Run) => Reply::lines(
             modem

@@ -18,11 +18,7 @@ impl Period {
     /// A period of whole milliseconds, cut off at a year.
     pub const fn from_millis(ms: u64) -> Self {
         let longest = LONGEST.as_millis() as u64;
-        Self(Duration::from_millis(if ms > longest {
-            longest
-        } else {
-            ms
-        }))
+        Self(Duration::from_millis(if ms > longest { longest } else { ms }))
     }
 
     /// The period as the standard library's type.
@@ -33,9 +29,7 @@ impl Period {
 
 /// Why a text is no period.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{text}` is not a length of time: write a number with a unit, such as 1500ms, 2s or 1m (at most a year)"
-)]
+#[error("`{text}` is not a length of time: write a number with a unit, such as 1500ms, 2s or 1m (at most a year)")]
 pub struct PeriodError {
     text: String,
 }
@@ -44,9 +38,7 @@ impl FromStr for Period {
     type Err = PeriodError;
 
     fn from_str(text: &str) -> Result<Self, PeriodError> {
-        let wrong = || PeriodError {
-            text: text.to_owned(),
-        };
+        let wrong = || PeriodError { text: text.to_owned() };
         let signed: jiff::SignedDuration = text.trim().parse().map_err(|_| wrong())?;
         let duration = Duration::try_from(signed).map_err(|_| wrong())?;
         if duration > LONGEST {
@@ -84,11 +76,7 @@ mod tests {
             ("1m 30s", 90_000),
             (" 1h ", 3_600_000),
         ] {
-            assert_eq!(
-                text.parse::<Period>(),
-                Ok(Period::from_millis(ms)),
-                "{text}"
-            );
+            assert_eq!(text.parse::<Period>(), Ok(Period::from_millis(ms)), "{text}");
         }
     }
 

@@ -74,25 +74,16 @@ fn step<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> PortError {
 impl Port {
     /// Makes a pseudo-terminal and points the link at it. Needs a tokio runtime.
     pub(super) fn open(link: Option<&Path>) -> Result<Self, PortError> {
-        let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
-            .map_err(step("posix_openpt"))?;
+        let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).map_err(step("posix_openpt"))?;
         grantpt(&master).map_err(step("grantpt"))?;
         unlockpt(&master).map_err(step("unlockpt"))?;
         let path = PathBuf::from(ptsname_r(&master).map_err(step("ptsname"))?);
-        let slave = open(
-            &path,
-            OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(step("opening the slave"))?;
+        let slave = open(&path, OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(step("opening the slave"))?;
         let mut termios = tcgetattr(&slave).map_err(step("tcgetattr"))?;
         cfmakeraw(&mut termios);
         tcsetattr(&slave, SetArg::TCSANOW, &termios).map_err(step("tcsetattr"))?;
-        fcntl(
-            &master,
-            FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK),
-        )
-        .map_err(step("fcntl"))?;
+        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK)).map_err(step("fcntl"))?;
         let write_end = File::from(OwnedFd::from(master));
         let read_end = write_end.try_clone().map_err(step("dup"))?;
         let reader = pipe::Receiver::from_file_unchecked(read_end).map_err(step("epoll"))?;
@@ -154,9 +145,7 @@ impl Drop for Port {
 /// Points `link` at `target` in one step, so that nobody finds it missing.
 fn point(link: &Path, target: &Path) -> Result<(), PortError> {
     if fs::symlink_metadata(link).is_ok_and(|meta| !meta.file_type().is_symlink()) {
-        return Err(PortError::LinkTaken {
-            path: link.to_owned(),
-        });
+        return Err(PortError::LinkTaken { path: link.to_owned() });
     }
     let failed = |source| PortError::Link {
         path: link.to_owned(),

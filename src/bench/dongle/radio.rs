@@ -162,10 +162,9 @@ pub(super) fn answer(modem: &mut Modem, command: &Extended) -> Option<Reply> {
         ("CSQ", Kind::Run) => Reply::line("+CSQ: 99,99"),
         ("CSQ", Kind::Test) => Reply::line("+CSQ: (0-31,99),(0-7,99)"),
         // The number is five times the signal to noise ratio above -20 dB.
-        ("QCSQ", Kind::Run) if registered => Reply::line(format!(
-            "+QCSQ: \"LTE\",{rssi},{rsrp},{},{RSRQ_DB}",
-            (SINR_DB + 20) * 5
-        )),
+        ("QCSQ", Kind::Run) if registered => {
+            Reply::line(format!("+QCSQ: \"LTE\",{rssi},{rsrp},{},{RSRQ_DB}", (SINR_DB + 20) * 5))
+        }
         ("QCSQ", Kind::Run) => Reply::line("+QCSQ: \"NOSERVICE\""),
         ("QENG", Kind::Set(args)) => match texts(args).as_slice() {
             ["servingcell"] => serving_cell(radio, on, plmn.parts()),
@@ -181,10 +180,7 @@ pub(super) fn answer(modem: &mut Modem, command: &Extended) -> Option<Reply> {
             } else {
                 operator.as_str()
             };
-            Reply::line(format!(
-                "+COPS: {},{},\"{name}\",{LTE}",
-                radio.mode, radio.format
-            ))
+            Reply::line(format!("+COPS: {},{},\"{name}\",{LTE}", radio.mode, radio.format))
         }
         ("COPS", Kind::Read) => Reply::line(format!("+COPS: {}", radio.mode)),
         ("COPS", Kind::Test) => {

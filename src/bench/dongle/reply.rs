@@ -148,21 +148,13 @@ mod tests {
 
     #[test]
     fn both_cme_forms_and_plain_error() {
-        let wire = |cmee, form| {
-            String::from_utf8_lossy(&result(Final::Cme(10), true, cmee, form)).into_owned()
-        };
+        let wire = |cmee, form| String::from_utf8_lossy(&result(Final::Cme(10), true, cmee, form)).into_owned();
         assert_eq!(wire(0, CmeForm::AsSet), "\r\nERROR\r\n");
         assert_eq!(wire(1, CmeForm::AsSet), "\r\n+CME ERROR: 10\r\n");
-        assert_eq!(
-            wire(2, CmeForm::AsSet),
-            "\r\n+CME ERROR: SIM not inserted\r\n"
-        );
+        assert_eq!(wire(2, CmeForm::AsSet), "\r\n+CME ERROR: SIM not inserted\r\n");
         assert_eq!(wire(0, CmeForm::Numeric), "\r\n+CME ERROR: 10\r\n");
         assert_eq!(wire(2, CmeForm::Numeric), "\r\n+CME ERROR: 10\r\n");
-        assert_eq!(
-            wire(1, CmeForm::Text),
-            "\r\n+CME ERROR: SIM not inserted\r\n"
-        );
+        assert_eq!(wire(1, CmeForm::Text), "\r\n+CME ERROR: SIM not inserted\r\n");
     }
 
     #[test]

@@ -156,8 +156,7 @@ impl Sim {
 
     /// What the slot's switch says, when `AT+QSIMSTAT=1` asked for it.
     pub(super) fn slot_urc(&self) -> Option<String> {
-        self.report
-            .then(|| format!("+QSIMSTAT: 1,{}", u8::from(self.inserted)))
+        self.report.then(|| format!("+QSIMSTAT: 1,{}", u8::from(self.inserted)))
     }
 }
 
@@ -198,9 +197,8 @@ pub(super) fn answer(modem: &mut Modem, command: &Extended) -> Option<Reply> {
         ("QINISTAT", Kind::Run) => {
             let sim = &modem.sim;
             // 1: the card is ready, 2: short messages are, 4: the phone book is.
-            let sum = u8::from(sim.ready(powered).is_ok())
-                + 2 * u8::from(sim.sms_done)
-                + 4 * u8::from(sim.phone_book_done);
+            let sum =
+                u8::from(sim.ready(powered).is_ok()) + 2 * u8::from(sim.sms_done) + 4 * u8::from(sim.phone_book_done);
             Reply::line(format!("+QINISTAT: {sum}"))
         }
         ("QSIMSTAT", Kind::Read) => Reply::line(format!(
@@ -215,9 +213,7 @@ pub(super) fn answer(modem: &mut Modem, command: &Extended) -> Option<Reply> {
             }
             _ => Reply::error(),
         },
-        ("CPIN" | "CIMI" | "QCCID" | "CCID" | "QPINC" | "QINISTAT" | "QSIMSTAT", Kind::Test) => {
-            Reply::ok()
-        }
+        ("CPIN" | "CIMI" | "QCCID" | "CCID" | "QPINC" | "QINISTAT" | "QSIMSTAT", Kind::Test) => Reply::ok(),
         _ => return None,
     };
     Some(reply)
@@ -245,7 +241,5 @@ fn cpin(sim: &mut Sim, powered: bool, args: &[Arg]) -> Reply {
         (Lock::Open, [_] | [_, _]) => Err(NOT_ALLOWED),
         _ => return Reply::error(),
     };
-    outcome
-        .map(|()| Reply::ok().then(After::SimUnlocked))
-        .into()
+    outcome.map(|()| Reply::ok().then(After::SimUnlocked)).into()
 }

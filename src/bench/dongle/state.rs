@@ -70,11 +70,7 @@ impl Modem {
             settings: Settings::FACTORY,
             stored: Settings::FACTORY,
             sim: Sim::new(&config.scenario.sim),
-            radio: Radio::new(
-                network.registration,
-                network.denied_cause.clone(),
-                network.rsrp,
-            ),
+            radio: Radio::new(network.registration, network.denied_cause.clone(), network.rsrp),
             pdp: Pdp::default(),
             clock: Clock::new(time, network.zone_quarters),
             urc_port: "usbat".to_owned(),

@@ -1,9 +1,6 @@
 //! The dialogue on the line: bytes become commands, commands get their answers, and the scenario spoils them.
 
-use super::{
-    Busy, Engine, MAX_HELD, MAX_OUTPUT, MAX_RECORDS, POWER_DOWN_DELAY, Power, RESET_DELAY, Record,
-    Timer,
-};
+use super::{Busy, Engine, MAX_HELD, MAX_OUTPUT, MAX_RECORDS, POWER_DOWN_DELAY, Power, RESET_DELAY, Record, Timer};
 use crate::bench::dongle::line::{CR, LF, LineEvent};
 use crate::bench::dongle::reply::{self, After, Final};
 use crate::bench::dongle::scenario::{Echo, Reset};
@@ -117,10 +114,7 @@ impl Engine {
         };
         let replies = commands::answer_line(&mut self.modem, rest);
         let verbose = self.modem.settings.verbose;
-        let informations: Vec<Vec<u8>> = replies
-            .iter()
-            .map(|reply| reply::info(&reply.lines, verbose))
-            .collect();
+        let informations: Vec<Vec<u8>> = replies.iter().map(|reply| reply::info(&reply.lines, verbose)).collect();
         let result = replies.last().map_or(Final::Ok, |reply| reply.result);
         self.finish(&busy.line, &informations.concat(), result);
         for after in replies.into_iter().flat_map(|reply| reply.after) {
@@ -152,12 +146,7 @@ impl Engine {
         bytes.extend_from_slice(&noise.between.0);
         if !settings.quiet {
             let form = self.modem.config.scenario.line.cme;
-            bytes.extend_from_slice(&reply::result(
-                result,
-                settings.verbose,
-                settings.cmee,
-                form,
-            ));
+            bytes.extend_from_slice(&reply::result(result, settings.verbose, settings.cmee, form));
         }
         self.record(line, &bytes);
         self.emit(&bytes);

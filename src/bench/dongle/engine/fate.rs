@@ -15,11 +15,7 @@ impl Engine {
         self.cancel(|timer| {
             !matches!(
                 timer,
-                Timer::Scenario(_)
-                    | Timer::EndSilence
-                    | Timer::EndGarbage
-                    | Timer::EndLoss
-                    | Timer::Plug
+                Timer::Scenario(_) | Timer::EndSilence | Timer::EndGarbage | Timer::EndLoss | Timer::Plug
             )
         });
     }
@@ -95,10 +91,7 @@ impl Engine {
                 self.cancel(|timer| *timer == Timer::EndLoss);
                 let usual = self.modem.config.scenario.network.registration;
                 let radio = &mut self.modem.radio;
-                if matches!(
-                    radio.registration,
-                    Registration::Denied | Registration::None
-                ) {
+                if matches!(radio.registration, Registration::Denied | Registration::None) {
                     radio.found = false;
                     radio.registration = if usual == Registration::Home {
                         usual
@@ -140,22 +133,14 @@ impl Engine {
 
     pub(super) fn sim_off(&mut self) {
         self.modem.sim.power_up();
-        self.cancel(|timer| {
-            matches!(
-                timer,
-                Timer::SimReady | Timer::SmsDone | Timer::PhoneBookDone
-            )
-        });
+        self.cancel(|timer| matches!(timer, Timer::SimReady | Timer::SmsDone | Timer::PhoneBookDone));
         self.urc("+CPIN: NOT READY");
     }
 
     pub(super) fn sim_restart(&mut self) {
         self.modem.sim.power_up();
         if self.power == Power::Running && self.modem.sim_powered() {
-            self.after(
-                self.modem.config.scenario.sim.ready_after.get(),
-                Timer::SimReady,
-            );
+            self.after(self.modem.config.scenario.sim.ready_after.get(), Timer::SimReady);
         }
     }
 
@@ -184,10 +169,7 @@ impl Engine {
         let there = !modem.radio.lost && modem.radio.registration != Registration::None;
         if modem.wants_network() && there {
             if !modem.radio.found && !self.timers.values().any(|timer| *timer == Timer::Found) {
-                self.after(
-                    self.modem.config.scenario.network.register_after.get(),
-                    Timer::Found,
-                );
+                self.after(self.modem.config.scenario.network.register_after.get(), Timer::Found);
             }
         } else {
             modem.radio.found = false;

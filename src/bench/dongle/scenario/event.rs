@@ -150,10 +150,7 @@ impl TryFrom<RawEvent> for TimedEvent {
         if let Some((key, _)) = given.iter().find(|(_, is_given)| *is_given) {
             return Err(format!("`{key}` means nothing for this event: take it out"));
         }
-        Ok(Self {
-            at: at.get(),
-            event,
-        })
+        Ok(Self { at: at.get(), event })
     }
 }
 

@@ -15,8 +15,7 @@ mod tests;
 
 pub use event::{Event, Override, TimedEvent};
 pub use parts::{
-    CmeForm, Echo, Hex, LinePart, NetworkPart, NetworkTime, NoisePart, Registration, Reset,
-    SimPart, SimState,
+    CmeForm, Echo, Hex, LinePart, NetworkPart, NetworkTime, NoisePart, Registration, Reset, SimPart, SimState,
 };
 
 /// The format of a scenario, for `--help`.
@@ -148,10 +147,7 @@ impl Scenario {
     /// When the text is no scenario; the message has line, column and the offending line.
     pub fn parse(text: &str) -> Result<Self, ScenarioError> {
         let scenario: Self = toml::from_str(text)?;
-        for (what, count) in [
-            ("event", scenario.events.len()),
-            ("override", scenario.overrides.len()),
-        ] {
+        for (what, count) in [("event", scenario.events.len()), ("override", scenario.overrides.len())] {
             if count > MAX_ENTRIES {
                 return Err(ScenarioError::TooMany { what, count });
             }

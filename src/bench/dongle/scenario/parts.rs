@@ -122,11 +122,10 @@ impl std::str::FromStr for NetworkTime {
         match text {
             "host" => Ok(Self::Host),
             "none" => Ok(Self::None),
-            other => other.parse().map(Self::At).map_err(|error| {
-                format!(
-                    "write host, none or an RFC 3339 time such as 2026-11-21T12:00:00Z: {error}"
-                )
-            }),
+            other => other
+                .parse()
+                .map(Self::At)
+                .map_err(|error| format!("write host, none or an RFC 3339 time such as 2026-11-21T12:00:00Z: {error}")),
         }
     }
 }

@@ -63,10 +63,7 @@ fn everything_the_help_names_is_understood() {
     "#;
     let scenario = Scenario::parse(text).unwrap();
     assert_eq!(scenario.noise.between, Hex(vec![0, 255]));
-    assert_eq!(
-        scenario.events[0].event,
-        Event::Silent(Some(Duration::from_secs(2)))
-    );
+    assert_eq!(scenario.events[0].event, Event::Silent(Some(Duration::from_secs(2))));
     assert_eq!(scenario.events[1].event, Event::Deny("Illegal ME".into()));
     assert_eq!(scenario.events[3].event, Event::Bytes(vec![13, 255]));
     assert_eq!(scenario.overrides[0].result, "OK");
@@ -76,10 +73,7 @@ fn everything_the_help_names_is_understood() {
         .filter_map(|line| line.split_once('='))
         .map(|(key, _)| key.trim())
     {
-        assert!(
-            HELP.contains(&format!("{key} =")),
-            "{key} is not in the help"
-        );
+        assert!(HELP.contains(&format!("{key} =")), "{key} is not in the help");
     }
 }
 
@@ -131,10 +125,5 @@ fn mistakes_are_told_with_their_place() {
 #[test]
 fn the_number_of_events_is_bounded() {
     let text = "[[event]]\nat = '1s'\ndo = 'talk'\n".repeat(MAX_ENTRIES + 1);
-    assert!(
-        Scenario::parse(&text)
-            .unwrap_err()
-            .to_string()
-            .contains("at most 1000")
-    );
+    assert!(Scenario::parse(&text).unwrap_err().to_string().contains("at most 1000"));
 }

@@ -75,10 +75,7 @@ fn only_rubbish() {
 #[test]
 fn the_wrong_form_of_errors() {
     let mut bench = Bench::warm("[sim]\nstate = 'absent'\n[line]\ncme = 'text'");
-    assert_eq!(
-        bench.say("AT+CIMI\r"),
-        "\r\n+CME ERROR: SIM not inserted\r\n"
-    );
+    assert_eq!(bench.say("AT+CIMI\r"), "\r\n+CME ERROR: SIM not inserted\r\n");
     let mut bench = Bench::warm("[sim]\nstate = 'absent'\n[line]\ncme = 'numeric'");
     bench.say("AT+CMEE=2\r");
     assert_eq!(bench.say("AT+CIMI\r"), cme(10));
@@ -109,10 +106,7 @@ fn other_answers() {
         result = ""
     "#;
     let mut bench = Bench::warm(scenario);
-    assert_eq!(
-        bench.say("AT+CSQ\rat+csq\r"),
-        ok(&["+CSQ: 30, 99"]).repeat(2)
-    );
+    assert_eq!(bench.say("AT+CSQ\rat+csq\r"), ok(&["+CSQ: 30, 99"]).repeat(2));
     assert_eq!(bench.say("AT+CSQ\r"), "\0\r\n+CS");
     assert_eq!(bench.say("AT+CSQ\r"), ok(&["+CSQ: 24,99"]));
     assert_eq!(bench.say("AT+CIMI\r"), "");
@@ -205,10 +199,7 @@ fn every_command_and_answer_is_recorded() {
     bench.say("AT+CGMI\r");
     let records: Vec<_> = bench.engine.take_records().collect();
     assert_eq!(records.len(), 1);
-    assert_eq!(
-        (records[0].at, records[0].command.as_str()),
-        (bench.now, "AT+CGMI")
-    );
+    assert_eq!((records[0].at, records[0].command.as_str()), (bench.now, "AT+CGMI"));
     assert_eq!(records[0].answer, ok(&["Quectel"]));
 }
 
@@ -220,11 +211,7 @@ fn input_during_an_answer_is_kept_up_to_a_bound() {
     // A line of 5000 bytes fills the input buffer (4096 bytes); the command after it no longer fits.
     bench.say(&("x".repeat(5_000) + "\rAT+CGMI\r"));
     assert_eq!(bench.wait(1_000), ok(&[]));
-    assert_eq!(
-        bench.wait(10_000),
-        "",
-        "neither the CR nor the command was kept"
-    );
+    assert_eq!(bench.wait(10_000), "", "neither the CR nor the command was kept");
     bench.say("\r");
     assert_eq!(
         bench.wait(1_000) + &bench.wait(1_000),
@@ -245,9 +232,5 @@ fn a_later_unplugging_replaces_the_earlier_ones_end() {
     bench.wait(500);
     bench.say("ATE0\r");
     bench.wait(10_000);
-    assert_eq!(
-        bench.say("AT\r"),
-        ok(&[]),
-        "the dongle did not boot a second time"
-    );
+    assert_eq!(bench.say("AT\r"), ok(&[]), "the dongle did not boot a second time");
 }

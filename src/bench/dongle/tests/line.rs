@@ -6,10 +6,7 @@ use super::{Bench, cme, ok};
 fn the_echo_ends_with_one_cr() {
     let mut bench = Bench::cold("");
     bench.wait(10_000);
-    assert_eq!(
-        bench.say("AT+CSQ\r"),
-        "AT+CSQ\r\r\n+CSQ: 24,99\r\n\r\nOK\r\n"
-    );
+    assert_eq!(bench.say("AT+CSQ\r"), "AT+CSQ\r\r\n+CSQ: 24,99\r\n\r\nOK\r\n");
     assert_eq!(bench.say("AT\r\n"), "AT\r\r\nOK\r\n");
     // The command that ends the echo is still echoed.
     assert_eq!(bench.say("ATE0\r"), "ATE0\r\r\nOK\r\n");
@@ -20,10 +17,7 @@ fn the_echo_ends_with_one_cr() {
 fn identity() {
     let mut bench = Bench::warm("");
     for (command, lines) in [
-        (
-            "ATI\r",
-            vec!["Quectel", "EG25", "Revision: EG25GGBR07A08M2G"],
-        ),
+        ("ATI\r", vec!["Quectel", "EG25", "Revision: EG25GGBR07A08M2G"]),
         ("AT+CGMI\r", vec!["Quectel"]),
         ("AT+GMM\r", vec!["EG25"]),
         ("AT+CGMR\r", vec!["EG25GGBR07A08M2G"]),
@@ -35,10 +29,7 @@ fn identity() {
         ("AT+QCCID\r", vec!["+QCCID: 8942310022000012345F"]),
         ("AT+CCID\r", vec!["+CCID: 8942310022000012345F"]),
         ("AT+QCFG=\"usbnet\"\r", vec!["+QCFG: \"usbnet\",0"]),
-        (
-            "AT+QURCCFG=\"urcport\"\r",
-            vec!["+QURCCFG: \"urcport\",\"usbat\""],
-        ),
+        ("AT+QURCCFG=\"urcport\"\r", vec!["+QURCCFG: \"urcport\",\"usbat\""]),
         ("AT+CFUN?\r", vec!["+CFUN: 1"]),
         ("AT+CMEE?\r", vec!["+CMEE: 1"]),
     ] {
@@ -49,10 +40,7 @@ fn identity() {
 #[test]
 fn upper_and_lower_case_are_alike_and_lf_is_nothing() {
     let mut bench = Bench::warm("");
-    assert_eq!(
-        bench.say("at+cgsn\r\n\nAt\r"),
-        ok(&["123456789011111"]) + &ok(&[])
-    );
+    assert_eq!(bench.say("at+cgsn\r\n\nAt\r"), ok(&["123456789011111"]) + &ok(&[]));
     assert_eq!(bench.say("\r\r\n"), "");
     assert_eq!(bench.say("\0\0 AT\r"), ok(&[]));
 }
@@ -60,14 +48,8 @@ fn upper_and_lower_case_are_alike_and_lf_is_nothing() {
 #[test]
 fn joined_commands_have_one_result_and_the_first_error_ends_them() {
     let mut bench = Bench::warm("");
-    assert_eq!(
-        bench.say("AT+CGMI;+CGMM\r"),
-        "\r\nQuectel\r\n\r\nEG25\r\n\r\nOK\r\n"
-    );
-    assert_eq!(
-        bench.say("AT+CGMI;+NOPE;+CGMM\r"),
-        "\r\nQuectel\r\n\r\nERROR\r\n"
-    );
+    assert_eq!(bench.say("AT+CGMI;+CGMM\r"), "\r\nQuectel\r\n\r\nEG25\r\n\r\nOK\r\n");
+    assert_eq!(bench.say("AT+CGMI;+NOPE;+CGMM\r"), "\r\nQuectel\r\n\r\nERROR\r\n");
     assert_eq!(bench.say("ATE0Q0V1S0=0&C1+CGMI\r"), ok(&["Quectel"]));
 }
 
@@ -124,10 +106,7 @@ fn the_three_forms_of_an_error() {
     let mut bench = Bench::warm("[sim]\nstate = 'absent'");
     assert_eq!(bench.say("AT+CIMI\r"), cme(10));
     bench.say("AT+CMEE=2\r");
-    assert_eq!(
-        bench.say("AT+CIMI\r"),
-        "\r\n+CME ERROR: SIM not inserted\r\n"
-    );
+    assert_eq!(bench.say("AT+CIMI\r"), "\r\n+CME ERROR: SIM not inserted\r\n");
     bench.say("AT+CMEE=0\r");
     assert_eq!(bench.say("AT+CIMI\r"), "\r\nERROR\r\n");
 }

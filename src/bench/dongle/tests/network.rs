@@ -7,25 +7,13 @@ use crate::bench::dongle::scenario::Event;
 fn the_read_form_has_the_mode_and_the_unsolicited_form_has_not() {
     let mut bench = Bench::warm("[network]\nregister_after = '1s'");
     for name in ["CREG", "CGREG", "CEREG"] {
-        assert_eq!(
-            bench.say(&format!("AT+{name}=?\r")),
-            ok(&[&format!("+{name}: (0-2)")])
-        );
-        assert_eq!(
-            bench.say(&format!("AT+{name}?\r")),
-            ok(&[&format!("+{name}: 0,5")])
-        );
+        assert_eq!(bench.say(&format!("AT+{name}=?\r")), ok(&[&format!("+{name}: (0-2)")]));
+        assert_eq!(bench.say(&format!("AT+{name}?\r")), ok(&[&format!("+{name}: 0,5")]));
         bench.say(&format!("AT+{name}=1\r"));
-        assert_eq!(
-            bench.say(&format!("AT+{name}?\r")),
-            ok(&[&format!("+{name}: 1,5")])
-        );
+        assert_eq!(bench.say(&format!("AT+{name}?\r")), ok(&[&format!("+{name}: 1,5")]));
     }
     bench.say("AT+CREG=0\rAT+CEREG=2\r");
-    assert_eq!(
-        bench.say("AT+CEREG?\r"),
-        ok(&["+CEREG: 2,5,\"1E2F\",\"2B3C4D5\",7"])
-    );
+    assert_eq!(bench.say("AT+CEREG?\r"), ok(&["+CEREG: 2,5,\"1E2F\",\"2B3C4D5\",7"]));
     assert_eq!(
         bench.happen(Event::LoseNetwork(None)),
         urc("+CGREG: 2") + &urc("+CEREG: 2")
@@ -62,10 +50,7 @@ fn what_a_registered_modem_tells() {
             "AT+QENG=\"servingcell\"\r",
             "+QENG: \"servingcell\",\"NOCONN\",\"LTE\",\"FDD\",440,10,2B3C4D5,301,276,1,5,5,1E2F,-101,-10,-70,12,27",
         ),
-        (
-            "AT+QNWINFO\r",
-            "+QNWINFO: \"FDD LTE\",\"44010\",\"LTE BAND 1\",276",
-        ),
+        ("AT+QNWINFO\r", "+QNWINFO: \"FDD LTE\",\"44010\",\"LTE BAND 1\",276"),
         ("AT+COPS?\r", "+COPS: 0,0,\"NTT DOCOMO\",7"),
         ("AT+CGATT?\r", "+CGATT: 1"),
         ("AT+CGACT?\r", "+CGACT: 1,1"),
@@ -89,10 +74,7 @@ fn what_a_searching_modem_tells() {
         ("AT+CEREG?\r", "+CEREG: 0,2"),
         ("AT+CSQ\r", "+CSQ: 99,99"),
         ("AT+QCSQ\r", "+QCSQ: \"NOSERVICE\""),
-        (
-            "AT+QENG=\"servingcell\"\r",
-            "+QENG: \"servingcell\",\"SEARCH\"",
-        ),
+        ("AT+QENG=\"servingcell\"\r", "+QENG: \"servingcell\",\"SEARCH\""),
         ("AT+QNWINFO\r", "+QNWINFO: No Service"),
         ("AT+COPS?\r", "+COPS: 0"),
         ("AT+CGATT?\r", "+CGATT: 0"),
@@ -111,11 +93,7 @@ fn a_refusal_has_a_cause() {
         bench.say("AT+CEREG?\rAT+CEER\r"),
         ok(&["+CEREG: 0,3"]) + &ok(&["+CEER: Illegal UE"])
     );
-    assert!(
-        bench
-            .say("AT+QENG=\"servingcell\"\r")
-            .contains("\"LIMSRV\",\"LTE\"")
-    );
+    assert!(bench.say("AT+QENG=\"servingcell\"\r").contains("\"LIMSRV\",\"LTE\""));
     bench.happen(Event::FindNetwork);
     bench.wait(5_000);
     assert_eq!(bench.say("AT+CEREG?\r"), ok(&["+CEREG: 0,5"]));
@@ -162,18 +140,9 @@ fn contexts() {
         bench.say("AT+QICSGP=2\r"),
         ok(&["+QICSGP: 1,\"du.soracom.io\",\"sora\",\"sora\",2"])
     );
-    assert_eq!(
-        bench.say("AT+CGACT?\r"),
-        ok(&["+CGACT: 1,1", "+CGACT: 2,0"])
-    );
-    assert_eq!(
-        bench.say("AT+CGACT=1,2\rAT+CGACT=0,1\r"),
-        ok(&[]) + &ok(&[])
-    );
-    assert_eq!(
-        bench.say("AT+CGACT?\r"),
-        ok(&["+CGACT: 1,0", "+CGACT: 2,1"])
-    );
+    assert_eq!(bench.say("AT+CGACT?\r"), ok(&["+CGACT: 1,1", "+CGACT: 2,0"]));
+    assert_eq!(bench.say("AT+CGACT=1,2\rAT+CGACT=0,1\r"), ok(&[]) + &ok(&[]));
+    assert_eq!(bench.say("AT+CGACT?\r"), ok(&["+CGACT: 1,0", "+CGACT: 2,1"]));
     assert!(
         bench
             .say("AT+CGCONTRDP=2\r")

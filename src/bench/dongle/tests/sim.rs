@@ -5,9 +5,7 @@ use crate::bench::dongle::scenario::Event;
 
 #[test]
 fn the_boot_in_its_order() {
-    let mut bench = Bench::cold(
-        "boot_time = '300ms'\n[sim]\nready_after = '1s'\n[network]\nregister_after = '2s'",
-    );
+    let mut bench = Bench::cold("boot_time = '300ms'\n[sim]\nready_after = '1s'\n[network]\nregister_after = '2s'");
     assert_eq!(bench.say("AT\r"), "", "nothing answers before RDY");
     assert_eq!(bench.wait(299), "");
     assert_eq!(bench.wait(1), urc("RDY") + &urc("+CFUN: 1"));
@@ -32,11 +30,7 @@ fn the_boot_in_its_order() {
     assert_eq!(bench.say("AT+CEREG?\r"), ok(&["+CEREG: 0,2"]));
     bench.wait(1);
     assert_eq!(bench.say("AT+CEREG?\r"), ok(&["+CEREG: 0,5"]));
-    assert_eq!(
-        bench.engine.next_wakeup(),
-        None,
-        "a modem at rest needs no timer"
-    );
+    assert_eq!(bench.engine.next_wakeup(), None, "a modem at rest needs no timer");
 }
 
 #[test]
@@ -56,10 +50,7 @@ fn no_card_and_a_bad_card() {
 #[test]
 fn the_right_pin() {
     let mut bench = Bench::warm("[sim]\nstate = 'pin'\npin = '0042'");
-    assert_eq!(
-        bench.say("AT+CPIN?\rAT+CIMI\r"),
-        ok(&["+CPIN: SIM PIN"]) + &cme(11)
-    );
+    assert_eq!(bench.say("AT+CPIN?\rAT+CIMI\r"), ok(&["+CPIN: SIM PIN"]) + &cme(11));
     assert_eq!(bench.say("AT+CEREG?\r"), ok(&["+CEREG: 0,0"]));
     assert_eq!(
         bench.say("AT+QPINC?\r"),
@@ -91,10 +82,7 @@ fn wrong_pins_lead_to_the_puk_and_wrong_puks_to_the_end() {
     bench.say("ATE0\r");
     assert!(bench.say("AT+QPINC?\r").contains("\"SC\",1,2"));
     assert_eq!(bench.say("AT+CPIN=\"9997\"\r"), cme(12));
-    assert_eq!(
-        bench.say("AT+CPIN?\rAT+CIMI\r"),
-        ok(&["+CPIN: SIM PUK"]) + &cme(12)
-    );
+    assert_eq!(bench.say("AT+CPIN?\rAT+CIMI\r"), ok(&["+CPIN: SIM PUK"]) + &cme(12));
     assert_eq!(bench.say("AT+CPIN=\"1234\"\r"), cme(12));
     assert_eq!(bench.say("AT+CPIN=\"11111111\",\"4321\"\r"), cme(16));
     assert_eq!(bench.say("AT+CPIN=\"11111111\",\"4321\"\r"), cme(13));
@@ -108,19 +96,11 @@ fn wrong_pins_lead_to_the_puk_and_wrong_puks_to_the_end() {
 fn the_puk_gives_a_new_pin() {
     let mut bench = Bench::warm("[sim]\nstate = 'puk'\npuk = '87654321'");
     assert_eq!(bench.say("AT+CPIN?\r"), ok(&["+CPIN: SIM PUK"]));
-    assert!(
-        bench
-            .say("AT+CPIN=\"87654321\",\"4321\"\r")
-            .starts_with(&ok(&[]))
-    );
+    assert!(bench.say("AT+CPIN=\"87654321\",\"4321\"\r").starts_with(&ok(&[])));
     assert_eq!(bench.say("AT+CPIN?\r"), ok(&["+CPIN: READY"]));
     bench.say("AT+CFUN=1,1\r");
     bench.wait(5_000);
-    assert!(
-        bench
-            .say("ATE0\rAT+CPIN=\"4321\"\r")
-            .contains("+CPIN: READY")
-    );
+    assert!(bench.say("ATE0\rAT+CPIN=\"4321\"\r").contains("+CPIN: READY"));
 }
 
 #[test]
@@ -132,10 +112,7 @@ fn minimum_function_takes_the_card_flight_mode_does_not() {
         ok(&["+CPIN: READY"]) + &ok(&["+CEREG: 0,0"])
     );
     assert_eq!(bench.say("AT+CFUN=0\r"), ok(&[]) + &urc("+CPIN: NOT READY"));
-    assert_eq!(
-        bench.say("AT+CPIN?\rAT+CFUN?\r"),
-        cme(13) + &ok(&["+CFUN: 0"])
-    );
+    assert_eq!(bench.say("AT+CPIN?\rAT+CFUN?\r"), cme(13) + &ok(&["+CFUN: 0"]));
     assert_eq!(bench.say("AT+CFUN=1\rAT+CPIN?\r"), ok(&[]) + &cme(14));
     assert!(bench.wait(5_000).starts_with(&urc("+CPIN: READY")));
     assert_eq!(bench.say("AT+CEREG?\r"), ok(&["+CEREG: 0,5"]));
@@ -152,16 +129,10 @@ fn a_restart_is_silent_and_forgets_echo_and_cmee() {
             .wait(10_000)
             .starts_with(&(urc("RDY") + &urc("+CFUN: 1") + &urc("+CPIN: READY")))
     );
-    assert_eq!(
-        bench.say("AT+CMEE?\r"),
-        "AT+CMEE?\r\r\n+CMEE: 1\r\n\r\nOK\r\n"
-    );
+    assert_eq!(bench.say("AT+CMEE?\r"), "AT+CMEE?\r\r\n+CMEE: 1\r\n\r\nOK\r\n");
     bench.say("ATE0\r");
     assert_eq!(bench.say("AT+CEREG?\r"), ok(&["+CEREG: 0,5"]));
-    assert!(
-        bench.say("AT+CGDCONT?\r").contains("soracom.io"),
-        "contexts are kept"
-    );
+    assert!(bench.say("AT+CGDCONT?\r").contains("soracom.io"), "contexts are kept");
 }
 
 #[test]

@@ -1,0 +1,193 @@
+//! `onyx-agent modem` and `onyx-agent provision`: climbing a part of the ladder once, by hand.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::dongle::{Climber, View, reading};
+use super::fault::Fault;
+use super::ground::Ground;
+use super::ladder::{Ladder, Rung};
+use super::watchdog::Pulses;
+use crate::clock::{Clock, rfc3339};
+use crate::config::agent::{AgentConfig, CredentialsConfig};
+use crate::link::External;
+use crate::modem::{Modem, ModemError, SimState};
+use crate::provision::store::Store;
+
+/// Identity and signal of the modem at `port`. Keys are always there; what is not known is null.
+///
+/// # Errors
+/// When the modem cannot be asked.
+pub(super) async fn modem(port: &Path) -> Result<Value, ModemError> {
+    let mut modem = Modem::open(port).await?;
+    let equipment = modem.identify().await?;
+    let sim = modem.sim().await?;
+    let who = match sim {
+        SimState::Ready => Some(modem.subscriber().await?),
+        _ => None,
+    };
+    let registration = modem.registration().await?;
+    let operator = modem.operator().await?;
+    let signal = modem.signal().await?;
+    let time = modem.network_time().await?;
+    let r = reading(&signal, operator.as_ref().map(|o| o.name.as_str()), &registration);
+    Ok(json!({
+        "port": port,
+        "manufacturer": equipment.manufacturer,
+        "model": equipment.model,
+        "firmware": equipment.firmware,
+        "imei": equipment.imei.as_str(),
+        "sim": sim.to_string(),
+        "imsi": who.as_ref().map(|w| w.imsi.as_str()),
+        "iccid": who.as_ref().and_then(|w| w.iccid.as_ref()).map(crate::identity::Iccid::as_str),
+        "registration": registration.status.to_string(),
+        "operator": r.operator,
+        "technology": r.technology,
+        "band": r.band,
+        "rsrp_dbm": r.rsrp_dbm,
+        "rsrq_db": r.rsrq_db,
+        "rssi_dbm": r.rssi_dbm,
+        "sinr_db": r.sinr_db,
+        "network_time": time.filter(|t| crate::clock::is_plausible(*t)).map(rfc3339),
+    }))
+}
+
+/// [`modem`]'s answer for people.
+#[must_use]
+pub(super) fn render_modem(v: &Value) -> String {
+    let text = |key: &str| match &v[key] {
+        Value::Null => "unknown".to_owned(),
+        Value::String(s) => s.clone(),
+        other => other.to_string(),
+    };
+    format!(
+        "modem     {} {}, firmware {}, at {}\nIMEI      {}\nSIM       {}\nIMSI      {}\nICCID     {}\n\
+         network   {}, {}, {}, band {}\nsignal    RSRP {} dBm, RSRQ {} dB, RSSI {} dBm, SINR {} dB\ntime      {}\n",
+        text("manufacturer"),
+        text("model"),
+        text("firmware"),
+        text("port"),
+        text("imei"),
+        text("sim"),
+        text("imsi"),
+        text("iccid"),
+        text("registration"),
+        text("operator"),
+        text("technology"),
+        text("band"),
+        text("rsrp_dbm"),
+        text("rsrq_db"),
+        text("rssi_dbm"),
+        text("sinr_db"),
+        text("network_time"),
+    )
+}
+
+/// Climbs as far as the credentials within a time, fetching them when they are missing or `force` is set.
+///
+/// # Errors
+/// When the time is over; the message names the rung, the cause and the cure.
+pub(super) async fn provision(config: AgentConfig, force: bool, within: Duration) -> anyhow::Result<Value> {
+    let clock = Clock::new();
+    let config = Arc::new(config);
+    let ladder = Ladder::new(clock.clone());
+    let pulses = Pulses::new(clock.clone());
+    let (view, seen) = watch::channel(View::default());
+    let mut climber = Climber::new(
+        config.clone(),
+        ladder.clone(),
+        clock.clone(),
+        view,
+        pulses.add("dongle"),
+    );
+    let link = Box::new(External::new(config.link.interface.clone()));
+    let mut ground = Ground::new(
+        config.clone(),
+        ladder.clone(),
+        clock.clone(),
+        pulses.add("ground"),
+        link,
+    );
+    let climb = async {
+        climber
+            .climb_until(|view| view.subscriber.is_some() && view.registered)
+            .await;
+        let who = seen
+            .borrow()
+            .subscriber
+            .clone()
+            .ok_or_else(|| anyhow::anyhow!("the SIM was not read"))?;
+        if force {
+            ground.want_new();
+        }
+        let (_, ready) = loop {
+            match ground.climb(&who).await {
+                Ok(reached) => break reached,
+                Err(Fault { rung, cause, cure, .. }) => {
+                    ladder.down(rung, &cause, &cure, RETRY);
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        };
+        let directory = match &config.credentials {
+            CredentialsConfig::Krypton(_) => {
+                let store = Store::new(&config.state_dir, config.credentials.source(), &who.imsi);
+                Some(store.current())
+            }
+            _ => None,
+        };
+        let leaf = ready.credentials.as_ref().map(|c| &c.identity.leaf);
+        let names = &ready.endpoint.names;
+        anyhow::Ok(json!({
+            "source": config.credentials.source(),
+            "host": ready.endpoint.host,
+            "client_id": names.client_id.as_str(),
+            "username": names.username,
+            "topic": names.topic.as_str(),
+            "common_name": leaf.and_then(|l| l.common_name.clone()),
+            "not_before": leaf.map(|l| rfc3339(l.not_before)),
+            "not_after": leaf.map(|l| rfc3339(l.not_after)),
+            "directory": directory,
+        }))
+    };
+    match tokio::time::timeout(within, climb).await {
+        Ok(done) => done,
+        Err(_) => {
+            let stuck = ladder.to_json();
+            let lowest = Rung::ALL
+                .iter()
+                .zip(stuck.as_array().into_iter().flatten())
+                .find(|(_, v)| v["state"] != "up");
+            let (why, cure) = lowest.map_or((String::new(), String::new()), |(rung, v)| {
+                let text = |key: &str| v[key].as_str().unwrap_or_default().to_owned();
+                (format!("{rung}: {}", text("why")), text("cure"))
+            });
+            anyhow::bail!("no credentials within {} s. {why}. {cure}", within.as_secs())
+        }
+    }
+}
+
+/// Pause between two tries of [`provision`].
+const RETRY: Duration = Duration::from_secs(5);
+
+/// [`provision`]'s answer for people.
+#[must_use]
+pub(super) fn render_provision(v: &Value) -> String {
+    let text = |key: &str| v[key].as_str().unwrap_or("none").to_owned();
+    format!(
+        "source       {}\nhost         {}\nclient id    {}\nuser name    {}\ntopic        {}\ncertificate  {}, valid {} to {}\nfiles        {}\n",
+        text("source"),
+        text("host"),
+        text("client_id"),
+        text("username"),
+        text("topic"),
+        text("common_name"),
+        text("not_before"),
+        text("not_after"),
+        text("directory"),
+    )
+}
