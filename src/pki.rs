@@ -7,9 +7,10 @@
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SerialNumber,
 };
+use zeroize::Zeroizing;
 
 /// Certificates are valid from this long before they are made, for devices whose clock is a little behind.
 const BACKDATE: Duration = Duration::from_secs(3_600);
@@ -43,8 +44,46 @@ impl std::fmt::Debug for Issued {
 
 /// A root and an intermediate that signs the leaves.
 pub struct Authority {
-    root: CertifiedIssuer<'static, KeyPair>,
-    intermediate: CertifiedIssuer<'static, KeyPair>,
+    root: Signer,
+    intermediate: Signer,
+}
+
+/// One certificate that signs others, with its key.
+struct Signer {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Signer {
+    fn load(pem: &str, key_pem: &str) -> Result<Self, rcgen::Error> {
+        Ok(Self {
+            issuer: Issuer::from_ca_cert_pem(pem, KeyPair::from_pem(key_pem)?)?,
+            pem: pem.to_owned(),
+        })
+    }
+
+    fn key_pem(&self) -> Zeroizing<String> {
+        Zeroizing::new(self.issuer.key().serialize_pem())
+    }
+}
+
+/// An [`Authority`] as PEM, for keeping it: the keys belong into files that only their owner can read.
+#[derive(Clone)]
+pub struct SavedAuthority {
+    /// The root certificate.
+    pub root_pem: String,
+    /// The root's key, PKCS#8.
+    pub root_key_pem: Zeroizing<String>,
+    /// The intermediate certificate.
+    pub intermediate_pem: String,
+    /// The intermediate's key, PKCS#8.
+    pub intermediate_key_pem: Zeroizing<String>,
+}
+
+impl std::fmt::Debug for SavedAuthority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SavedAuthority(certificates and keys)")
+    }
 }
 
 impl std::fmt::Debug for Authority {
@@ -82,21 +121,53 @@ impl Authority {
             let root = CertifiedIssuer::self_signed(ca(format!("{name} Root CA"), 1)?, KeyPair::generate()?)?;
             let intermediate =
                 CertifiedIssuer::signed_by(ca(format!("{name} Intermediate CA"), 0)?, KeyPair::generate()?, &root)?;
-            Ok(Self { root, intermediate })
+            Ok(Self {
+                root: Signer::load(&root.pem(), &root.key().serialize_pem())?,
+                intermediate: Signer::load(&intermediate.pem(), &intermediate.key().serialize_pem())?,
+            })
         };
         make().map_err(failed)
+    }
+
+    /// Takes up an authority that was [saved](Self::save). `name` is for the error. Whether the keys fit their certificates is not
+    /// looked at here: [`crate::tls::Identity::from_pem`] tells.
+    ///
+    /// # Errors
+    /// [`PkiError`] for damaged certificates or keys.
+    pub fn load(name: &str, saved: &SavedAuthority) -> Result<Self, PkiError> {
+        let load = || -> Result<Self, rcgen::Error> {
+            Ok(Self {
+                root: Signer::load(&saved.root_pem, &saved.root_key_pem)?,
+                intermediate: Signer::load(&saved.intermediate_pem, &saved.intermediate_key_pem)?,
+            })
+        };
+        load().map_err(|source| PkiError {
+            name: name.to_owned(),
+            source,
+        })
+    }
+
+    /// Everything that [`Self::load`] needs, private keys included.
+    #[must_use]
+    pub fn save(&self) -> SavedAuthority {
+        SavedAuthority {
+            root_pem: self.root.pem.clone(),
+            root_key_pem: self.root.key_pem(),
+            intermediate_pem: self.intermediate.pem.clone(),
+            intermediate_key_pem: self.intermediate.key_pem(),
+        }
     }
 
     /// The root certificate.
     #[must_use]
     pub fn root_pem(&self) -> String {
-        self.root.pem()
+        self.root.pem.clone()
     }
 
     /// The intermediate certificate: what Event Grid wants uploaded, because it signs the leaves.
     #[must_use]
     pub fn intermediate_pem(&self) -> String {
-        self.intermediate.pem()
+        self.intermediate.pem.clone()
     }
 
     /// A new key and a certificate for it.
@@ -127,9 +198,9 @@ impl Authority {
             }];
             params.use_authority_key_identifier_extension = true;
             let key = KeyPair::generate()?;
-            let leaf_pem = params.signed_by(&key, &self.intermediate)?.pem();
+            let leaf_pem = params.signed_by(&key, &self.intermediate.issuer)?.pem();
             Ok(Issued {
-                chain_pem: format!("{leaf_pem}{}", self.intermediate.pem()),
+                chain_pem: format!("{leaf_pem}{}", self.intermediate.pem),
                 leaf_pem,
                 key_pem: zeroize::Zeroizing::new(key.serialize_pem()),
             })
@@ -183,6 +254,22 @@ mod tests {
         let b = ca.issue("a", &Purpose::Device, NOW, DAY).unwrap();
         let e = Identity::from_pem(a.chain_pem.as_bytes(), b.key_pem.as_bytes(), "a.pem").unwrap_err();
         assert_eq!(e, crate::tls::TlsError::Mismatch("a.pem".into()));
+    }
+
+    #[test]
+    fn a_saved_authority_goes_on_where_it_was() {
+        let ca = Authority::generate("Test", NOW, 100 * DAY).unwrap();
+        let again = Authority::load("Test", &ca.save()).unwrap();
+        assert_eq!(again.root_pem(), ca.root_pem());
+        let issued = again.issue("d", &Purpose::Device, NOW, DAY).unwrap();
+        let chain = certificates(issued.chain_pem.as_bytes(), "x").unwrap();
+        let parse = |der| x509_parser::certificate::X509Certificate::from_der(der).unwrap().1;
+        let (leaf, intermediate) = (parse(&chain[0]), parse(&chain[1]));
+        assert_eq!(leaf.issuer().as_raw(), intermediate.subject().as_raw());
+        leaf.verify_signature(Some(intermediate.public_key())).unwrap();
+        let mut damaged = ca.save();
+        damaged.intermediate_key_pem = String::from("no key").into();
+        assert!(Authority::load("Test", &damaged).is_err());
     }
 
     #[test]

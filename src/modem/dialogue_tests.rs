@@ -133,7 +133,7 @@ fn every_dialogue_comes_out_the_same_however_it_is_cut() {
         let mut want: Vec<Event> = urcs.iter().map(|u| urc(u)).collect();
         want.push(answered(lines, code));
         want.sort_by_key(|e| format!("{e:?}"));
-        let mut check = |pieces: Vec<&[u8]>, how: String| {
+        let check = |pieces: Vec<&[u8]>, how: String| {
             let mut d = in_step();
             d.send(line, expect, MS(1_000), LONG).unwrap();
             let mut got: Vec<Event> = pieces.into_iter().flat_map(|p| d.receive(p, MS(1_100))).collect();
@@ -238,12 +238,11 @@ fn an_echo_storm_ends() {
 fn silence_ends_the_resync_after_five_tries() {
     let mut d = Dialogue::default();
     d.resync(MS(0));
-    let mut now = MS(0);
     for _ in 1..RESYNC_TRIES {
-        now = d.next_deadline().unwrap();
+        let now = d.next_deadline().unwrap();
         assert_eq!(d.tick(now), [Event::Write(b"AT\r".to_vec())]);
     }
-    now = d.next_deadline().unwrap();
+    let now = d.next_deadline().unwrap();
     let lost = Event::Done(Outcome::Lost {
         waited: RESYNC_WAIT * RESYNC_TRIES,
         garbage: None,

@@ -28,6 +28,8 @@ use super::urc::Urc;
 const WRITE_MAX: Duration = Duration::from_secs(5);
 /// Bytes taken from the port at once.
 const READ_SIZE: usize = 512;
+/// Longest time listened at a stretch.
+pub const LISTEN_MAX: Duration = Duration::from_secs(3_600);
 /// Reads done at most before a command, to hear what came since the last one.
 const DRAIN_MAX: usize = 64;
 /// Unsolicited codes kept until somebody takes them; the oldest go first.
@@ -113,7 +115,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Modem<IO> {
                 Some(Outcome::Lost {
                     garbage: Some(sample), ..
                 }) => return Err(garbage("AT".to_owned(), &sample)),
-                _ => {}
+                None => {}
+                // None of the others comes from a resync.
+                Some(_) => {
+                    return Err(ModemError::Unresponsive {
+                        path: self.path.clone(),
+                        waited: Duration::ZERO,
+                    });
+                }
             }
         }
     }
@@ -167,11 +176,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Modem<IO> {
                         None => ModemError::Timeout { command: shown, waited },
                     });
                 }
-                Some(Outcome::Interrupted) => {
+                None => {}
+                // The last two do not come from a command.
+                Some(Outcome::Interrupted | Outcome::InStep | Outcome::Lost { .. }) => {
                     self.rebooted = false;
                     return Err(ModemError::Rebooted);
                 }
-                _ => {}
             }
         }
     }
@@ -201,12 +211,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Modem<IO> {
         })
     }
 
-    /// Waits for the modem to say something by itself, for at most `max`. An empty answer is no failure.
+    /// Waits for the modem to say something by itself, for at most `max` (and [`LISTEN_MAX`]). An empty answer is no failure.
     ///
     /// # Errors
     /// [`ModemError::Gone`], or [`ModemError::Rebooted`].
     pub async fn listen(&mut self, max: Duration) -> Result<Vec<Urc>, ModemError> {
-        let until = self.now().saturating_add(max);
+        let until = self.now().saturating_add(max.min(LISTEN_MAX));
         while self.urcs.is_empty() && self.now() < until {
             self.pump(Some(until)).await?;
             self.tell_reboot()?;
@@ -250,13 +260,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Modem<IO> {
 
     /// Waits for bytes or for the next deadline, and gives what came to an end.
     async fn pump(&mut self, until: Option<Duration>) -> Result<Option<Outcome>, ModemError> {
-        let deadline = self
-            .dialogue
-            .next_deadline()
-            .into_iter()
-            .chain(until)
-            .min()
-            .unwrap_or(self.now());
+        let Some(deadline) = self.dialogue.next_deadline().into_iter().chain(until).min() else {
+            // Nothing is going on, so nothing can come of it: no caller may wait for ever.
+            return Ok(Some(Outcome::Interrupted));
+        };
         let wake = self.origin + deadline;
         let mut buf = [0; READ_SIZE];
         let read = tokio::select! {

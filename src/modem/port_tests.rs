@@ -8,6 +8,7 @@ use nix::fcntl::OFlag;
 use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
 use std::io::{Read, Write};
 use std::path::PathBuf;
+use std::sync::mpsc;
 
 fn pty() -> (PtyMaster, PathBuf) {
     let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY).unwrap();
@@ -17,9 +18,10 @@ fn pty() -> (PtyMaster, PathBuf) {
     (master, path)
 }
 
-/// A modem on a thread that answers `answers` commands and then hangs up.
-fn modem_thread(mut master: PtyMaster, answers: usize) -> std::thread::JoinHandle<()> {
-    std::thread::spawn(move || {
+/// A modem on a thread that answers `answers` commands, and hangs up when told.
+fn modem_thread(mut master: PtyMaster, answers: usize) -> (std::thread::JoinHandle<()>, mpsc::Sender<()>) {
+    let (hang_up, told) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
         let mut line = Vec::new();
         let mut byte = [0];
         let mut left = answers;
@@ -37,18 +39,19 @@ fn modem_thread(mut master: PtyMaster, answers: usize) -> std::thread::JoinHandl
                 left -= 1;
             }
         }
-        // Until the slave has read the last answer: hanging up discards what it has not.
-        while left == 0 && nix::poll::poll(&mut [], 50_u16).is_err() {}
-        std::thread::sleep(Duration::from_millis(300));
-    })
+        // Hanging up discards what the other side has not read, so not before it has.
+        let _ = told.recv();
+    });
+    (thread, hang_up)
 }
 
 #[tokio::test]
 async fn a_modem_on_a_pty_answers_and_its_hang_up_is_noticed() {
     let (master, path) = pty();
-    let thread = modem_thread(master, 2);
+    let (thread, hang_up) = modem_thread(master, 2);
     let mut modem = Modem::open(&path).await.unwrap();
     assert_eq!(modem.execute(&SerialNumber).await.unwrap().as_str(), "860000000000001");
+    hang_up.send(()).unwrap();
     let gone = modem.listen(Duration::from_secs(10)).await.unwrap_err();
     assert!(
         matches!(&gone, ModemError::Gone { path: p, .. } if *p == path.display().to_string()),

@@ -161,13 +161,9 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// The unsolicited form: `<stat>[,"<tac>","<ci>"[,<AcT>]]`. A second field that is not quoted belongs to the read form; callers
-    /// hand over fields whose quotes are gone, so a second field that is a lone status digit is refused.
+    /// The unsolicited form: `<stat>[,"<tac>","<ci>"[,<AcT>]]`.
     #[must_use]
     pub fn from_urc(fields: &Fields) -> Option<Self> {
-        if fields.count() == 2 {
-            return None;
-        }
         Self::from_fields(fields, 0)
     }
 

@@ -11,6 +11,8 @@
 //!   flight and there is a second field that is not quoted (the rule of Zephyr's modem_cellular driver): `+CEREG: 2,1` and
 //!   `+CEREG: 2,5,"1E2F",…` against `+CEREG: 5` and `+CEREG: 5,"1E2F",…`.
 
+use crate::identity::redact_digits;
+
 use super::fields::Fields;
 use super::registration::{Domain, Registration};
 
@@ -54,7 +56,7 @@ pub enum Urc {
     Sms(String),
     /// `RING` or `+CRING: …`.
     Ring,
-    /// Something else, as sent.
+    /// Something else, as sent but for identities, which are hidden.
     Other(String),
 }
 
@@ -83,7 +85,8 @@ impl Urc {
             "+CRING" => Self::Ring,
             _ => {
                 let domain = Domain::of_prefix(name)?;
-                match Registration::from_urc(&Fields::of(rest)) {
+                // A read form that nobody waits for says nothing certain: its first field is not the status.
+                match Registration::from_urc(&Fields::of(rest)).filter(|_| !is_read_form(rest)) {
                     Some(registration) => Self::Registration(domain, registration),
                     None => Self::Other(line.to_owned()),
                 }
@@ -118,7 +121,7 @@ pub fn sort(line: &str, expect: Option<Expect>) -> Place {
     if is_answer {
         Place::Answer
     } else {
-        Place::Unsolicited(Urc::parse(line).unwrap_or_else(|| Urc::Other(line.to_owned())))
+        Place::Unsolicited(Urc::parse(line).unwrap_or_else(|| Urc::Other(redact_digits(line))))
     }
 }
 
@@ -199,6 +202,8 @@ mod tests {
             Place::Unsolicited(Urc::Other("+CREG: 0,1".into())),
             "a read form that nobody asked for"
         );
+        let late = "+CEREG: 2,5,\"1E2F\",\"2B3C4D5\",7";
+        assert_eq!(sort(late, None), Place::Unsolicited(Urc::Other(late.into())));
     }
 
     #[test]

@@ -1,10 +1,222 @@
-//! The simulated clouds.
+//! The simulated clouds: SORACOM Krypton's cellular door, and MQTT endpoints that behave as Azure Event Grid, Azure IoT Hub and AWS IoT
+//! Core do, with required client certificates.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`policy`] | the rule books, one file a cloud; every rule with its source |
+//! | [`broker`], [`topic`] | one broker core for all, no I/O |
+//! | `connection`, `endpoint` | a device's connection; a stand-in's listener |
+//! | [`krypton`], `door` | what Krypton answers; its HTTPS |
+//! | [`fault`] | misbehaviour on demand |
+//! | [`journal`] | events, and accepted messages as `messages.jsonl` |
+//! | [`authority`] | the certificate authority kept in the directory |
+//! | [`stand_in`], [`service`] | configuration; all of it together as [`Clouds`] |
+//!
+//! A refusal always names the rule that was broken and looks to the device as the real cloud's would.
+
+pub mod authority;
+pub mod broker;
+mod connection;
+mod door;
+mod endpoint;
+pub mod fault;
+pub mod journal;
+pub mod krypton;
+pub mod policy;
+pub mod service;
+pub mod stand_in;
+pub mod topic;
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast::error::RecvError;
+
+pub use fault::{KryptonFault, Limited, MqttFault};
+pub use journal::{Event, Message, Payload, What};
+pub use krypton::Subscribers;
+pub use service::{Clouds, StartError};
+pub use stand_in::{Cloud, Config, Hosts, StandIn};
+
+use crate::config::units;
 
 /// What `onyx-bench clouds` takes.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Where ca.pem, clouds.json, messages.jsonl and devices/ are written; an authority from an earlier run is taken up.
+    #[arg(long, value_name = "DIRECTORY")]
+    dir: PathBuf,
+    /// Address to listen on: any of 127.0.0.0/8.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    bind: IpAddr,
+    /// Listen on an address that others can reach.
+    #[arg(long)]
+    allow_non_loopback: bool,
+    /// The real ports (8036, 8883), with the MQTT stand-ins on three addresses in a row; otherwise free ports, see clouds.json.
+    #[arg(long)]
+    standard_ports: bool,
+    /// Write credentials for a device of this name into devices/; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    device: Vec<String>,
+    /// The SIM that Krypton takes every caller for.
+    #[arg(long, value_name = "IMSI", conflicts_with = "subscriber")]
+    imsi: Option<String>,
+    /// The SIM behind a source address (without one: everybody else); may be repeated. Callers without SIM are refused.
+    #[arg(long, value_name = "IMSI[@ADDRESS]")]
+    subscriber: Vec<String>,
+    /// Azure device ids that Krypton gives.
+    #[arg(long, value_name = "PATTERN", default_value = "myDevice-$imsi")]
+    device_id_pattern: String,
+    /// AWS thing names that Krypton gives.
+    #[arg(long, value_name = "PATTERN", default_value = "myThing-$imsi")]
+    thing_name_pattern: String,
+    /// How many status requests Krypton answers "assigning".
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    assigning_polls: u32,
+    /// For how long Krypton answers "assigning", e.g. 3s.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = units::duration)]
+    assigning_for: Duration,
+    /// A template of Event Grid's topic space, with + # ${client.authenticationName}; may be repeated.
+    #[arg(long, value_name = "TEMPLATE", default_value = "exampletopics/#")]
+    topic_template: Vec<String>,
+    /// Topics that the AWS policy allows; may be repeated.
+    #[arg(long, value_name = "FILTER", default_value = "#")]
+    aws_topic: Vec<String>,
+    /// Krypton's host name.
+    #[arg(long, value_name = "NAME", default_value_t = Hosts::default().krypton)]
+    krypton_host: String,
+    /// The Event Grid namespace's MQTT host name.
+    #[arg(long, value_name = "NAME", default_value_t = Hosts::default().event_grid)]
+    event_grid_host: String,
+    /// The IoT hub's host name.
+    #[arg(long, value_name = "NAME", default_value_t = Hosts::default().iot_hub)]
+    iot_hub_host: String,
+    /// The AWS IoT Core endpoint's host name.
+    #[arg(long, value_name = "NAME", default_value_t = Hosts::default().aws_iot)]
+    aws_iot_host: String,
+    /// Misbehave: http-403, http-404, http-500, html, truncated, empty, slow, wrong-key, expired, garbage-cert, never-assigned, failed;
+    /// KIND*N does so N times.
+    #[arg(long, value_name = "KIND[*N]")]
+    krypton_fault: Option<Limited<KryptonFault>>,
+    /// Misbehave: refuse-5, refuse-3, close-after-connack, no-puback, cut-after-N; on all MQTT stand-ins or on one; may be repeated.
+    #[arg(long, value_name = "[CLOUD:]KIND[*N]")]
+    mqtt_fault: Vec<String>,
+    /// JSON lines instead of text.
+    #[arg(long)]
+    json: bool,
+    /// Nothing but the first line.
+    #[arg(long)]
+    quiet: bool,
+}
 
-/// Runs the simulated clouds until they are told to stop.
-pub async fn run(_args: Args) -> anyhow::Result<()> {
+fn mqtt_faults(list: &[String]) -> Result<Vec<(Cloud, Limited<MqttFault>)>, String> {
+    let mut faults = Vec::new();
+    for text in list {
+        let (clouds, fault) = match text.split_once(':') {
+            None => (Cloud::MQTT.to_vec(), text.as_str()),
+            Some((name, fault)) => {
+                let found = Cloud::MQTT.iter().find(|c| c.as_str() == name);
+                let cloud = found.ok_or_else(|| format!("{name:?} is none of event-grid, iot-hub, aws-iot"))?;
+                (vec![*cloud], fault)
+            }
+        };
+        let fault: Limited<MqttFault> = fault.parse()?;
+        faults.extend(clouds.into_iter().map(|c| (c, fault)));
+    }
+    Ok(faults)
+}
+
+impl Args {
+    fn config(&self) -> anyhow::Result<Config> {
+        let mut config = Config::new(&self.dir);
+        config.bind = self.bind;
+        config.allow_non_loopback = self.allow_non_loopback;
+        config.standard_ports = self.standard_ports;
+        config.hosts = Hosts {
+            krypton: self.krypton_host.clone(),
+            event_grid: self.event_grid_host.clone(),
+            iot_hub: self.iot_hub_host.clone(),
+            aws_iot: self.aws_iot_host.clone(),
+        };
+        if let Some(imsi) = &self.imsi {
+            config.subscribers = Subscribers::everybody(imsi.parse()?);
+        } else if !self.subscriber.is_empty() {
+            config.subscribers = Subscribers::parse(&self.subscriber).map_err(anyhow::Error::msg)?;
+        }
+        config.device_id_pattern.clone_from(&self.device_id_pattern);
+        config.thing_name_pattern.clone_from(&self.thing_name_pattern);
+        config.assigning_polls = self.assigning_polls;
+        config.assigning_for = self.assigning_for;
+        config.topic_templates.clone_from(&self.topic_template);
+        config.aws_topics.clone_from(&self.aws_topic);
+        config.devices.clone_from(&self.device);
+        config.krypton_fault = self.krypton_fault;
+        config.mqtt_faults = mqtt_faults(&self.mqtt_fault).map_err(anyhow::Error::msg)?;
+        Ok(config)
+    }
+}
+
+/// Runs the simulated clouds until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Wrong options, addresses that cannot be had, a directory that cannot be written.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let mut terminated = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupted = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let clouds = Clouds::start(args.config()?).await?;
+    let mut events = clouds.events();
+    say(&format!(
+        "clouds ready: {}",
+        clouds.directory().join("clouds.json").display()
+    ));
+    if !args.quiet && !args.json {
+        for s in clouds.stand_ins() {
+            say(&format!("{:<10} {}:{} as {}", s.name, s.address, s.port, s.host));
+        }
+    }
+    loop {
+        let event = tokio::select! {
+            _ = terminated.recv() => break,
+            _ = interrupted.recv() => break,
+            event = events.recv() => event,
+        };
+        match event {
+            _ if args.quiet => {}
+            Ok(event) if args.json => say(&serde_json::to_string(&event)?),
+            Ok(event) => say(&event.to_string()),
+            Err(RecvError::Lagged(n)) if args.json => {
+                say(&serde_json::json!({"event": "lost", "events": n}).to_string())
+            }
+            Err(RecvError::Lagged(n)) => say(&format!("{n} events came too fast to be shown")),
+            Err(RecvError::Closed) => break,
+        }
+    }
+    clouds.stop().await;
     Ok(())
+}
+
+/// A line for whoever reads; a reader that has gone away is no reason to stop.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_go_to_one_or_to_all() {
+        let all = mqtt_faults(&["refuse-5*2".into()]).unwrap();
+        assert_eq!(all.len(), 3);
+        let one = mqtt_faults(&["iot-hub:no-puback".into()]).unwrap();
+        assert_eq!(one, [(Cloud::IotHub, MqttFault::NoPuback.into())]);
+        for bad in ["krypton:no-puback", "x", ":refuse-5"] {
+            assert!(mqtt_faults(&[bad.into()]).is_err(), "{bad}");
+        }
+    }
 }

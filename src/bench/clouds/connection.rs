@@ -1,0 +1,486 @@
+//! One device's connection to an MQTT stand-in: TLS, CONNECT, then packets both ways. Every wait and buffer is bounded; every refusal
+//! is reported with the rule that was broken.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v4::{
+    ConnAck, ConnectReturnCode, Packet, PubAck, Publish, SubAck, Subscribe, SubscribeReasonCode, UnsubAck,
+};
+use rustls::server::Acceptor;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::broker::{AttachError, ConnectionId, Message};
+use super::endpoint::{Admitted, Endpoint};
+use super::fault::MqttFault;
+use super::journal::What;
+use super::policy::{Look, Peer, Publication, Refusal, Session, mqtt};
+use super::topic;
+use crate::mqtt::{Connect, ConnectError, Frame, FrameError, PacketType, connack, split_frame};
+use crate::tls::Leaf;
+
+/// The TLS handshake has to be over by then.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// CONNECT has to be there by then, counted from the end of the handshake.
+const CONNECT_WAIT: Duration = Duration::from_secs(10);
+/// A device that takes nothing for this long is let go.
+const WRITE_MAX: Duration = Duration::from_secs(30);
+/// Bytes read from a connection at a time.
+const READ_CHUNK: usize = 16 * 1024;
+/// CONNACK of MQTT 5 with reason 0x84, unsupported protocol version (OASIS MQTT 5.0 sections 3.1.2.2 and 3.2.2.2).
+const CONNACK_5_UNSUPPORTED: [u8; 5] = [0x20, 0x03, 0x00, 0x84, 0x00];
+/// First protocol level whose CONNACK has properties.
+const LEVEL_5: u8 = 5;
+
+/// Why a connection ends.
+enum End {
+    /// The device said goodbye.
+    Goodbye,
+    /// The device, the network or the stand-in ended it.
+    Lost(String),
+    /// A rule was broken.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Serves a connection from its first byte to its last.
+pub(crate) async fn run(endpoint: &Endpoint, stream: TcpStream, from: SocketAddr) {
+    let peer_name = from.to_string();
+    let refused = |refusal: &Refusal, client_id: Option<&str>| {
+        endpoint.journal.refused(endpoint.cloud, refusal, client_id, &peer_name);
+    };
+    let _ = stream.set_nodelay(true);
+    let (stream, peer) = match timeout(HANDSHAKE_MAX, handshake(endpoint, stream)).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(refusal)) => return refused(&refusal, None),
+        Err(_) => {
+            let detail = format!("it was not over after {} s", HANDSHAKE_MAX.as_secs());
+            return refused(&Refusal::new(&mqtt::TLS, Look::Close, detail), None);
+        }
+    };
+    let mut wire = Wire {
+        stream,
+        buffer: BytesMut::new(),
+        limit: endpoint.policy.limits().packet,
+    };
+    let connect = match timeout(CONNECT_WAIT, wire.connect()).await {
+        Ok(Ok(connect)) => connect,
+        Ok(Err(refusal)) => {
+            wire.refuse(&refusal).await;
+            return refused(&refusal, None);
+        }
+        Err(_) => {
+            let detail = format!("nothing came for {} s", CONNECT_WAIT.as_secs());
+            return refused(&Refusal::new(&mqtt::CONNECT_FIRST, Look::Close, detail), None);
+        }
+    };
+    let (session, admitted) = match admit(endpoint, &peer, &connect) {
+        Ok(both) => both,
+        Err(refusal) => {
+            wire.refuse(&refusal).await;
+            return refused(&refusal, Some(&connect.client_id));
+        }
+    };
+    let connection = admitted.attached.connection;
+    let mut attached = Connection {
+        endpoint,
+        session,
+        connection,
+        peer: peer_name.clone(),
+        silence: endpoint.policy.silence_allowed(connect.keep_alive),
+        publishes: 0,
+        _guard: Detach {
+            endpoint,
+            client_id: connect.client_id.clone(),
+            connection,
+        },
+    };
+    let end = attached.serve(&mut wire, admitted).await;
+    let said_goodbye = matches!(end, End::Goodbye);
+    let why = match end {
+        End::Goodbye => "DISCONNECT".to_owned(),
+        End::Lost(why) => why,
+        End::Refused(refusal) => {
+            refused(&refusal, Some(&attached.session.client_id));
+            format!("rule {} broken", refusal.rule.id)
+        }
+    };
+    if let (false, Some(will)) = (said_goodbye, &connect.will) {
+        let message = Message {
+            topic: will.topic.as_str().into(),
+            payload: will.payload.clone(),
+            qos: will.qos.min(1),
+        };
+        endpoint.publish(&attached.session, &message);
+    }
+    let client_id = attached.session.client_id.clone();
+    drop(attached);
+    endpoint
+        .journal
+        .record(endpoint.cloud, What::Disconnected { client_id, why });
+    wire.close().await;
+}
+
+async fn handshake(endpoint: &Endpoint, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Peer), Refusal> {
+    let failed = |e: std::io::Error| Refusal::new(&mqtt::TLS, Look::Close, e.to_string());
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
+        .await
+        .map_err(failed)?;
+    let sni = start.client_hello().server_name().map(str::to_owned);
+    endpoint.policy.hello(sni.as_deref())?;
+    let stream = start.into_stream(endpoint.tls.clone()).await.map_err(failed)?;
+    let nobody = |detail: String| Refusal::new(&mqtt::COMMON_NAME, Look::Close, detail);
+    let leaf = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(<[_]>::first)
+        .ok_or_else(|| nobody("there is no certificate".into()))?;
+    let cn = Leaf::read(leaf, "the client certificate")
+        .map_err(|e| nobody(e.to_string()))?
+        .common_name
+        .ok_or_else(|| nobody("it has none, or several".into()))?;
+    Ok((stream, Peer { cn, sni }))
+}
+
+fn admit(endpoint: &Endpoint, peer: &Peer, connect: &Connect) -> Result<(Session, Admitted), Refusal> {
+    let asked = |f: MqttFault| matches!(f, MqttFault::Refuse(_));
+    if let Some(MqttFault::Refuse(code)) = endpoint.fault.take(asked) {
+        return Err(Refusal::new(
+            &mqtt::FAULT,
+            Look::ConnAck(code),
+            format!("refuse-{code}"),
+        ));
+    }
+    let session = endpoint.policy.connect(peer, connect)?;
+    let admitted = endpoint.attach(&session, connect.clean_session).map_err(|e| {
+        let (rule, code) = match e {
+            AttachError::Foreign(_) => (&mqtt::FOREIGN_SESSION, connack::NOT_AUTHORIZED),
+            AttachError::Full => (&mqtt::FULL, connack::UNAVAILABLE),
+        };
+        Refusal::new(rule, Look::ConnAck(code), e.to_string())
+    })?;
+    endpoint.journal.record(
+        endpoint.cloud,
+        What::Connected {
+            client_id: session.client_id.clone(),
+            cn: peer.cn.clone(),
+            peer: peer
+                .sni
+                .clone()
+                .unwrap_or_else(|| "a client that dialled an address".into()),
+            session_present: admitted.attached.session_present,
+        },
+    );
+    Ok((session, admitted))
+}
+
+/// Gives the session back however the connection ends, even when its task is dropped.
+struct Detach<'a> {
+    endpoint: &'a Endpoint,
+    client_id: String,
+    connection: ConnectionId,
+}
+
+impl Drop for Detach<'_> {
+    fn drop(&mut self) {
+        self.endpoint.detach(&self.client_id, self.connection);
+    }
+}
+
+/// The byte stream and what has been read of it.
+struct Wire {
+    stream: TlsStream<TcpStream>,
+    buffer: BytesMut,
+    limit: usize,
+}
+
+impl Wire {
+    /// The next whole packet that is here already.
+    fn frame(&mut self) -> Result<Option<Frame>, Refusal> {
+        split_frame(&mut self.buffer, self.limit).map_err(|e| {
+            let rule = match e {
+                FrameError::TooLarge { .. } => &mqtt::PACKET_SIZE,
+                FrameError::ReservedType(_) | FrameError::BadLength => &mqtt::MALFORMED,
+            };
+            Refusal::new(rule, Look::Close, e.to_string())
+        })
+    }
+
+    /// Reads once; 0 is the end. The buffer never holds more than one packet and one chunk, because whole packets are taken out first.
+    async fn fill(&mut self) -> std::io::Result<usize> {
+        self.buffer.reserve(READ_CHUNK);
+        self.stream.read_buf(&mut self.buffer).await
+    }
+
+    async fn connect(&mut self) -> Result<Connect, Refusal> {
+        let first = |detail: String| Refusal::new(&mqtt::CONNECT_FIRST, Look::Close, detail);
+        let frame = loop {
+            if let Some(frame) = self.frame()? {
+                break frame;
+            }
+            match self.fill().await {
+                Ok(0) => return Err(first("the connection was closed".into())),
+                Ok(_) => {}
+                // With TLS 1.3 a client without certificate learns so here, and this side from its alert or reset.
+                Err(e) => return Err(Refusal::new(&mqtt::TLS, Look::Close, e.to_string())),
+            }
+        };
+        if frame.packet != PacketType::Connect {
+            return Err(first(format!("a {:?} came first", frame.packet)));
+        }
+        Connect::decode(frame.body()).map_err(|e| match e {
+            ConnectError::Protocol { level, .. } => {
+                let code = if level >= LEVEL_5 {
+                    CONNACK_5_UNSUPPORTED[3]
+                } else {
+                    connack::BAD_PROTOCOL
+                };
+                Refusal::new(&mqtt::VERSION, Look::ConnAck(code), e.to_string())
+            }
+            ConnectError::Malformed(_) => Refusal::new(&mqtt::MALFORMED, Look::Close, e.to_string()),
+        })
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
+        let written = timeout(WRITE_MAX, async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        });
+        match written.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(End::Lost(format!("cannot send: {e}"))),
+            Err(_) => Err(End::Lost(format!("it took nothing for {} s", WRITE_MAX.as_secs()))),
+        }
+    }
+
+    async fn send(&mut self, packet: Packet) -> Result<(), End> {
+        let mut bytes = BytesMut::new();
+        packet
+            .write(&mut bytes, usize::MAX)
+            .map_err(|e| End::Lost(format!("cannot write a packet: {e}")))?;
+        self.write(&bytes).await
+    }
+
+    /// Shows a refusal of the connection as the cloud does, and closes.
+    async fn refuse(&mut self, refusal: &Refusal) {
+        if let Look::ConnAck(code) = refusal.look {
+            let _ = if code == CONNACK_5_UNSUPPORTED[3] {
+                self.write(&CONNACK_5_UNSUPPORTED).await
+            } else {
+                self.write(&connack::packet(code)).await
+            };
+        }
+        self.close().await;
+    }
+
+    async fn close(&mut self) {
+        let _ = timeout(WRITE_MAX, self.stream.shutdown()).await;
+    }
+}
+
+/// An admitted device.
+struct Connection<'a> {
+    endpoint: &'a Endpoint,
+    session: Session,
+    connection: ConnectionId,
+    peer: String,
+    silence: Duration,
+    publishes: u32,
+    _guard: Detach<'a>,
+}
+
+impl Connection<'_> {
+    async fn serve(&mut self, wire: &mut Wire, admitted: Admitted) -> End {
+        match self.packets(wire, admitted).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn packets(&mut self, wire: &mut Wire, mut admitted: Admitted) -> Result<std::convert::Infallible, End> {
+        let present = admitted.attached.session_present;
+        wire.send(Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, present)))
+            .await?;
+        if let Some(fault) = self.endpoint.fault.take(|f| f == MqttFault::CloseAfterConnack) {
+            return Err(fault_end(fault));
+        }
+        let mut deadline = Instant::now() + self.silence;
+        loop {
+            while let Some(frame) = wire.frame()? {
+                deadline = Instant::now() + self.silence;
+                self.packet(wire, frame).await?;
+            }
+            loop {
+                // The lock is gone before anything is sent.
+                let next = self.endpoint.broker().next(&self.session.client_id, self.connection);
+                let Some(out) = next else { break };
+                let mut publish = Publish::from_bytes(&*out.message.topic, qos(out.message.qos), out.message.payload);
+                publish.pkid = out.id;
+                publish.dup = out.dup;
+                wire.send(Packet::Publish(publish)).await?;
+            }
+            tokio::select! {
+                ended = admitted.end.changed() => {
+                    let why = ended.ok().and_then(|()| *admitted.end.borrow());
+                    return Err(End::Lost(why.unwrap_or("the session was taken away").to_owned()));
+                }
+                () = admitted.wake.notified() => {}
+                read = timeout_at(deadline, wire.fill()) => match read {
+                    Ok(Ok(0)) => return Err(End::Lost("the connection was closed without DISCONNECT".into())),
+                    Ok(Ok(_)) => {}
+                    Ok(Err(e)) => return Err(End::Lost(e.to_string())),
+                    Err(_) => {
+                        let detail = format!("nothing was heard for {} s", self.silence.as_secs_f64());
+                        return Err(Refusal::new(&mqtt::KEEP_ALIVE, Look::Close, detail).into());
+                    }
+                },
+            }
+        }
+    }
+
+    fn report(&self, refusal: &Refusal) {
+        self.endpoint
+            .journal
+            .refused(self.endpoint.cloud, refusal, Some(&self.session.client_id), &self.peer);
+    }
+
+    async fn packet(&mut self, wire: &mut Wire, frame: Frame) -> Result<(), End> {
+        let kind = frame.packet;
+        let malformed = |detail: String| Refusal::new(&mqtt::MALFORMED, Look::Close, detail);
+        let limit = wire.limit;
+        let packet =
+            Packet::read(&mut BytesMut::from(frame.bytes), limit).map_err(|e| malformed(format!("{kind:?}: {e}")))?;
+        match packet {
+            Packet::Publish(publish) => self.publish(wire, publish).await,
+            Packet::Subscribe(subscribe) => self.subscribe(wire, subscribe).await,
+            Packet::Unsubscribe(unsubscribe) => {
+                for filter in &unsubscribe.topics {
+                    self.endpoint
+                        .broker()
+                        .unsubscribe(&self.session.client_id, self.connection, filter);
+                }
+                wire.send(Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid))).await
+            }
+            Packet::PubAck(ack) => {
+                self.endpoint
+                    .broker()
+                    .acknowledged(&self.session.client_id, self.connection, ack.pkid);
+                Ok(())
+            }
+            Packet::PingReq => wire.send(Packet::PingResp).await,
+            Packet::Disconnect => Err(End::Goodbye),
+            // The QoS 2 dance (there is none here), a second CONNECT (MQTT-3.1.0-2), and what only a server sends.
+            _ => Err(malformed(format!("an unexpected {kind:?}")).into()),
+        }
+    }
+
+    async fn publish(&mut self, wire: &mut Wire, publish: Publish) -> Result<(), End> {
+        self.publishes += 1;
+        let count = self.publishes;
+        if let Some(fault) = self.endpoint.fault.take(|f| f == MqttFault::CutAfter(count)) {
+            return Err(fault_end(fault));
+        }
+        if !topic::is_name(&publish.topic) {
+            let detail = format!("{:?} is no topic name", publish.topic);
+            return Err(Refusal::new(&mqtt::TOPIC, Look::Close, detail).into());
+        }
+        let publication = Publication {
+            topic: &publish.topic,
+            qos: publish.qos as u8,
+            payload: publish.payload.len(),
+        };
+        if let Err(refusal) = self.endpoint.policy.publish(&self.session, publication) {
+            if refusal.look == Look::Silence {
+                self.report(&refusal);
+                return Ok(());
+            }
+            return Err(refusal.into());
+        }
+        let message = Message {
+            topic: publish.topic.as_str().into(),
+            // A copy of its own size: the read buffer is not kept alive by what waits in queues.
+            payload: Bytes::copy_from_slice(&publish.payload),
+            qos: publish.qos as u8,
+        };
+        self.endpoint.publish(&self.session, &message);
+        if publish.qos == QoS::AtMostOnce || self.endpoint.fault.take(|f| f == MqttFault::NoPuback).is_some() {
+            return Ok(());
+        }
+        wire.send(Packet::PubAck(PubAck::new(publish.pkid))).await
+    }
+
+    async fn subscribe(&mut self, wire: &mut Wire, subscribe: Subscribe) -> Result<(), End> {
+        self.endpoint.policy.subscribe_packet(subscribe.filters.len())?;
+        let mut codes = Vec::new();
+        let mut granted = Vec::new();
+        for wanted in &subscribe.filters {
+            if !topic::is_filter(&wanted.path) {
+                let detail = format!("{:?} is no topic filter", wanted.path);
+                return Err(Refusal::new(&mqtt::TOPIC, Look::Close, detail).into());
+            }
+            let client_id = &self.session.client_id;
+            let (held, known) = self.endpoint.broker().subscriptions(client_id, &wanted.path);
+            let held = held - usize::from(known);
+            let verdict = self
+                .endpoint
+                .policy
+                .subscribe(&self.session, &wanted.path, wanted.qos as u8, held);
+            let code = match verdict {
+                Ok(level) => {
+                    let room = self
+                        .endpoint
+                        .broker()
+                        .subscribe(client_id, self.connection, &wanted.path, level);
+                    if room {
+                        granted.push((wanted.path.clone(), level));
+                        SubscribeReasonCode::Success(qos(level))
+                    } else {
+                        let detail = format!("no room for {:?}", wanted.path);
+                        self.report(&Refusal::new(&mqtt::FULL, Look::SubAckFailure, detail));
+                        SubscribeReasonCode::Failure
+                    }
+                }
+                Err(refusal) => match refusal.look {
+                    Look::SubAckFailure => {
+                        self.report(&refusal);
+                        SubscribeReasonCode::Failure
+                    }
+                    Look::Silence => {
+                        self.report(&refusal);
+                        return Ok(());
+                    }
+                    Look::Close | Look::ConnAck(_) => return Err(refusal.into()),
+                },
+            };
+            codes.push(code);
+        }
+        wire.send(Packet::SubAck(SubAck::new(subscribe.pkid, codes))).await?;
+        for (filter, qos) in granted {
+            let client_id = self.session.client_id.clone();
+            self.endpoint
+                .journal
+                .record(self.endpoint.cloud, What::Subscribed { client_id, filter, qos });
+        }
+        Ok(())
+    }
+}
+
+fn fault_end(fault: MqttFault) -> End {
+    Refusal::new(&mqtt::FAULT, Look::Close, fault.to_string()).into()
+}
+
+fn qos(level: u8) -> QoS {
+    if level == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce }
+}

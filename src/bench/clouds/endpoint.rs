@@ -1,0 +1,181 @@
+//! An MQTT stand-in: a listener, a [broker](super::broker), a [policy](super::policy), and the connections between them.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::broker::{AttachError, Attached, Broker, ConnectionId, Message};
+use super::connection;
+use super::fault::{MqttFault, Switch};
+use super::journal::{Journal, What};
+use super::policy::{Policy, Session};
+use super::stand_in::Cloud;
+use crate::clock::Clock;
+
+/// Connections that a stand-in has at a time; more are closed at once.
+pub(crate) const CONNECTIONS_MAX: usize = 256;
+/// How long to wait after the system refused a connection (too many open files) before the next.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How a connection is reached from outside its task.
+#[derive(Debug)]
+struct Handle {
+    wake: Arc<Notify>,
+    end: watch::Sender<Option<&'static str>>,
+}
+
+/// What a connection gets when it is admitted.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) attached: Attached,
+    /// There is something to send.
+    pub(crate) wake: Arc<Notify>,
+    /// The connection has to end, and why.
+    pub(crate) end: watch::Receiver<Option<&'static str>>,
+}
+
+/// One stand-in; everything its connections share.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) cloud: Cloud,
+    pub(crate) policy: Arc<dyn Policy>,
+    pub(crate) tls: Arc<rustls::ServerConfig>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) fault: Switch<MqttFault>,
+    pub(crate) clock: Clock,
+    pub(crate) stop: CancellationToken,
+    broker: Mutex<Broker>,
+    handles: Mutex<HashMap<ConnectionId, Handle>>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(
+        cloud: Cloud,
+        policy: Arc<dyn Policy>,
+        tls: Arc<rustls::ServerConfig>,
+        journal: Arc<Journal>,
+        clock: Clock,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            cloud,
+            broker: Mutex::new(Broker::new(policy.limits())),
+            policy,
+            tls,
+            journal,
+            fault: Switch::new(None),
+            clock,
+            stop,
+            handles: Mutex::default(),
+        }
+    }
+
+    /// Takes connections until told to stop.
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, tasks: TaskTracker) {
+        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => match Arc::clone(&permits).try_acquire_owned() {
+                    Ok(permit) => {
+                        let endpoint = Arc::clone(&self);
+                        tasks.spawn(async move {
+                            endpoint.connection(stream, peer).await;
+                            drop(permit);
+                        });
+                    }
+                    Err(_) => self.note(format!(
+                        "{CONNECTIONS_MAX} connections are open: {peer} was turned away"
+                    )),
+                },
+                Err(e) => {
+                    self.note(format!("cannot accept a connection: {e}"));
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let stop = self.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = connection::run(&self, stream, peer) => {}
+        }
+    }
+
+    pub(crate) fn note(&self, text: String) {
+        self.journal.record(self.cloud, What::Note { text });
+    }
+
+    /// Locks the broker; never held over an await.
+    pub(crate) fn broker(&self) -> std::sync::MutexGuard<'_, Broker> {
+        self.broker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handles(&self) -> std::sync::MutexGuard<'_, HashMap<ConnectionId, Handle>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives an admitted device its session and sends away whoever held it.
+    pub(crate) fn attach(&self, session: &Session, clean: bool) -> Result<Admitted, AttachError> {
+        let attached = self.broker().attach(session, clean, self.clock.monotonic())?;
+        let (end, ended) = watch::channel(None);
+        let wake = Arc::new(Notify::new());
+        let mut handles = self.handles();
+        if let Some(old) = attached.displaced.and_then(|id| handles.remove(&id)) {
+            let _ = old
+                .end
+                .send(Some("taken over by a new connection with the same client id"));
+        }
+        let handle = Handle {
+            wake: Arc::clone(&wake),
+            end,
+        };
+        handles.insert(attached.connection, handle);
+        Ok(Admitted {
+            attached,
+            wake,
+            end: ended,
+        })
+    }
+
+    pub(crate) fn detach(&self, client_id: &str, connection: ConnectionId) {
+        self.handles().remove(&connection);
+        self.broker().detach(client_id, connection, self.clock.monotonic());
+    }
+
+    /// An accepted message: written down, then handed to subscribers.
+    pub(crate) fn publish(&self, session: &Session, message: &Message) {
+        self.journal
+            .message(self.cloud, session, &message.topic, &message.payload, message.qos);
+        let routed = self.broker().publish(message);
+        let handles = self.handles();
+        for handle in routed.wake.iter().filter_map(|id| handles.get(id)) {
+            handle.wake.notify_one();
+        }
+        for client_id in routed.dropped {
+            let topic = message.topic.to_string();
+            self.journal.record(self.cloud, What::Dropped { client_id, topic });
+        }
+    }
+
+    /// Cuts every connection, and forgets every session if so asked.
+    pub(crate) fn restart(&self, forget_sessions: bool) {
+        for (_, handle) in self.handles().drain() {
+            let _ = handle.end.send(Some("the stand-in restarts"));
+        }
+        if forget_sessions {
+            self.broker().forget();
+        }
+    }
+}

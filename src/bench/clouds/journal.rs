@@ -1,0 +1,349 @@
+//! What the stand-ins saw: events for whoever listens, accepted messages in memory and in `messages.jsonl`.
+//!
+//! Names appear in full: the stand-ins exist to show which name did not fit which, and the identities on the bench are invented.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+use super::policy::Refusal;
+use super::stand_in::Cloud;
+use crate::clock::Clock;
+
+/// Accepted messages kept in memory; the oldest go first.
+pub const MESSAGES_KEPT: usize = 4_096;
+/// Events that a slow listener may be behind before it loses some.
+pub const EVENTS_BEHIND: usize = 4_096;
+/// `messages.jsonl` does not grow beyond this, in bytes.
+pub const FILE_MAX: u64 = 256 << 20;
+
+/// A message that a stand-in accepted: a line of `messages.jsonl`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Message {
+    /// When, RFC 3339 with milliseconds, UTC.
+    pub time: String,
+    /// Which stand-in.
+    pub cloud: Cloud,
+    /// The publisher's client id.
+    pub client_id: String,
+    /// The common name of its certificate.
+    pub cn: String,
+    /// Where it was published.
+    pub topic: String,
+    /// What was published.
+    #[serde(flatten)]
+    pub payload: Payload,
+    /// 0 or 1.
+    pub qos: u8,
+}
+
+/// A payload as JSON can hold it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum Payload {
+    /// UTF-8.
+    #[serde(rename = "payload")]
+    Text(String),
+    /// Anything else (RFC 4648 section 4).
+    #[serde(rename = "payload_base64")]
+    Base64(String),
+}
+
+impl Payload {
+    /// Text if it is, base64 if not.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Self {
+        std::str::from_utf8(bytes).map_or_else(|_| Self::Base64(base64(bytes)), |t| Self::Text(t.to_owned()))
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group = chunk
+            .iter()
+            .chain([0, 0].iter())
+            .take(3)
+            .fold(0_u32, |g, &b| g << 8 | u32::from(b));
+        for position in 0..4 {
+            if position <= chunk.len() {
+                out.push(char::from(ALPHABET[(group >> (18 - 6 * position)) as usize & 63]));
+            } else {
+                out.push('=');
+            }
+        }
+    }
+    out
+}
+
+/// Something that a stand-in saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// When, RFC 3339 with milliseconds, UTC.
+    pub time: String,
+    /// Which stand-in.
+    pub cloud: Cloud,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum What {
+    /// A device was admitted.
+    Connected {
+        client_id: String,
+        cn: String,
+        peer: String,
+        session_present: bool,
+    },
+    /// A rule was broken.
+    Refused {
+        rule: &'static str,
+        says: &'static str,
+        source: &'static str,
+        detail: String,
+        look: String,
+        client_id: Option<String>,
+        peer: String,
+    },
+    /// A filter was granted.
+    Subscribed { client_id: String, filter: String, qos: u8 },
+    /// A message was accepted.
+    Message {
+        client_id: String,
+        topic: String,
+        bytes: usize,
+        qos: u8,
+    },
+    /// A message did not fit a subscriber's queue.
+    Dropped { client_id: String, topic: String },
+    /// A connection ended.
+    Disconnected { client_id: String, why: String },
+    /// An HTTP request was answered.
+    Http {
+        method: String,
+        path: String,
+        status: u16,
+        subscriber: Option<String>,
+        fault: Option<String>,
+    },
+    /// Something a person should know.
+    Note { text: String },
+}
+
+impl std::fmt::Display for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:<10} ", self.time, self.cloud)?;
+        match &self.what {
+            What::Connected {
+                client_id,
+                cn,
+                peer,
+                session_present,
+            } => {
+                let session = if *session_present { ", session goes on" } else { "" };
+                write!(f, "connected {client_id:?}, certificate {cn:?}, from {peer}{session}")
+            }
+            What::Refused {
+                rule,
+                says,
+                detail,
+                look,
+                client_id,
+                peer,
+                ..
+            } => {
+                let who = client_id.as_ref().map(|c| format!(" {c:?}")).unwrap_or_default();
+                write!(f, "REFUSED{who} from {peer}: {detail} [{rule}: {says}] -> {look}")
+            }
+            What::Subscribed { client_id, filter, qos } => {
+                write!(f, "subscribed {client_id:?} to {filter:?} at QoS {qos}")
+            }
+            What::Message {
+                client_id,
+                topic,
+                bytes,
+                qos,
+            } => write!(f, "message from {client_id:?} to {topic:?}, {bytes} bytes, QoS {qos}"),
+            What::Dropped { client_id, topic } => {
+                write!(
+                    f,
+                    "DROPPED a message for {client_id:?} from {topic:?}: its queue is full"
+                )
+            }
+            What::Disconnected { client_id, why } => write!(f, "disconnected {client_id:?}: {why}"),
+            What::Http {
+                method,
+                path,
+                status,
+                subscriber,
+                fault,
+            } => {
+                let who = subscriber.as_deref().unwrap_or("no SIM");
+                let fault = fault.as_ref().map(|k| format!(" (fault {k})")).unwrap_or_default();
+                write!(f, "{method} {path} -> {status} for {who}{fault}")
+            }
+            What::Note { text } => f.write_str(text),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Log {
+    file: File,
+    size: u64,
+}
+
+/// Where everything is written down.
+#[derive(Debug)]
+pub struct Journal {
+    clock: Clock,
+    events: broadcast::Sender<Event>,
+    messages: Mutex<VecDeque<Message>>,
+    log: Mutex<Log>,
+}
+
+impl Journal {
+    /// Appends to `path`.
+    ///
+    /// # Errors
+    /// From the file system.
+    pub fn open(path: &Path, clock: Clock) -> std::io::Result<Self> {
+        let file = File::options().append(true).create(true).open(path)?;
+        let size = file.metadata()?.len();
+        Ok(Self {
+            clock,
+            events: broadcast::Sender::new(EVENTS_BEHIND),
+            messages: Mutex::default(),
+            log: Mutex::new(Log { file, size }),
+        })
+    }
+
+    /// Events from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// The messages still in memory, oldest first.
+    pub fn messages(&self) -> Vec<Message> {
+        let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        messages.iter().cloned().collect()
+    }
+
+    /// Something happened.
+    pub fn record(&self, cloud: Cloud, what: What) {
+        let time = rfc3339_millis(self.clock.system());
+        // Nobody listening is no error.
+        let _ = self.events.send(Event { time, cloud, what });
+    }
+
+    /// A rule was broken.
+    pub fn refused(&self, cloud: Cloud, refusal: &Refusal, client_id: Option<&str>, peer: &str) {
+        self.record(
+            cloud,
+            What::Refused {
+                rule: refusal.rule.id,
+                says: refusal.rule.says,
+                source: refusal.rule.source,
+                detail: refusal.detail.clone(),
+                look: refusal.look.to_string(),
+                client_id: client_id.map(str::to_owned),
+                peer: peer.to_owned(),
+            },
+        );
+    }
+
+    /// A message was accepted. It is in the file when this returns (a line to the page cache, no sync: cheap enough to do here).
+    pub fn message(&self, cloud: Cloud, who: &super::policy::Session, topic: &str, payload: &[u8], qos: u8) {
+        let message = Message {
+            time: rfc3339_millis(self.clock.system()),
+            cloud,
+            client_id: who.client_id.clone(),
+            cn: who.cn.clone(),
+            topic: topic.to_owned(),
+            payload: Payload::new(payload),
+            qos,
+        };
+        if let Err(problem) = self.append(&message) {
+            let text = format!("messages.jsonl: {problem}");
+            self.record(cloud, What::Note { text });
+        }
+        {
+            let mut kept = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.len() >= MESSAGES_KEPT {
+                kept.pop_front();
+            }
+            kept.push_back(message);
+        }
+        self.record(
+            cloud,
+            What::Message {
+                client_id: who.client_id.clone(),
+                topic: topic.to_owned(),
+                bytes: payload.len(),
+                qos,
+            },
+        );
+    }
+
+    fn append(&self, message: &Message) -> Result<(), String> {
+        let mut line = serde_json::to_vec(message).map_err(|e| e.to_string())?;
+        line.push(b'\n');
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = log.size + line.len() as u64;
+        if size > FILE_MAX {
+            return Err(format!(
+                "it has reached {FILE_MAX} bytes; this message is not in it: move the file away and start again"
+            ));
+        }
+        log.file.write_all(&line).map_err(|e| e.to_string())?;
+        log.size = size;
+        Ok(())
+    }
+}
+
+fn rfc3339_millis(time: Duration) -> String {
+    i64::try_from(time.as_millis())
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+        .map_or_else(|| crate::clock::rfc3339(time), |t| format!("{t:.3}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_has_the_vectors_of_rfc_4648() {
+        for (plain, coded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+        assert_eq!(Payload::new(&[0xff, 0xfe]), Payload::Base64("//4=".into()));
+    }
+
+    #[test]
+    fn times_have_milliseconds() {
+        assert_eq!(
+            rfc3339_millis(Duration::from_millis(1_793_491_200_070)),
+            "2026-11-01T00:00:00.070Z"
+        );
+    }
+}

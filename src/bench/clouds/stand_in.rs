@@ -1,0 +1,237 @@
+//! Which stand-ins there are, and how they are configured.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::fault::{KryptonFault, Limited, MqttFault};
+use super::krypton::Subscribers;
+use crate::tls::Versions;
+
+/// The clouds that have a stand-in; the names are those in `clouds.json` and `messages.jsonl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cloud {
+    /// SORACOM Krypton's cellular door.
+    Krypton,
+    /// Azure Event Grid, MQTT broker of a namespace.
+    EventGrid,
+    /// Azure IoT Hub.
+    IotHub,
+    /// AWS IoT Core.
+    AwsIot,
+}
+
+impl Cloud {
+    /// Those that speak MQTT.
+    pub const MQTT: [Self; 3] = [Self::EventGrid, Self::IotHub, Self::AwsIot];
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Krypton => "krypton",
+            Self::EventGrid => "event-grid",
+            Self::IotHub => "iot-hub",
+            Self::AwsIot => "aws-iot",
+        }
+    }
+
+    /// The port of the real service.
+    #[must_use]
+    pub fn standard_port(self) -> u16 {
+        match self {
+            Self::Krypton => 8_036,
+            Self::EventGrid | Self::IotHub | Self::AwsIot => 8_883,
+        }
+    }
+
+    /// How many addresses after the first this stand-in gets when ports are standard: one address cannot have port 8883 twice.
+    pub(crate) fn address_offset(self) -> u32 {
+        match self {
+            Self::Krypton | Self::EventGrid => 0,
+            Self::IotHub => 1,
+            Self::AwsIot => 2,
+        }
+    }
+}
+
+impl std::fmt::Display for Cloud {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Where a stand-in listens: an entry of `clouds.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StandIn {
+    /// Which cloud.
+    pub name: Cloud,
+    /// The host name in its certificate, which looks like the real one.
+    pub host: String,
+    /// Where it listens.
+    pub address: IpAddr,
+    /// On which port.
+    pub port: u16,
+    /// What it speaks: as the name, until a cloud has several doors.
+    pub protocol: Cloud,
+}
+
+/// The host names of the stand-ins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hosts {
+    /// Krypton.
+    pub krypton: String,
+    /// The Event Grid namespace's MQTT host.
+    pub event_grid: String,
+    /// The IoT hub.
+    pub iot_hub: String,
+    /// The AWS IoT Core data endpoint.
+    pub aws_iot: String,
+}
+
+impl Default for Hosts {
+    fn default() -> Self {
+        Self {
+            krypton: "krypton.soracom.io".into(),
+            event_grid: "onyx.japaneast-1.ts.eventgrid.azure.net".into(),
+            iot_hub: "onyx-hub.azure-devices.net".into(),
+            aws_iot: "onyx-ats.iot.ap-northeast-1.amazonaws.com".into(),
+        }
+    }
+}
+
+impl Hosts {
+    /// One of them.
+    #[must_use]
+    pub fn of(&self, cloud: Cloud) -> &str {
+        match cloud {
+            Cloud::Krypton => &self.krypton,
+            Cloud::EventGrid => &self.event_grid,
+            Cloud::IotHub => &self.iot_hub,
+            Cloud::AwsIot => &self.aws_iot,
+        }
+    }
+}
+
+/// How the stand-ins are set up.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where authority, `clouds.json` and `messages.jsonl` are.
+    pub directory: PathBuf,
+    /// The first address to listen on.
+    pub bind: IpAddr,
+    /// Whether others than this machine may come in.
+    pub allow_non_loopback: bool,
+    /// The real services' ports, each MQTT stand-in on an address of its own.
+    pub standard_ports: bool,
+    /// TLS versions taken.
+    pub tls: Versions,
+    /// Host names.
+    pub hosts: Hosts,
+    /// Who calls Krypton.
+    pub subscribers: Subscribers,
+    /// Azure device id; `$imsi` stands for the IMSI.
+    pub device_id_pattern: String,
+    /// AWS thing name; `$imsi` stands for the IMSI.
+    pub thing_name_pattern: String,
+    /// How many status requests are answered `assigning`.
+    pub assigning_polls: u32,
+    /// For how long status requests are answered `assigning`.
+    pub assigning_for: Duration,
+    /// The templates of Event Grid's topic space.
+    pub topic_templates: Vec<String>,
+    /// Topics that AWS's policy allows.
+    pub aws_topics: Vec<String>,
+    /// Devices to write credentials for.
+    pub devices: Vec<String>,
+    /// What Krypton does wrong.
+    pub krypton_fault: Option<Limited<KryptonFault>>,
+    /// What MQTT stand-ins do wrong.
+    pub mqtt_faults: Vec<(Cloud, Limited<MqttFault>)>,
+}
+
+impl Config {
+    /// Everything at its default: loopback, free ports, one subscriber for everybody.
+    #[must_use]
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            allow_non_loopback: false,
+            standard_ports: false,
+            tls: Versions::Both,
+            hosts: Hosts::default(),
+            subscribers: Subscribers::default(),
+            device_id_pattern: "myDevice-$imsi".into(),
+            thing_name_pattern: "myThing-$imsi".into(),
+            assigning_polls: 0,
+            assigning_for: Duration::ZERO,
+            topic_templates: vec!["exampletopics/#".into()],
+            aws_topics: vec!["#".into()],
+            devices: Vec::new(),
+            krypton_fault: None,
+            mqtt_faults: Vec::new(),
+        }
+    }
+
+    /// Where a stand-in is to listen; port 0 takes a free one.
+    pub(crate) fn place(&self, cloud: Cloud) -> Result<(IpAddr, u16), String> {
+        if !self.bind.is_loopback() && !self.allow_non_loopback {
+            return Err(format!(
+                "{} is not a loopback address: the stand-ins are for this machine; --allow-non-loopback opens them to others",
+                self.bind
+            ));
+        }
+        if !self.standard_ports {
+            return Ok((self.bind, 0));
+        }
+        let offset = cloud.address_offset();
+        let address = match self.bind {
+            IpAddr::V4(first) => first
+                .to_bits()
+                .checked_add(offset)
+                .map(|a| IpAddr::V4(Ipv4Addr::from_bits(a))),
+            IpAddr::V6(_) if offset == 0 => Some(self.bind),
+            IpAddr::V6(_) => None,
+        };
+        address
+            .filter(|a| a.is_loopback() || self.allow_non_loopback)
+            .map(|a| (a, cloud.standard_port()))
+            .ok_or_else(|| {
+                format!(
+                    "standard ports need three IPv4 addresses in a row: {} has no {offset} more after it",
+                    self.bind
+                )
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_loopback_and_in_a_row() {
+        let mut c = Config::new("d");
+        assert_eq!(c.place(Cloud::AwsIot).unwrap(), ("127.0.0.1".parse().unwrap(), 0));
+        c.standard_ports = true;
+        c.bind = "127.0.0.77".parse().unwrap();
+        assert_eq!(c.place(Cloud::Krypton).unwrap(), ("127.0.0.77".parse().unwrap(), 8036));
+        assert_eq!(
+            c.place(Cloud::EventGrid).unwrap(),
+            ("127.0.0.77".parse().unwrap(), 8883)
+        );
+        assert_eq!(c.place(Cloud::AwsIot).unwrap(), ("127.0.0.79".parse().unwrap(), 8883));
+        c.bind = "127.255.255.254".parse().unwrap();
+        assert!(c.place(Cloud::AwsIot).is_err());
+        c.bind = "::1".parse().unwrap();
+        assert!(c.place(Cloud::Krypton).is_ok() && c.place(Cloud::IotHub).is_err());
+        c.bind = "192.0.2.1".parse().unwrap();
+        assert!(c.place(Cloud::Krypton).unwrap_err().contains("--allow-non-loopback"));
+        c.allow_non_loopback = true;
+        assert!(c.place(Cloud::Krypton).is_ok());
+    }
+}
