@@ -13,7 +13,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::ResolvesClientCert;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -288,6 +288,21 @@ impl Client<'_> {
         config.alpn_protocols = self.alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
         Ok(Arc::new(config))
     }
+}
+
+/// Tickets one identity keeps: one server's worth (rustls keeps up to eight a server). rustls' own default reserves room for 256,
+/// which is paid for every identity of a gateway.
+const TICKETS: usize = 8;
+
+/// The same way of being a client under another identity, sharing the authorities (a megabyte when they are the system's) and
+/// nothing else: the session tickets are a fresh, empty store, because a ticket resumes the session, and so the identity, it was
+/// given for.
+#[must_use]
+pub fn for_identity(base: &ClientConfig, identity: &Identity) -> Arc<ClientConfig> {
+    let mut config = base.clone();
+    config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity.key.clone()));
+    config.resumption = Resumption::in_memory_sessions(TICKETS);
+    Arc::new(config)
 }
 
 /// Server names the certificate must carry and the time by our clock, in one sentence for people, with what to do.

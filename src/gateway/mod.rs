@@ -1,1 +1,245 @@
-//! The gateway: what SORACOM Beam is in the cloud, on a host of your own.
+//! The gateway: what SORACOM Beam's MQTT entry point is in the cloud, on a host of your own.
+//!
+//! A device speaks plain MQTT 3.1.1; the gateway knows it by its address or token, and speaks for it to the cloud over TLS with the
+//! device's own certificate. The rooms, in the order a connection walks through them:
+//!
+//! | room | job | I/O |
+//! |---|---|---|
+//! | [`config`] | `gateway.toml` | - |
+//! | this file | the listener: accept, bound, stop | yes |
+//! | `connection` | one device from its first byte to its last | yes |
+//! | [`subscriber`] | who is this? | - |
+//! | [`connect`] | the rewritten CONNECT, or a refusal | - |
+//! | [`credentials`] | that subscriber's certificate and key, and its TLS tickets | files |
+//! | [`upstream`] | dial, TLS, CONNACK | yes |
+//! | [`rules`], [`relay`] | what may pass; passing it | -, yes |
+//! | [`refusal`], [`status`], [`check`] | why not; what goes on; is it right before a device calls? | -, -, files |
+//!
+//! One task serves one connection and shares nothing with another but counters and the credential cache, so a slow, silent or hostile
+//! device harms itself alone. Everything is bounded: connections (`listen.max_connections`), the wait for CONNECT
+//! (`listen.connect_timeout`), a packet (`listen.max_packet`), the way upstream (`upstream.connect_timeout`), a stuck write
+//! (`listen.write_timeout`), silence (one and a half times the keep-alive), and the end of the program ([`STOP_TIMEOUT`]).
+
+pub mod check;
+pub mod config;
+pub mod connect;
+mod connection;
+pub mod credentials;
+pub mod refusal;
+pub mod relay;
+pub mod rules;
+mod socket;
+pub mod status;
+pub mod subscriber;
+pub mod upstream;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+pub use config::Config;
+pub use status::Status;
+
+use crate::clock::Clock;
+use crate::control::StatusSocket;
+use connection::Shared;
+use credentials::{CredentialError, Credentials};
+use refusal::Refusal;
+use subscriber::{Directory, Known, Token, TokenError};
+
+/// How long connections may take to end once the gateway stops.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause when the operating system refuses to accept (out of descriptors), so that this does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; is another broker or gateway running there? see listen.address")]
+    Listen {
+        /// The configured address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The authorities for upstream cannot be read.
+    #[error("upstream.ca_file: {0}")]
+    Authorities(#[source] CredentialError),
+    /// A subscriber's token cannot be used.
+    #[error("subscriber.token_file: {0}")]
+    Token(#[from] TokenError),
+    /// The status socket cannot be made.
+    #[error("status.socket: cannot listen on {path}: {source}")]
+    Socket {
+        /// The configured path.
+        path: String,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+}
+
+/// Reads the tokens and builds the index of subscribers.
+///
+/// # Errors
+/// [`TokenError`], of the first subscriber whose token cannot be used.
+pub fn directory(config: &Config) -> Result<Directory, TokenError> {
+    let mut seen = HashSet::new();
+    let mut all = Vec::with_capacity(config.subscribers.len());
+    for rule in &config.subscribers {
+        let token = rule.token_file.as_deref().map(Token::read).transpose()?;
+        if let (Some(token), Some(path)) = (&token, &rule.token_file) {
+            if !seen.insert(token.clone()) {
+                return Err(TokenError::Twice { path: path.clone() });
+            }
+        }
+        all.push(Known {
+            subscriber: rule.subscriber.clone(),
+            source: rule.source,
+            token,
+        });
+    }
+    Ok(Directory::new(all))
+}
+
+/// A gateway that listens and does not serve yet.
+#[derive(Debug)]
+pub struct Gateway {
+    listener: TcpListener,
+    address: SocketAddr,
+    socket: Option<StatusSocket>,
+    shared: Arc<Shared>,
+}
+
+impl Gateway {
+    /// Loads what is shared (tokens, authorities) and takes the port and the status socket.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn bind(config: Config, clock: &Clock) -> Result<Self, StartError> {
+        let directory = directory(&config)?;
+        let upstream = &config.group.upstream;
+        let credentials = Credentials::open(&config.credentials, upstream, clock).map_err(StartError::Authorities)?;
+        let address = config.listen.address;
+        let listen = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let socket = match &config.socket {
+            Some(path) => Some(StatusSocket::bind(path).map_err(|source| StartError::Socket {
+                path: path.display().to_string(),
+                source,
+            })?),
+            None => StatusSocket::bind(config::DEFAULT_SOCKET.as_ref())
+                .inspect_err(|e| warn!("no status socket: {e}; name one with status.socket"))
+                .ok(),
+        };
+        let to = format!("{}:{}", upstream.host, upstream.port);
+        let status = Arc::new(Status::new(clock.clone(), address, to, directory.len()));
+        let shared = Shared {
+            listen: config.listen,
+            group: config.group,
+            directory,
+            credentials,
+            status,
+        };
+        Ok(Self {
+            listener,
+            address,
+            socket,
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Where it listens, with the real port when 0 was configured.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The counters; they stay readable after [`Gateway::serve`].
+    #[must_use]
+    pub fn status(&self) -> Arc<Status> {
+        self.shared.status.clone()
+    }
+
+    /// Serves until `stop` is cancelled; then closes every connection and says how many there were.
+    pub async fn serve(self, stop: CancellationToken) -> usize {
+        let Self {
+            listener,
+            address,
+            socket,
+            shared,
+        } = self;
+        let answers = tokio::spawn({
+            let status = shared.status.clone();
+            async move {
+                if let Some(socket) = socket {
+                    socket.serve(|| status.json()).await;
+                }
+            }
+        });
+        let places = Arc::new(Semaphore::new(shared.listen.max_connections));
+        let tasks = TaskTracker::new();
+        info!(%address, subscribers = shared.directory.len(), upstream = %shared.group.upstream.host, "listening");
+        loop {
+            let (stream, peer) = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                accepted = listener.accept() => match accepted {
+                    Ok(x) => x,
+                    Err(e) => {
+                        warn!("cannot accept a connection: {e}; is the limit of open files (LimitNOFILE) too low?");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                },
+            };
+            let Ok(place) = places.clone().try_acquire_owned() else {
+                let refusal = Refusal::Full(shared.listen.max_connections);
+                shared.status.count_refused(&refusal);
+                warn!(%peer, reason = refusal.key(), "refused: {refusal}");
+                continue;
+            };
+            let (shared, stop) = (shared.clone(), stop.clone());
+            tasks.spawn(async move {
+                let listed = shared.status.list(peer);
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => {}
+                    () = connection::serve(&shared, stream, peer, &listed.connection) => {}
+                }
+                drop(place);
+            });
+        }
+        drop(listener);
+        let open = tasks.len();
+        tasks.close();
+        if tokio::time::timeout(STOP_TIMEOUT, tasks.wait()).await.is_err() {
+            warn!(
+                "{} connections did not end within {} s",
+                tasks.len(),
+                STOP_TIMEOUT.as_secs()
+            );
+        }
+        answers.abort();
+        // The socket's file is removed when its task is gone.
+        let _ = answers.await;
+        info!("stopped: {open} connections closed");
+        open
+    }
+}
+
+/// Binds and serves in one go.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn run(config: Config, clock: &Clock, stop: CancellationToken) -> Result<usize, StartError> {
+    Ok(Gateway::bind(config, clock).await?.serve(stop).await)
+}

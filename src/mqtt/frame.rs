@@ -125,19 +125,29 @@ impl Frame {
     }
 }
 
-/// Takes the next whole packet off the front of `buffer`, or `None` when more bytes are needed. `limit` bounds the whole packet in
-/// bytes; it is checked as soon as the length is known, before the body has arrived.
+/// Where the packet at the front of a buffer ends, known from its fixed header alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Which kind.
+    pub packet: PacketType,
+    /// Where the variable header begins.
+    pub body_at: usize,
+    /// Size of the whole packet, fixed header included, in bytes.
+    pub size: usize,
+}
+
+/// Reads the fixed header at the front of `bytes`, or `None` when it is not complete. `limit` bounds the whole packet in bytes.
 ///
 /// # Errors
 /// [`FrameError`]: the stream cannot be followed any further and must be closed.
-pub fn split_frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<Frame>, FrameError> {
-    let Some(&first) = buffer.first() else {
+pub fn peek_frame(bytes: &[u8], limit: usize) -> Result<Option<Head>, FrameError> {
+    let Some(&first) = bytes.first() else {
         return Ok(None);
     };
     let packet = PacketType::from_bits(first >> 4).ok_or(FrameError::ReservedType(first >> 4))?;
     let mut length = 0_usize;
     let mut body_at = None;
-    for (index, &byte) in buffer.iter().skip(1).take(4).enumerate() {
+    for (index, &byte) in bytes.iter().skip(1).take(4).enumerate() {
         length |= usize::from(byte & 0x7f) << (7 * index);
         if byte & 0x80 == 0 {
             body_at = Some(index + 2);
@@ -154,6 +164,18 @@ pub fn split_frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<Frame>,
     if size > limit {
         return Err(FrameError::TooLarge { size, limit });
     }
+    Ok(Some(Head { packet, body_at, size }))
+}
+
+/// Takes the next whole packet off the front of `buffer`, or `None` when more bytes are needed. `limit` bounds the whole packet in
+/// bytes; it is checked as soon as the length is known, before the body has arrived.
+///
+/// # Errors
+/// [`FrameError`]: the stream cannot be followed any further and must be closed.
+pub fn split_frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<Frame>, FrameError> {
+    let Some(Head { packet, body_at, size }) = peek_frame(buffer, limit)? else {
+        return Ok(None);
+    };
     if buffer.len() < size {
         buffer.reserve(size - buffer.len());
         return Ok(None);

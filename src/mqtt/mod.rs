@@ -10,7 +10,7 @@ pub mod connect;
 pub mod frame;
 
 pub use connect::{Connect, ConnectError, Will};
-pub use frame::{Frame, FrameError, PacketType, split_frame};
+pub use frame::{Frame, FrameError, Head, PacketType, peek_frame, split_frame};
 
 /// CONNACK return codes (MQTT 3.1.1 table 3.1).
 pub mod connack {

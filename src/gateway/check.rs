@@ -1,0 +1,268 @@
+//! Is everything in place before a device calls? Each subscriber's names, token and credential, as values that can be printed or sent.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::config::{Config, Rule};
+use super::connect::names;
+use super::credentials::{Credentials, Files};
+use super::subscriber::Token;
+use crate::clock::{Clock, rfc3339};
+use crate::tls::Identity;
+
+/// A certificate with less than this left is worth a warning.
+pub const EXPIRY_WARNING: Duration = Duration::from_secs(30 * 86_400);
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// It works, or may work; look at it.
+    Warning,
+    /// This device cannot get through.
+    Error,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad.
+    pub level: Level,
+    /// What it was: `upstream`, `subscribers`, `token`, `credential`, `validity`, `version`, `name`, `key_mode`.
+    pub id: &'static str,
+    /// What is so, and what to do.
+    pub message: String,
+}
+
+/// A subscriber and what was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Subject {
+    /// The IMSI in full: this is for the operator's eyes, not for a log.
+    pub imsi: String,
+    /// The user name upstream will see.
+    pub username: Option<String>,
+    /// The credential's id.
+    pub credential: Option<String>,
+    /// What was found.
+    pub findings: Vec<Finding>,
+}
+
+/// The whole report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// What concerns all devices.
+    pub gateway: Vec<Finding>,
+    /// One entry for each subscriber.
+    pub subscribers: Vec<Subject>,
+    /// The worst level.
+    pub worst: Level,
+}
+
+impl Report {
+    /// The report for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        use std::fmt::Write as _;
+        let mut out = String::new();
+        let put = |indent: &str, list: &[Finding]| {
+            let mut text = String::new();
+            for f in list {
+                let mark = match f.level {
+                    Level::Ok => "ok     ",
+                    Level::Warning => "WARNING",
+                    Level::Error => "ERROR  ",
+                };
+                let _ = writeln!(text, "{indent}{mark} {}: {}", f.id, f.message);
+            }
+            text
+        };
+        out.push_str(&put("", &self.gateway));
+        for s in &self.subscribers {
+            let _ = writeln!(out, "subscriber {}", s.imsi);
+            out.push_str(&put("  ", &s.findings));
+        }
+        let count = |level| {
+            let all = self
+                .gateway
+                .iter()
+                .chain(self.subscribers.iter().flat_map(|s| &s.findings));
+            all.filter(|f| f.level == level).count()
+        };
+        let _ = writeln!(
+            out,
+            "{} errors, {} warnings",
+            count(Level::Error),
+            count(Level::Warning)
+        );
+        out
+    }
+}
+
+fn finding(level: Level, id: &'static str, message: impl Into<String>) -> Finding {
+    Finding {
+        level,
+        id,
+        message: message.into(),
+    }
+}
+
+/// Looks at everything the configuration names. Reads files, and nothing else.
+#[must_use]
+pub fn check(config: &Config, clock: &Clock) -> Report {
+    let mut gateway = vec![];
+    gateway.push(
+        match Credentials::open(&config.credentials, &config.group.upstream, clock) {
+            Ok(_) => {
+                let trust = config
+                    .group
+                    .upstream
+                    .ca_file
+                    .as_ref()
+                    .map_or("the system's authorities".to_owned(), |p| p.display().to_string());
+                finding(
+                    Level::Ok,
+                    "upstream",
+                    format!("{} trusted by {trust}", config.group.upstream.host),
+                )
+            }
+            Err(e) => finding(Level::Error, "upstream", e.to_string()),
+        },
+    );
+    if config.subscribers.is_empty() {
+        gateway.push(finding(
+            Level::Error,
+            "subscribers",
+            "there are none: every device would be refused; add a [[subscriber]]",
+        ));
+    } else if let Err(e @ super::subscriber::TokenError::Twice { .. }) = super::directory(config) {
+        gateway.push(finding(Level::Error, "subscribers", e.to_string()));
+    }
+    if !config.group.credential.is_individual() && config.subscribers.len() > 1 {
+        gateway.push(finding(
+            Level::Warning,
+            "subscribers",
+            "device.credential has no #{imsi}: upstream cannot tell the devices apart",
+        ));
+    }
+    let subscribers: Vec<Subject> = config.subscribers.iter().map(|r| subject(config, r, clock)).collect();
+    let levels = gateway
+        .iter()
+        .chain(subscribers.iter().flat_map(|s| &s.findings))
+        .map(|f| f.level);
+    let worst = levels.max().unwrap_or(Level::Ok);
+    Report {
+        gateway,
+        subscribers,
+        worst,
+    }
+}
+
+fn subject(config: &Config, rule: &Rule, clock: &Clock) -> Subject {
+    let mut findings = Vec::new();
+    if let Some(path) = &rule.token_file {
+        findings.push(match Token::read(path) {
+            Ok(_) => finding(Level::Ok, "token", path.display().to_string()),
+            Err(e) => finding(Level::Error, "token", e.to_string()),
+        });
+    }
+    let (username, credential) = match names(&rule.subscriber, &config.group) {
+        Ok((username, credential)) => (username, Some(credential)),
+        Err(why) => {
+            findings.push(finding(Level::Error, "name", why));
+            (None, None)
+        }
+    };
+    if let Some(id) = &credential {
+        let files = Files::of(&config.credentials, id);
+        match files.load() {
+            Ok((identity, roots)) => {
+                let ca = if roots.is_some() {
+                    ", with its own authorities"
+                } else {
+                    ""
+                };
+                findings.push(finding(
+                    Level::Ok,
+                    "credential",
+                    format!("{} and its key fit each other{ca}", files.certificate.display()),
+                ));
+                look(&identity, username.as_deref(), clock, &mut findings);
+            }
+            Err(e) => findings.push(finding(Level::Error, "credential", e.to_string())),
+        }
+        if let Ok(meta) = std::fs::metadata(&files.key) {
+            let mode = meta.permissions().mode() & 0o777;
+            if mode & 0o077 != 0 {
+                let path = files.key.display();
+                findings.push(finding(
+                    Level::Warning,
+                    "key_mode",
+                    format!("{path} may be read by others (mode {mode:03o}): run 'chmod 600 {path}'"),
+                ));
+            }
+        }
+    }
+    Subject {
+        imsi: rule.subscriber.imsi.to_string(),
+        username,
+        credential: credential.map(|c| c.as_str().to_owned()),
+        findings,
+    }
+}
+
+fn look(identity: &Identity, username: Option<&str>, clock: &Clock, findings: &mut Vec<Finding>) {
+    let leaf = &identity.leaf;
+    let until = rfc3339(leaf.not_after);
+    findings.push(match clock.now().map(|(now, _)| now) {
+        None => finding(
+            Level::Warning,
+            "validity",
+            "this machine's clock is not plausible, so expiry cannot be judged: set it",
+        ),
+        Some(now) if now > leaf.not_after => finding(
+            Level::Error,
+            "validity",
+            format!("the certificate expired at {until}: issue a new one"),
+        ),
+        Some(now) if now < leaf.not_before => finding(
+            Level::Error,
+            "validity",
+            format!(
+                "the certificate is valid from {} only: is this machine's clock right?",
+                rfc3339(leaf.not_before)
+            ),
+        ),
+        Some(now) if leaf.not_after - now < EXPIRY_WARNING => {
+            let days = (leaf.not_after - now).as_secs() / 86_400;
+            finding(
+                Level::Warning,
+                "validity",
+                format!("the certificate expires in {days} days, at {until}: issue a new one"),
+            )
+        }
+        Some(_) => finding(Level::Ok, "validity", format!("until {until}")),
+    });
+    if leaf.is_v1 {
+        findings.push(finding(
+            Level::Warning,
+            "version",
+            "this is an X.509 version 1 certificate, without the extensions some servers ask for: sign it again with \
+             'openssl x509 -req -extfile FILE', FILE holding 'extendedKeyUsage = clientAuth'",
+        ));
+    }
+    if let Some(username) = username {
+        findings.push(match &leaf.common_name {
+            Some(cn) if cn == username => finding(Level::Ok, "name", format!("user name and common name are both {cn:?}")),
+            Some(cn) => finding(
+                Level::Warning,
+                "name",
+                format!("the certificate says CN={cn:?}, the user name will be {username:?}: Event Grid's \"Subject Matches Authentication Name\" refuses that"),
+            ),
+            None => finding(Level::Warning, "name", "the certificate has no single common name to compare with the user name"),
+        });
+    }
+}

@@ -1,0 +1,17 @@
+//! The gateway against real peers: Debian's mosquitto as upstream with required client certificates, mosquitto's clients as devices,
+//! certificates by the openssl command line. mosquitto's own log is the witness for who arrived as whom.
+#![cfg(feature = "gateway")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../support/certs.rs"]
+mod certs;
+#[allow(dead_code)]
+#[path = "../support/mosquitto.rs"]
+mod mosquitto;
+
+mod guide;
+mod identity;
+mod loss;
+mod program;
+mod refusals;
+mod stage;
