@@ -8,6 +8,7 @@
 //! | [`tls`] | the one place that knows rustls |
 //! | [`files`], [`control`], [`logging`] | atomic writes, the status socket, log lines |
 //! | [`config`] | configuration files, every mistake with line and column |
+//! | [`telemetry`] | samples, the host's own measurements, the disk spool that owns acknowledgements |
 //! | [`gateway`] | what SORACOM Beam is in the cloud, on a host of your own |
 //! | [`bench`] | simulated dongle, carrier and clouds; only programs import it |
 
