@@ -72,7 +72,8 @@ impl SpoolHandle {
     /// Stores the payloads and answers when they are durable, whatever the policy.
     ///
     /// # Errors
-    /// [`SpoolError`].
+    /// [`SpoolError`]. When the sync failed under [`SyncPolicy::Interval`], the records may be delivered all the same: the interval
+    /// syncs again, and taking them back would take back others' too.
     pub async fn append_durably(&self, payloads: Vec<Vec<u8>>) -> Result<Vec<Seq>, SpoolError> {
         self.ask(|reply| Request::Append(payloads, true, reply)).await
     }
@@ -131,23 +132,22 @@ async fn serve(mut spool: Spool, clock: Clock, mut requests: mpsc::Receiver<Requ
     let mut waiting = VecDeque::with_capacity(QUEUE);
     loop {
         let now = clock.monotonic();
-        let request = match spool.next_tick() {
-            None => requests.recv().await,
-            Some(due) => {
-                let wait = due.max(not_before).saturating_sub(now);
-                match tokio::time::timeout(wait, requests.recv()).await {
-                    Ok(request) => request,
-                    Err(_) => {
-                        let now = clock.monotonic();
-                        if let Err(e) = spool.tick(now) {
-                            tracing::warn!("{e}");
-                            not_before = now + RETRY;
-                        }
-                        tell(&durable, &spool);
-                        continue;
-                    }
-                }
+        let due = spool.next_tick().map(|t| t.max(not_before));
+        // Before any request: a busy queue must not put it off.
+        if due.is_some_and(|t| t <= now) {
+            if let Err(e) = spool.tick(now) {
+                tracing::warn!("{e}");
+                not_before = now + RETRY;
             }
+            tell(&durable, &spool);
+            continue;
+        }
+        let request = match due {
+            None => requests.recv().await,
+            Some(due) => match tokio::time::timeout(due - now, requests.recv()).await {
+                Ok(request) => request,
+                Err(_) => continue,
+            },
         };
         let Some(request) = request else { break };
         waiting.push_back(request);
@@ -162,8 +162,7 @@ async fn serve(mut spool: Spool, clock: Clock, mut requests: mpsc::Receiver<Requ
             match request {
                 Request::Append(..) => {
                     waiting.push_front(request);
-                    append(&mut spool, &mut waiting, now);
-                    tell(&durable, &spool);
+                    append(&mut spool, &mut waiting, now, &durable);
                 }
                 Request::Peek(from, records, bytes, reply) => {
                     let _ = reply.send(spool.peek(from, records, bytes));
@@ -190,7 +189,7 @@ async fn serve(mut spool: Spool, clock: Clock, mut requests: mpsc::Receiver<Requ
 }
 
 /// All appends at the head of the queue, with one sync if any of them needs it.
-fn append(spool: &mut Spool, waiting: &mut VecDeque<Request>, now: Duration) {
+fn append(spool: &mut Spool, waiting: &mut VecDeque<Request>, now: Duration, durable: &watch::Sender<Seq>) {
     let mut replies = Vec::new();
     let each = spool.options.sync == SyncPolicy::EachAppend;
     let mut sync = each;
@@ -214,6 +213,8 @@ fn append(spool: &mut Spool, waiting: &mut VecDeque<Request>, now: Duration) {
         (false, false) => spool.sync_if_due(now),
     }
     .err();
+    // Announced before it is answered: who has the answer finds the announcement true.
+    tell(durable, spool);
     for (seqs, must, reply) in replies {
         // A roll in between may have made some durable although the last sync failed; those that were taken back are not stored.
         let stored = seqs.last().is_none_or(|s| spool.is_stored(*s, must));

@@ -27,7 +27,7 @@ impl Spool {
     /// # Errors
     /// [`SpoolError`]; damage to what is stored is not one, it shows in [`Spool::stats`].
     pub fn open(directory: &Path, options: Options) -> Result<Self, SpoolError> {
-        Self::check(&options)?;
+        options.check()?;
         let io = |doing, path: &Path| SpoolError::io(doing, path);
         DirBuilder::new()
             .recursive(true)
@@ -38,7 +38,15 @@ impl Spool {
         let path = directory.join(CURSOR);
         let (cursor, state) = Cursor::open(&path).map_err(io("open the cursor", &path))?;
         let firsts = list(directory).map_err(io("list", directory))?;
-        let id = match state.as_ref().map(|s| s.id).or_else(|| id_of(directory, &firsts)) {
+        // Without any segment nobody knows which numbers were given after the cursor was written: only another id keeps
+        // (id, number) unique.
+        let vanished = firsts.is_empty() && state.as_ref().is_some_and(|s| !s.clean);
+        let id = match state
+            .as_ref()
+            .filter(|_| !vanished)
+            .map(|s| s.id)
+            .or_else(|| id_of(directory, &firsts))
+        {
             Some(id) => id,
             None => new_id().map_err(io("read", Path::new("/dev/urandom")))?,
         };

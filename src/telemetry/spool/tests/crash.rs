@@ -190,3 +190,13 @@ fn without_a_cursor_everything_is_resent_under_the_same_id() {
     assert_eq!(seqs(&all(&mut spool)), (1..=20).collect::<Vec<_>>());
     assert!(spool.append(&[b"x"], T0).unwrap()[0].get() > 20);
 }
+
+#[test]
+fn segments_that_vanish_make_it_another_spool() {
+    let dir = tempfile::tempdir().unwrap();
+    build(dir.path(), 5, SyncPolicy::EachAppend);
+    let open = || Spool::open(dir.path(), small(SyncPolicy::EachAppend)).unwrap();
+    let id = open().id();
+    std::fs::remove_file(newest_segment(dir.path())).unwrap();
+    assert_ne!(open().id(), id, "numbers 1 to 5 were given under the old id");
+}
