@@ -1,4 +1,5 @@
 //! The bench: a simulated dongle, carrier and clouds, so that everything runs on a laptop without a SIM or an account.
 
 pub mod clouds;
+pub mod demo;
 pub mod dongle;

@@ -1,7 +1,7 @@
 //! `onyx-bench`: the simulated dongle and clouds, and the demo.
 
 use clap::Parser;
-use onyx::bench::{clouds, dongle};
+use onyx::bench::{clouds, demo, dongle};
 
 /// A simulated Onyx dongle, carrier and clouds: try and test Onyx without a SIM or an account.
 #[derive(Debug, Parser)]
@@ -13,6 +13,8 @@ struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Everything in one go: dongle, agent, gateway, clouds; twenty samples, two ways
+    Demo(demo::Args),
     /// A simulated EG25-G on a pseudo-terminal.
     Dongle(dongle::Args),
     /// Stand-ins for SORACOM Krypton and the clouds' MQTT endpoints.
@@ -22,6 +24,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
+        Command::Demo(args) => demo::run(args).await,
         Command::Dongle(args) => dongle::run(args).await,
         Command::Clouds(args) => clouds::run(args).await,
     }
