@@ -143,13 +143,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     gateway.stop().await;
     dongle.stop().await?;
-    clouds.stop().await;
     screen.result(&ledger);
-    anyhow::ensure!(
-        ledger.is_complete(),
-        "not every sample arrived; the logs are in {}",
-        files.logs().display()
-    );
+    let complete = ledger.is_complete();
+    clouds.stop().await;
+    anyhow::ensure!(complete, "not every sample arrived; the logs are in {}", files.logs().display());
     Ok(())
 }
 
