@@ -5,7 +5,7 @@ use std::process::Stdio;
 use onyx::bench::clouds::{Cloud, What};
 use tokio::process::Command;
 
-use crate::tools::{Bench, LIMIT, Lines, command, output, spawn, succeed};
+use crate::tools::{Bench, LIMIT, Lines, command, fail, output, spawn, succeed};
 
 const CLOUD: Cloud = Cloud::EventGrid;
 
@@ -76,9 +76,8 @@ async fn mistakes_are_refused_as_event_grid_does() {
         ("exampletopics/a", "2", "event-grid/qos-2"),
     ] {
         let mut c = client(&b, "mosquitto_pub", "name");
-        let child = spawn(c.args(["-i", "s", "-t", topic, "-q", qos, "-m", "x"]));
+        fail(c.args(["-i", "s", "-t", topic, "-q", qos, "-m", "x"])).await;
         assert_eq!(b.refusal(rule).await, "connection closed");
-        drop(child);
     }
     // Refused by SUBACK.
     let mut c = client(&b, "mosquitto_sub", "name");
@@ -148,7 +147,6 @@ async fn a_persistent_session_gets_what_came_while_it_was_away() {
         "reader back",
         |e| matches!(&e.what, What::Connected { client_id, session_present: false, .. } if client_id == "reader-1"),
     );
-    // The first event of the reader is the run above, whose session went on; after the restart it does not.
     back.await;
     drop(sub);
 }
@@ -217,6 +215,11 @@ async fn junk_is_survived() {
         (b"\x10\xff\xff\xff\xff", "mqtt/malformed"),
         (b"\x10\xff\xff\xff\x7f", "mqtt/packet-size"),
         (b"\x10\x0c\x00\x04MQTT\x04\x03\x00\x3c\x00\x00", "mqtt/malformed"),
+        // CONNECT as "s" with user "name", then PUBLISH to a wildcard, SUBSCRIBE to a bad filter, a second CONNECT, PUBREL.
+        (b"\x10\x13\x00\x04MQTT\x04\x82\x00\x3c\x00\x01s\x00\x04name\x30\x05\x00\x03a/#", "mqtt/topic"),
+        (b"\x10\x13\x00\x04MQTT\x04\x82\x00\x3c\x00\x01s\x00\x04name\x82\x07\x00\x01\x00\x02a#\x00", "mqtt/topic"),
+        (b"\x10\x13\x00\x04MQTT\x04\x82\x00\x3c\x00\x01s\x00\x04name\x10\x13\x00\x04MQTT\x04\x82\x00\x3c\x00\x01s\x00\x04name", "mqtt/malformed"),
+        (b"\x10\x13\x00\x04MQTT\x04\x82\x00\x3c\x00\x01s\x00\x04name\x62\x02\x00\x01", "mqtt/malformed"),
     ] {
         std::fs::write(b.path("junk"), bytes).unwrap();
         let mut c = command("openssl");
@@ -236,4 +239,69 @@ async fn junk_is_survived() {
     }
     succeed(client(&b, "mosquitto_pub", "name").args(["-i", "s", "-t", "exampletopics/a", "-q", "1", "-m", "x"])).await;
     assert!(b.clouds.wait_for_messages(LIMIT, |m| m.len() == 1).await);
+}
+
+#[tokio::test]
+async fn a_client_that_falls_silent_is_let_go() {
+    let mut b = Bench::start(|_| {}).await;
+    let mut c = client(&b, "mosquitto_sub", "name");
+    // Five seconds is the least that mosquitto_sub takes.
+    let child = spawn(c.args(["-i", "s", "-k", "5", "-t", "exampletopics/#"]));
+    b.subscribed().await;
+    let id = child.id().unwrap().to_string();
+    succeed(command("kill").args(["-STOP", &id])).await;
+    assert_eq!(b.refusal("mqtt/keep-alive").await, "connection closed");
+    drop(child);
+}
+
+/// A device whose RSA-2048 certificate openssl makes under the bench's intermediate, with a subject and extensions of the caller's.
+async fn openssl_device(b: &Bench, subject: &str, extensions: &str) -> Command {
+    let (key, csr, pem) = (b.path("rsa.key"), b.path("rsa.csr"), b.path("rsa.pem"));
+    let mut c = command("openssl");
+    c.args([
+        "req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", subject, "-keyout", &key, "-out", &csr,
+    ]);
+    succeed(&mut c).await;
+    let mut c = command("openssl");
+    c.args([
+        "x509",
+        "-req",
+        "-in",
+        &csr,
+        "-CA",
+        &b.path("intermediate.pem"),
+        "-CAkey",
+        &b.path("intermediate.key"),
+    ]);
+    c.args(["-set_serial", "7", "-days", "1", "-out", &pem]);
+    std::fs::write(b.path("ext"), extensions).unwrap();
+    c.args(["-extfile", &b.path("ext")]);
+    succeed(&mut c).await;
+    let mut c = command("mosquitto_pub");
+    c.args([
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &b.port(CLOUD),
+        "--cafile",
+        &b.path("ca.pem"),
+        "--cert",
+        &pem,
+        "--key",
+        &key,
+    ]);
+    c.args(["-u", "rsa", "-i", "s", "-t", "exampletopics/a", "-q", "1", "-m", "x"]);
+    c
+}
+
+#[tokio::test]
+async fn certificates_made_by_openssl_are_judged_too() {
+    let mut b = Bench::start(|_| {}).await;
+    let v3 = "extendedKeyUsage = clientAuth\n";
+    succeed(&mut openssl_device(&b, "/CN=rsa", v3).await).await;
+    fail(&mut openssl_device(&b, "/O=nobody", v3).await).await;
+    b.refusal("tls/common-name").await;
+    fail(&mut openssl_device(&b, "/CN=rsa", "extendedKeyUsage = serverAuth\n").await).await;
+    b.refusal("tls/handshake").await;
+    assert_eq!(b.payloads(CLOUD), ["x"]);
 }

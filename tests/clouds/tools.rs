@@ -77,11 +77,6 @@ impl Bench {
         }
     }
 
-    pub(crate) async fn connected(&mut self) {
-        self.event("connected", |e| matches!(e.what, What::Connected { .. }))
-            .await;
-    }
-
     pub(crate) async fn subscribed(&mut self) {
         self.event("subscribed", |e| matches!(e.what, What::Subscribed { .. }))
             .await;
@@ -139,6 +134,12 @@ pub(crate) async fn succeed(c: &mut Command) -> String {
         text(&out.stderr)
     );
     text(&out.stdout)
+}
+
+/// Runs a program that has to fail.
+pub(crate) async fn fail(c: &mut Command) {
+    let out = output(c).await;
+    assert!(!out.status.success(), "{c:?} should have failed");
 }
 
 /// Lines of a running program's standard output.

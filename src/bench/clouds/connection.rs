@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::broker::{AttachError, ConnectionId, Message};
+use super::broker::{AttachError, ConnectionId, FILTERS_MAX, Message};
 use super::endpoint::{Admitted, Endpoint};
 use super::fault::MqttFault;
 use super::journal::What;
@@ -423,6 +423,10 @@ impl Connection<'_> {
 
     async fn subscribe(&mut self, wire: &mut Wire, subscribe: Subscribe) -> Result<(), End> {
         self.endpoint.policy.subscribe_packet(subscribe.filters.len())?;
+        if subscribe.filters.len() > FILTERS_MAX {
+            let detail = format!("a SUBSCRIBE with {} filters", subscribe.filters.len());
+            return Err(Refusal::new(&mqtt::FULL, Look::Close, detail).into());
+        }
         let mut codes = Vec::new();
         let mut granted = Vec::new();
         for wanted in &subscribe.filters {

@@ -426,6 +426,18 @@ mod tests {
     }
 
     #[test]
+    fn assigning_for_a_while() {
+        let (_dir, k, imsi) = krypton(|c| c.assigning_for = Duration::from_secs(3_600));
+        let id = operation(&k.register(&imsi, b"").unwrap());
+        assert_eq!(k.status(&imsi, &id).unwrap()["status"], "assigning");
+        let k = Krypton {
+            assigning_for: Duration::ZERO,
+            ..k
+        };
+        assert_eq!(k.status(&imsi, &id).unwrap()["status"], "assigned");
+    }
+
+    #[test]
     fn parameters_override_and_bad_ones_are_named() {
         let (_dir, k, imsi) = krypton(|_| {});
         let body = br#"{"requestParameters":{"deviceId":"dev1","host":"other.azure-devices.net","idScope":"0ne"}}"#;
