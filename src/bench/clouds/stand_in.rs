@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::fault::{KryptonFault, Limited, MqttFault};
-use super::krypton::Subscribers;
+use super::subscribers::Subscribers;
 use crate::tls::Versions;
 
 /// The clouds that have a stand-in; the names are those in `clouds.json` and `messages.jsonl`.
