@@ -4,39 +4,31 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{
     ConnAck, ConnectReturnCode, Packet, PubAck, Publish, SubAck, Subscribe, SubscribeReasonCode, UnsubAck,
 };
 use rustls::server::Acceptor;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::broker::{AttachError, ConnectionId, Message};
+use super::broker::{AttachError, ConnectionId, FILTERS_MAX, Message};
 use super::endpoint::{Admitted, Endpoint};
 use super::fault::MqttFault;
 use super::journal::What;
 use super::policy::{Look, Peer, Publication, Refusal, Session, mqtt};
 use super::topic;
-use crate::mqtt::{Connect, ConnectError, Frame, FrameError, PacketType, connack, split_frame};
+use super::wire::Wire;
+use crate::mqtt::{Connect, Frame, connack};
 use crate::tls::Leaf;
 
 /// The TLS handshake has to be over by then.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// CONNECT has to be there by then, counted from the end of the handshake.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
-/// A device that takes nothing for this long is let go.
-const WRITE_MAX: Duration = Duration::from_secs(30);
-/// Bytes read from a connection at a time.
-const READ_CHUNK: usize = 16 * 1024;
-/// CONNACK of MQTT 5 with reason 0x84, unsupported protocol version (OASIS MQTT 5.0 sections 3.1.2.2 and 3.2.2.2).
-const CONNACK_5_UNSUPPORTED: [u8; 5] = [0x20, 0x03, 0x00, 0x84, 0x00];
-/// First protocol level whose CONNACK has properties.
-const LEVEL_5: u8 = 5;
 
 /// Why a connection ends.
 enum End {
@@ -46,6 +38,12 @@ enum End {
     Lost(String),
     /// A rule was broken.
     Refused(Refusal),
+}
+
+impl From<String> for End {
+    fn from(why: String) -> Self {
+        Self::Lost(why)
+    }
 }
 
 impl From<Refusal> for End {
@@ -69,11 +67,7 @@ pub(crate) async fn run(endpoint: &Endpoint, stream: TcpStream, from: SocketAddr
             return refused(&Refusal::new(&mqtt::TLS, Look::Close, detail), None);
         }
     };
-    let mut wire = Wire {
-        stream,
-        buffer: BytesMut::new(),
-        limit: endpoint.policy.limits().packet,
-    };
+    let mut wire = Wire::new(stream, endpoint.policy.limits().packet);
     let connect = match timeout(CONNECT_WAIT, wire.connect()).await {
         Ok(Ok(connect)) => connect,
         Ok(Err(refusal)) => {
@@ -85,7 +79,7 @@ pub(crate) async fn run(endpoint: &Endpoint, stream: TcpStream, from: SocketAddr
             return refused(&Refusal::new(&mqtt::CONNECT_FIRST, Look::Close, detail), None);
         }
     };
-    let (session, admitted) = match admit(endpoint, &peer, &connect) {
+    let (session, admitted) = match admit(endpoint, &peer, &connect, &peer_name) {
         Ok(both) => both,
         Err(refusal) => {
             wire.refuse(&refusal).await;
@@ -154,7 +148,7 @@ async fn handshake(endpoint: &Endpoint, stream: TcpStream) -> Result<(TlsStream<
     Ok((stream, Peer { cn, sni }))
 }
 
-fn admit(endpoint: &Endpoint, peer: &Peer, connect: &Connect) -> Result<(Session, Admitted), Refusal> {
+fn admit(endpoint: &Endpoint, peer: &Peer, connect: &Connect, from: &str) -> Result<(Session, Admitted), Refusal> {
     let asked = |f: MqttFault| matches!(f, MqttFault::Refuse(_));
     if let Some(MqttFault::Refuse(code)) = endpoint.fault.take(asked) {
         return Err(Refusal::new(
@@ -176,10 +170,8 @@ fn admit(endpoint: &Endpoint, peer: &Peer, connect: &Connect) -> Result<(Session
         What::Connected {
             client_id: session.client_id.clone(),
             cn: peer.cn.clone(),
-            peer: peer
-                .sni
-                .clone()
-                .unwrap_or_else(|| "a client that dialled an address".into()),
+            peer: from.to_owned(),
+            sni: peer.sni.clone(),
             session_present: admitted.attached.session_present,
         },
     );
@@ -196,97 +188,6 @@ struct Detach<'a> {
 impl Drop for Detach<'_> {
     fn drop(&mut self) {
         self.endpoint.detach(&self.client_id, self.connection);
-    }
-}
-
-/// The byte stream and what has been read of it.
-struct Wire {
-    stream: TlsStream<TcpStream>,
-    buffer: BytesMut,
-    limit: usize,
-}
-
-impl Wire {
-    /// The next whole packet that is here already.
-    fn frame(&mut self) -> Result<Option<Frame>, Refusal> {
-        split_frame(&mut self.buffer, self.limit).map_err(|e| {
-            let rule = match e {
-                FrameError::TooLarge { .. } => &mqtt::PACKET_SIZE,
-                FrameError::ReservedType(_) | FrameError::BadLength => &mqtt::MALFORMED,
-            };
-            Refusal::new(rule, Look::Close, e.to_string())
-        })
-    }
-
-    /// Reads once; 0 is the end. The buffer never holds more than one packet and one chunk, because whole packets are taken out first.
-    async fn fill(&mut self) -> std::io::Result<usize> {
-        self.buffer.reserve(READ_CHUNK);
-        self.stream.read_buf(&mut self.buffer).await
-    }
-
-    async fn connect(&mut self) -> Result<Connect, Refusal> {
-        let first = |detail: String| Refusal::new(&mqtt::CONNECT_FIRST, Look::Close, detail);
-        let frame = loop {
-            if let Some(frame) = self.frame()? {
-                break frame;
-            }
-            match self.fill().await {
-                Ok(0) => return Err(first("the connection was closed".into())),
-                Ok(_) => {}
-                // With TLS 1.3 a client without certificate learns so here, and this side from its alert or reset.
-                Err(e) => return Err(Refusal::new(&mqtt::TLS, Look::Close, e.to_string())),
-            }
-        };
-        if frame.packet != PacketType::Connect {
-            return Err(first(format!("a {:?} came first", frame.packet)));
-        }
-        Connect::decode(frame.body()).map_err(|e| match e {
-            ConnectError::Protocol { level, .. } => {
-                let code = if level >= LEVEL_5 {
-                    CONNACK_5_UNSUPPORTED[3]
-                } else {
-                    connack::BAD_PROTOCOL
-                };
-                Refusal::new(&mqtt::VERSION, Look::ConnAck(code), e.to_string())
-            }
-            ConnectError::Malformed(_) => Refusal::new(&mqtt::MALFORMED, Look::Close, e.to_string()),
-        })
-    }
-
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
-        let written = timeout(WRITE_MAX, async {
-            self.stream.write_all(bytes).await?;
-            self.stream.flush().await
-        });
-        match written.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(e)) => Err(End::Lost(format!("cannot send: {e}"))),
-            Err(_) => Err(End::Lost(format!("it took nothing for {} s", WRITE_MAX.as_secs()))),
-        }
-    }
-
-    async fn send(&mut self, packet: Packet) -> Result<(), End> {
-        let mut bytes = BytesMut::new();
-        packet
-            .write(&mut bytes, usize::MAX)
-            .map_err(|e| End::Lost(format!("cannot write a packet: {e}")))?;
-        self.write(&bytes).await
-    }
-
-    /// Shows a refusal of the connection as the cloud does, and closes.
-    async fn refuse(&mut self, refusal: &Refusal) {
-        if let Look::ConnAck(code) = refusal.look {
-            let _ = if code == CONNACK_5_UNSUPPORTED[3] {
-                self.write(&CONNACK_5_UNSUPPORTED).await
-            } else {
-                self.write(&connack::packet(code)).await
-            };
-        }
-        self.close().await;
-    }
-
-    async fn close(&mut self) {
-        let _ = timeout(WRITE_MAX, self.stream.shutdown()).await;
     }
 }
 
@@ -358,10 +259,7 @@ impl Connection<'_> {
 
     async fn packet(&mut self, wire: &mut Wire, frame: Frame) -> Result<(), End> {
         let kind = frame.packet;
-        let malformed = |detail: String| Refusal::new(&mqtt::MALFORMED, Look::Close, detail);
-        let limit = wire.limit;
-        let packet =
-            Packet::read(&mut BytesMut::from(frame.bytes), limit).map_err(|e| malformed(format!("{kind:?}: {e}")))?;
+        let packet = wire.parse(frame)?;
         match packet {
             Packet::Publish(publish) => self.publish(wire, publish).await,
             Packet::Subscribe(subscribe) => self.subscribe(wire, subscribe).await,
@@ -371,7 +269,7 @@ impl Connection<'_> {
                         .broker()
                         .unsubscribe(&self.session.client_id, self.connection, filter);
                 }
-                wire.send(Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid))).await
+                Ok(wire.send(Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid))).await?)
             }
             Packet::PubAck(ack) => {
                 self.endpoint
@@ -379,10 +277,13 @@ impl Connection<'_> {
                     .acknowledged(&self.session.client_id, self.connection, ack.pkid);
                 Ok(())
             }
-            Packet::PingReq => wire.send(Packet::PingResp).await,
+            Packet::PingReq => Ok(wire.send(Packet::PingResp).await?),
             Packet::Disconnect => Err(End::Goodbye),
             // The QoS 2 dance (there is none here), a second CONNECT (MQTT-3.1.0-2), and what only a server sends.
-            _ => Err(malformed(format!("an unexpected {kind:?}")).into()),
+            _ => {
+                let detail = format!("an unexpected {kind:?}");
+                Err(Refusal::new(&mqtt::MALFORMED, Look::Close, detail).into())
+            }
         }
     }
 
@@ -418,11 +319,15 @@ impl Connection<'_> {
         if publish.qos == QoS::AtMostOnce || self.endpoint.fault.take(|f| f == MqttFault::NoPuback).is_some() {
             return Ok(());
         }
-        wire.send(Packet::PubAck(PubAck::new(publish.pkid))).await
+        Ok(wire.send(Packet::PubAck(PubAck::new(publish.pkid))).await?)
     }
 
     async fn subscribe(&mut self, wire: &mut Wire, subscribe: Subscribe) -> Result<(), End> {
         self.endpoint.policy.subscribe_packet(subscribe.filters.len())?;
+        if subscribe.filters.len() > FILTERS_MAX {
+            let detail = format!("a SUBSCRIBE with {} filters", subscribe.filters.len());
+            return Err(Refusal::new(&mqtt::FULL, Look::Close, detail).into());
+        }
         let mut codes = Vec::new();
         let mut granted = Vec::new();
         for wanted in &subscribe.filters {

@@ -128,7 +128,9 @@ impl Endpoint {
 
     /// Gives an admitted device its session and sends away whoever held it.
     pub(crate) fn attach(&self, session: &Session, clean: bool) -> Result<Admitted, AttachError> {
-        let attached = self.broker().attach(session, clean, self.clock.monotonic())?;
+        // Broker before handles, here and in `restart`: a session is never without the handle of its connection.
+        let mut broker = self.broker();
+        let attached = broker.attach(session, clean, self.clock.monotonic())?;
         let (end, ended) = watch::channel(None);
         let wake = Arc::new(Notify::new());
         let mut handles = self.handles();
@@ -171,11 +173,12 @@ impl Endpoint {
 
     /// Cuts every connection, and forgets every session if so asked.
     pub(crate) fn restart(&self, forget_sessions: bool) {
+        let mut broker = self.broker();
+        if forget_sessions {
+            broker.forget();
+        }
         for (_, handle) in self.handles().drain() {
             let _ = handle.end.send(Some("the stand-in restarts"));
-        }
-        if forget_sessions {
-            self.broker().forget();
         }
     }
 }

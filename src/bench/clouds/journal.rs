@@ -104,6 +104,7 @@ pub enum What {
         client_id: String,
         cn: String,
         peer: String,
+        sni: Option<String>,
         session_present: bool,
     },
     /// A rule was broken.
@@ -149,10 +150,15 @@ impl std::fmt::Display for Event {
                 client_id,
                 cn,
                 peer,
+                sni,
                 session_present,
             } => {
+                let sni = sni.as_ref().map(|s| format!(" asking for {s}")).unwrap_or_default();
                 let session = if *session_present { ", session goes on" } else { "" };
-                write!(f, "connected {client_id:?}, certificate {cn:?}, from {peer}{session}")
+                write!(
+                    f,
+                    "connected {client_id:?}, certificate {cn:?}, from {peer}{sni}{session}"
+                )
             }
             What::Refused {
                 rule,

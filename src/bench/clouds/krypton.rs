@@ -8,8 +8,6 @@
 //! makes new credentials, as the real one does; an Azure registration keeps what it was assigned.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +19,7 @@ use serde_json::{Value, json};
 use super::authority::{AuthorityError, COMMON_NAME_MAX, Ca};
 use super::fault::{KryptonFault, Switch};
 use super::stand_in::{Config, Hosts};
+use super::subscribers::Subscribers;
 use crate::clock::Clock;
 use crate::identity::Imsi;
 use crate::pki::Issued;
@@ -31,75 +30,8 @@ const KEPT_MAX: usize = 1_000;
 const IMSI_PLACEHOLDER: &str = "$imsi";
 /// Longest IMSI, in digits.
 const IMSI_MAX: usize = 15;
-/// The subscriber of a bench without further options: invented, with the country code of the SIM in the Krypton article.
-pub const DEFAULT_IMSI: &str = "295012345678901";
-
 /// PEM around something that is no certificate.
 const GARBAGE: &str = "-----BEGIN CERTIFICATE-----\nbm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n";
-
-/// Who calls: which source address is which SIM.
-#[derive(Debug, Clone)]
-pub struct Subscribers {
-    by_source: Vec<(IpAddr, Imsi)>,
-    everybody_else: Option<Imsi>,
-}
-
-impl Default for Subscribers {
-    fn default() -> Self {
-        Self {
-            by_source: Vec::new(),
-            everybody_else: DEFAULT_IMSI.parse().ok(),
-        }
-    }
-}
-
-impl Subscribers {
-    /// One SIM for everybody.
-    #[must_use]
-    pub fn everybody(imsi: Imsi) -> Self {
-        Self {
-            by_source: Vec::new(),
-            everybody_else: Some(imsi),
-        }
-    }
-
-    /// From `IMSI@SOURCE-ADDRESS`, or `IMSI` for everybody else.
-    ///
-    /// # Errors
-    /// A sentence for the user.
-    pub fn parse(list: &[String]) -> Result<Self, String> {
-        let mut subscribers = Self {
-            by_source: Vec::new(),
-            everybody_else: None,
-        };
-        for text in list {
-            let (imsi, source) = text
-                .split_once('@')
-                .map_or((text.as_str(), None), |(i, s)| (i, Some(s)));
-            let imsi = Imsi::from_str(imsi).map_err(|e| e.to_string())?;
-            match source {
-                None => subscribers.everybody_else = Some(imsi),
-                Some(source) => {
-                    let address = source
-                        .parse()
-                        .map_err(|_| format!("{source:?} is no IP address: write IMSI@127.0.0.9"))?;
-                    subscribers.by_source.push((address, imsi));
-                }
-            }
-        }
-        Ok(subscribers)
-    }
-
-    /// The SIM behind an address.
-    #[must_use]
-    pub fn find(&self, source: IpAddr) -> Option<&Imsi> {
-        self.by_source
-            .iter()
-            .find(|(address, _)| *address == source)
-            .map(|(_, imsi)| imsi)
-            .or(self.everybody_else.as_ref())
-    }
-}
 
 /// An error answer: `{"code","message"}`, the shape of every SORACOM API.
 #[derive(Debug, PartialEq, Eq)]
@@ -394,6 +326,7 @@ fn check_name(field: &str, name: &str, max: usize) -> Result<(), ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::subscribers::DEFAULT_IMSI;
     use super::*;
 
     fn krypton(change: impl FnOnce(&mut Config)) -> (tempfile::TempDir, Krypton, Imsi) {
@@ -423,6 +356,18 @@ mod tests {
         assert_eq!(k.status(&imsi, &id).unwrap(), assigned);
         let other: Imsi = "440103123456789".parse().unwrap();
         assert_eq!(k.status(&other, &id).unwrap_err().status, StatusCode::NOT_FOUND);
+    }
+
+    #[test]
+    fn assigning_for_a_while() {
+        let (_dir, k, imsi) = krypton(|c| c.assigning_for = Duration::from_secs(3_600));
+        let id = operation(&k.register(&imsi, b"").unwrap());
+        assert_eq!(k.status(&imsi, &id).unwrap()["status"], "assigning");
+        let k = Krypton {
+            assigning_for: Duration::ZERO,
+            ..k
+        };
+        assert_eq!(k.status(&imsi, &id).unwrap()["status"], "assigned");
     }
 
     #[test]
@@ -485,23 +430,6 @@ mod tests {
         assert_eq!(fetch("never-assigned*1")["status"], "assigning");
         let id = operation(&k.register(&imsi, b"").unwrap());
         assert!(read(&k.status(&imsi, &id).unwrap()).is_ok(), "the faults are used up");
-    }
-
-    #[test]
-    fn callers_are_known_by_their_address() {
-        let s = Subscribers::parse(&["440103123456789@127.0.0.9".into()]).unwrap();
-        assert_eq!(
-            s.find("127.0.0.9".parse().unwrap()).unwrap().as_str(),
-            "440103123456789"
-        );
-        assert!(s.find("127.0.0.1".parse().unwrap()).is_none());
-        let s = Subscribers::parse(&["295012345678901".into(), "440103123456789@127.0.0.9".into()]).unwrap();
-        assert_eq!(
-            s.find("127.0.0.1".parse().unwrap()).unwrap().as_str(),
-            "295012345678901"
-        );
-        assert!(Subscribers::parse(&["29501@nowhere".into()]).is_err());
-        assert!(Subscribers::parse(&["x".into()]).is_err());
     }
 
     #[test]

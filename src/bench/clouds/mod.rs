@@ -5,8 +5,8 @@
 //! |---|---|
 //! | [`policy`] | the rule books, one file a cloud; every rule with its source |
 //! | [`broker`], [`topic`] | one broker core for all, no I/O |
-//! | `connection`, `endpoint` | a device's connection; a stand-in's listener |
-//! | [`krypton`], `door` | what Krypton answers; its HTTPS |
+//! | `wire`, `connection`, `endpoint` | bytes of a connection; what a device does on it; a stand-in's listener |
+//! | `krypton`, `subscribers`, `door` | what Krypton answers; who is calling; its HTTPS |
 //! | [`fault`] | misbehaviour on demand |
 //! | [`journal`] | events, and accepted messages as `messages.jsonl` |
 //! | [`authority`] | the certificate authority kept in the directory |
@@ -21,11 +21,13 @@ mod door;
 mod endpoint;
 pub mod fault;
 pub mod journal;
-pub mod krypton;
+mod krypton;
 pub mod policy;
 pub mod service;
 pub mod stand_in;
+mod subscribers;
 pub mod topic;
+mod wire;
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -38,15 +40,21 @@ use tokio::sync::broadcast::error::RecvError;
 
 pub use fault::{KryptonFault, Limited, MqttFault};
 pub use journal::{Event, Message, Payload, What};
-pub use krypton::Subscribers;
 pub use service::{Clouds, StartError};
 pub use stand_in::{Cloud, Config, Hosts, StandIn};
+pub use subscribers::{DEFAULT_IMSI, Subscribers};
 
 use crate::config::units;
 
 /// What `onyx-bench clouds` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    options: Box<Options>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Options {
     /// Where ca.pem, clouds.json, messages.jsonl and devices/ are written; an authority from an earlier run is taken up.
     #[arg(long, value_name = "DIRECTORY")]
     dir: PathBuf,
@@ -130,7 +138,7 @@ fn mqtt_faults(list: &[String]) -> Result<Vec<(Cloud, Limited<MqttFault>)>, Stri
     Ok(faults)
 }
 
-impl Args {
+impl Options {
     fn config(&self) -> anyhow::Result<Config> {
         let mut config = Config::new(&self.dir);
         config.bind = self.bind;
@@ -165,6 +173,7 @@ impl Args {
 /// # Errors
 /// Wrong options, addresses that cannot be had, a directory that cannot be written.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    let args = args.options;
     let mut terminated = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let clouds = Clouds::start(args.config()?).await?;

@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::fault::{KryptonFault, Limited, MqttFault};
-use super::krypton::Subscribers;
+use super::subscribers::Subscribers;
 use crate::tls::Versions;
 
 /// The clouds that have a stand-in; the names are those in `clouds.json` and `messages.jsonl`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cloud {
     /// SORACOM Krypton's cellular door.

@@ -61,7 +61,7 @@ pub const FOREIGN_SESSION: Rule = Rule {
 /// The bench is full.
 pub const FULL: Rule = Rule {
     id: "bench/full",
-    says: "a stand-in keeps a bounded number of sessions",
+    says: "a stand-in keeps a bounded number of sessions and subscriptions",
     source: "the bench's own bound",
 };
 /// A fault that was asked for.

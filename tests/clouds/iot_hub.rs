@@ -1,0 +1,109 @@
+//! The IoT Hub stand-in.
+
+use onyx::bench::clouds::{Cloud, Payload};
+use serde_json::Value;
+
+use crate::krypton::{register, registration};
+use crate::tools::{Bench, LIMIT, command, fail, output, succeed};
+
+const HUB: &str = "onyx-hub.azure-devices.net";
+
+#[tokio::test]
+async fn the_krypton_article_from_the_first_line_to_the_last() {
+    let b = Bench::start(|_| {}).await;
+    let id = register(&b).await;
+    let res: Value = serde_json::from_str(&registration(&b, &id).await.1).unwrap();
+    let text = |field: &str| res[field].as_str().unwrap().to_owned();
+    for (field, file) in [
+        ("certificate", "certificate.pem"),
+        ("privateKey", "privatekey.pem"),
+        ("rootCaCertificate", "rootCaCertificate.pem"),
+    ] {
+        std::fs::write(b.path(file), text(field)).unwrap();
+    }
+    let (host, device) = (text("host"), text("deviceId"));
+    let mut c = command("mosquitto_pub");
+    c.args(["-d", "-h", "127.0.0.1", "-p", &b.port(Cloud::IotHub)]);
+    c.args([
+        "--cafile",
+        &b.path("rootCaCertificate.pem"),
+        "--cert",
+        &b.path("certificate.pem"),
+    ]);
+    c.args(["--key", &b.path("privatekey.pem"), "-i", &device]);
+    c.args(["-u", &format!("{host}/{device}/?api-version=2021-04-12")]);
+    c.args(["-t", &format!("devices/{device}/messages/events/")]);
+    c.args(["-m", r#"{ "message": "Hello from Device with Krypton" }"#]);
+    let said = succeed(&mut c).await;
+    assert!(said.contains("received CONNACK (0)"), "{said}");
+    assert!(b.clouds.wait_for_messages(LIMIT, |m| !m.is_empty()).await);
+    let line = std::fs::read_to_string(b.path("messages.jsonl")).unwrap();
+    let line: Value = serde_json::from_str(line.trim()).unwrap();
+    assert_eq!(line["cloud"], "iot-hub");
+    assert_eq!(
+        (&line["client_id"], &line["cn"]),
+        (&device.clone().into(), &device.clone().into())
+    );
+    assert_eq!(line["topic"], format!("devices/{device}/messages/events/"));
+    assert_eq!(line["payload"], r#"{ "message": "Hello from Device with Krypton" }"#);
+    assert_eq!(line["qos"], 0);
+}
+
+#[tokio::test]
+async fn mistakes_are_refused_as_the_hub_does() {
+    let mut b = Bench::start(|_| {}).await;
+    let user = format!("{HUB}/dev/?api-version=2021-04-12");
+    let events = "devices/dev/messages/events/";
+    for (id, user, topic, qos, rule, shown) in [
+        ("dev", "dev", events, "1", "iot-hub/user-name", "not authorised"),
+        (
+            "dev2",
+            user.as_str(),
+            events,
+            "1",
+            "iot-hub/client-id",
+            "not authorised",
+        ),
+        ("dev", &user, "exampletopics/a", "1", "iot-hub/topic", ""),
+        ("dev", &user, events, "2", "iot-hub/qos-2", ""),
+    ] {
+        let mut c = b.mosquitto("mosquitto_pub", Cloud::IotHub, "127.0.0.1", "dev");
+        c.args(["-i", id, "-u", user, "-t", topic, "-q", qos, "-m", "x"]);
+        if shown.is_empty() {
+            fail(&mut c).await;
+            assert_eq!(b.refusal(rule).await, "connection closed");
+        } else {
+            let out = output(&mut c).await;
+            assert!(!out.status.success());
+            let said = String::from_utf8_lossy(&out.stderr).into_owned();
+            assert!(said.contains(shown), "{said}");
+            b.refusal(rule).await;
+        }
+    }
+    assert!(b.payloads(Cloud::IotHub).is_empty());
+}
+
+#[tokio::test]
+async fn binary_payloads_and_property_bags_arrive() {
+    let b = Bench::start(|_| {}).await;
+    std::fs::write(b.path("payload"), [0xff, 0x00, 0xfe]).unwrap();
+    let mut c = b.mosquitto("mosquitto_pub", Cloud::IotHub, "127.0.0.1", "dev");
+    c.args([
+        "-i",
+        "dev",
+        "-u",
+        &format!("{HUB}/dev/?api-version=2021-04-12"),
+        "-q",
+        "1",
+    ]);
+    c.args([
+        "-t",
+        "devices/dev/messages/events/$.ct=application%2Foctet-stream&k=v",
+        "-f",
+        &b.path("payload"),
+    ]);
+    succeed(&mut c).await;
+    let messages = b.clouds.messages();
+    assert_eq!(messages[0].payload, Payload::Base64("/wD+".into()));
+    assert_eq!(messages[0].qos, 1);
+}

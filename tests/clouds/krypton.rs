@@ -1,0 +1,120 @@
+//! Krypton's cellular door, asked by curl.
+
+use onyx::bench::clouds::{Cloud, Subscribers};
+use serde_json::Value;
+
+use crate::tools::{Bench, command, output, succeed};
+
+/// curl as in the article, with the stand-in where DNS would say krypton.soracom.io is.
+pub(crate) async fn curl(b: &Bench, more: &[&str], path: &str) -> (u16, String) {
+    let port = b.port(Cloud::Krypton);
+    let mut c = command("curl");
+    c.args(["-s", "-w", "\n%{http_code}", "--cacert", &b.path("ca.pem")]);
+    c.args(["--resolve", &format!("krypton.soracom.io:{port}:127.0.0.1")]);
+    c.args(more).arg(format!("https://krypton.soracom.io:{port}{path}"));
+    let text = String::from_utf8(output(&mut c).await.stdout).unwrap();
+    let (body, status) = text.rsplit_once('\n').unwrap();
+    (status.parse().unwrap(), body.to_owned())
+}
+
+pub(crate) async fn register(b: &Bench) -> String {
+    let (status, body) = curl(b, &["-X", "POST"], "/v1/provisioning/azure/iot/register").await;
+    assert_eq!(status, 200, "{body}");
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    answer["operationId"].as_str().unwrap().to_owned()
+}
+
+pub(crate) async fn registration(b: &Bench, id: &str) -> (u16, String) {
+    curl(b, &[], &format!("/v1/provisioning/azure/iot/registrations/{id}")).await
+}
+
+#[tokio::test]
+async fn the_articles_two_requests_give_what_openssl_verifies() {
+    let b = Bench::start(|c| c.assigning_polls = 1).await;
+    let id = register(&b).await;
+    let (_, pending) = registration(&b, &id).await;
+    let pending: Value = serde_json::from_str(&pending).unwrap();
+    assert_eq!(
+        (&pending["status"], &pending["certificate"]),
+        (&"assigning".into(), &Value::Null)
+    );
+    let (status, body) = registration(&b, &id).await;
+    assert_eq!(status, 200);
+    let res: Value = serde_json::from_str(&body).unwrap();
+    for (field, file) in [
+        ("certificate", "certificate.pem"),
+        ("privateKey", "privatekey.pem"),
+        ("rootCaCertificate", "rootCaCertificate.pem"),
+    ] {
+        std::fs::write(b.path(file), res[field].as_str().unwrap()).unwrap();
+    }
+    let certificate = b.path("certificate.pem");
+    let root = b.path("rootCaCertificate.pem");
+    let verify = [
+        "verify",
+        "-purpose",
+        "sslclient",
+        "-CAfile",
+        &root,
+        "-untrusted",
+        &certificate,
+        &certificate,
+    ];
+    assert!(succeed(command("openssl").args(verify)).await.contains("OK"));
+    let subject = succeed(command("openssl").args(["x509", "-noout", "-subject", "-in", &certificate])).await;
+    assert!(subject.contains("CN = myDevice-295012345678901"), "{subject}");
+    // The two public keys are one.
+    let of_certificate = succeed(command("openssl").args(["x509", "-noout", "-pubkey", "-in", &certificate])).await;
+    let of_key = succeed(command("openssl").args(["pkey", "-pubout", "-in", &b.path("privatekey.pem")])).await;
+    assert_eq!(of_certificate, of_key);
+}
+
+#[tokio::test]
+async fn aws_bootstrap_in_one_go_and_piece_by_piece() {
+    let b = Bench::start(|_| {}).await;
+    let (status, body) = curl(&b, &["-X", "POST"], "/v1/provisioning/aws/iot/bootstrap").await;
+    assert_eq!(status, 200);
+    let all: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(all["clientId"], "myThing-295012345678901");
+    assert_eq!(all["rootCaCertificate"].as_str().unwrap(), b.clouds.ca_pem());
+    let body = r#"{"requestParameters":{"thingName":"my-thing","skipCertificates":true}}"#;
+    let json = ["-H", "Content-Type: application/json", "-d", body];
+    let (_, body) = curl(&b, &json, "/v1/provisioning/aws/iot/bootstrap").await;
+    let some: Value = serde_json::from_str(&body).unwrap();
+    assert!(some["certificate"].is_null() && some["privateKey"].is_string());
+    let id = some["certificateId"].as_str().unwrap();
+    let path = format!("/v1/provisioning/aws/iot/certificates/{id}");
+    let (status, pem) = curl(&b, &["-X", "POST"], &path).await;
+    assert!(status == 200 && pem.starts_with("-----BEGIN CERTIFICATE-----"), "{pem}");
+    let (_, root) = curl(&b, &["-X", "POST"], "/v1/provisioning/aws/iot/ca_certificate").await;
+    assert_eq!(root.trim(), b.clouds.ca_pem().trim());
+}
+
+#[tokio::test]
+async fn mistakes_get_a_code_and_a_message() {
+    let b = Bench::start(|c| {
+        c.subscribers = Subscribers::parse(&["440103123456789@127.0.0.9".into()]).unwrap();
+    })
+    .await;
+    let sim = ["--interface", "127.0.0.9"];
+    let large = format!("@{}", b.path("large"));
+    std::fs::write(b.path("large"), vec![b' '; 17 * 1024]).unwrap();
+    let azure = "/v1/provisioning/azure/iot";
+    for (more, path, want) in [
+        (vec!["-X", "POST"], format!("{azure}/register"), 403),
+        ([&sim[..], &["-X", "POST"]].concat(), format!("{azure}/register"), 200),
+        ([&sim[..], &["-d", "{oops"]].concat(), format!("{azure}/register"), 400),
+        (sim.to_vec(), format!("{azure}/registrations/none"), 404),
+        (sim.to_vec(), format!("{azure}/register"), 405),
+        (sim.to_vec(), "/v2/else".into(), 404),
+    ] {
+        let (status, body) = curl(&b, &more, &path).await;
+        assert_eq!(status, want, "{path}: {body}");
+        if want >= 400 {
+            let error: Value = serde_json::from_str(&body).unwrap();
+            assert!(error["code"].is_string() && error["message"].is_string(), "{body}");
+        }
+    }
+    let too_large = [&sim[..], &["--data-binary", &large]].concat();
+    assert_eq!(curl(&b, &too_large, &format!("{azure}/register")).await.0, 413);
+}
