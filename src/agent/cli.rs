@@ -114,7 +114,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(e) => {
-            eprintln!("onyx-agent: {e:#}");
+            eprintln!("onyx-agent: {}", crate::report::sentence(&e));
             ExitCode::FAILURE
         }
     }

@@ -246,24 +246,18 @@ impl AgentConfig {
                 "a gateway adds the credentials itself: set credentials.source = \"none\"",
             );
         }
-        match (&credentials, session.to) {
-            (Some(CredentialsConfig::Krypton(k)), Kind::IotHub | Kind::AwsIot | Kind::EventGrid) => {
-                let want = match k.cloud {
-                    Cloud::Azure => Kind::IotHub,
-                    Cloud::Aws => Kind::AwsIot,
-                };
-                if session.to != want {
-                    s.mistake(
-                        "to",
-                        format!(
-                            "{} gives credentials for {want}, not for {}",
-                            credentials_word(k),
-                            session.to
-                        ),
-                    );
-                }
+        if let (Some(CredentialsConfig::Krypton(k)), true) = (&credentials, session.to.is_direct()) {
+            let want = match k.cloud {
+                Cloud::Azure => Kind::IotHub,
+                Cloud::Aws => Kind::AwsIot,
+            };
+            if session.to != want {
+                let source = CredentialsConfig::Krypton(k.clone()).source();
+                s.mistake(
+                    "to",
+                    format!("{source} gives credentials for {want}, not for {}", session.to),
+                );
             }
-            _ => {}
         }
         s.finish();
         let delivery = section(top, "delivery", |s| delivery(s, session.to));
@@ -290,10 +284,6 @@ impl AgentConfig {
             log,
         }
     }
-}
-
-fn credentials_word(k: &KryptonConfig) -> &'static str {
-    CredentialsConfig::Krypton(k.clone()).source()
 }
 
 fn section<T>(top: &mut Section<'_, '_>, key: &'static str, read: impl FnOnce(&mut Section<'_, '_>) -> T) -> T {
