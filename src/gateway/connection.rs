@@ -165,6 +165,8 @@ async fn refuse(shared: &Shared, mut device: TcpStream, peer: SocketAddr, who: &
             warn!(peer = %peer, imsi = %who.imsi, client_id = %who.client_id, reason, connack = code, "refused: {refusal}");
             let _ = timeout(shared.listen.connect_timeout, device.write_all(&connack::packet(code))).await;
         }
+        // A port scan or a health check; no device was turned away.
+        None if matches!(refusal, Refusal::Gone) => info!(peer = %peer, reason, "ended: {refusal}"),
         None => warn!(peer = %peer, imsi = %who.imsi, client_id = %who.client_id, reason, "refused: {refusal}"),
     }
     socket::close(device).await;
