@@ -141,7 +141,10 @@ impl Gateway {
                 .inspect_err(|e| warn!("no status socket: {e}; name one with status.socket"))
                 .ok(),
         };
-        let to = format!("{}:{}", upstream.host, upstream.port);
+        let to = match &upstream.address {
+            Some(address) => format!("{} at {address}", upstream.host),
+            None => format!("{}:{}", upstream.host, upstream.port),
+        };
         let status = Arc::new(Status::new(clock.clone(), address, to, directory.len()));
         let shared = Shared {
             listen: config.listen,

@@ -56,7 +56,11 @@ pub async fn open(
                 format!("{}:{}", upstream.host, upstream.port)
             }
         });
-        let unreachable = |what: &str, e: std::io::Error| Refusal::Unreachable(format!("{what} {target}: {e}"));
+        let unreachable = |what: &str, e: std::io::Error| {
+            Refusal::Unreachable(format!(
+                "{what} {target}: {e}; see [upstream], DNS, routes and firewalls"
+            ))
+        };
         let addresses = tokio::net::lookup_host(&target)
             .await
             .map_err(|e| unreachable("cannot look up", e))?;
