@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use onyx::clock::Clock;
+use onyx::config::ConfigError;
 use onyx::gateway::{Config, Gateway, check, config::DEFAULT_SOCKET, status};
 use onyx::{control, logging};
 use sd_notify::NotifyState;
@@ -151,7 +152,14 @@ fn look(path: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
     let config = match Config::read(path) {
         Ok(config) => config,
         Err(e) if json => {
-            let report = serde_json::json!({"worst": "error", "configuration": e.to_string()});
+            let mistakes: Vec<_> = match &e {
+                ConfigError::Mistakes { mistakes, .. } => mistakes
+                    .iter()
+                    .map(|m| serde_json::json!({"line": m.line, "column": m.column, "message": m.message}))
+                    .collect(),
+                ConfigError::Unreadable { .. } => vec![serde_json::json!({"message": e.to_string()})],
+            };
+            let report = serde_json::json!({"worst": "error", "configuration": mistakes});
             println!("{}", serde_json::to_string_pretty(&report)?);
             return Ok(ExitCode::FAILURE);
         }

@@ -26,6 +26,9 @@ pub const KEEP_ALIVE_MAX: u16 = 1_200;
 /// Longest silence of a device with keep-alive 0 (Beam).
 pub const IDLE_MAX: Duration = Duration::from_secs(30 * 60);
 
+/// Most characters of a foreign protocol's name that are repeated in a log line.
+const PROTOCOL_SHOWN: usize = 16;
+
 /// What is to be done for a device that may come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -54,7 +57,11 @@ pub fn read(frame: &Frame) -> Result<Connect, Refusal> {
         ));
     }
     Connect::decode(frame.body()).map_err(|e| match e {
-        ConnectError::Protocol { .. } => Refusal::Version(e.to_string()),
+        ConnectError::Protocol { name, level } => {
+            // The name is the device's own text, and may be 64 KiB long.
+            let name = name.chars().take(PROTOCOL_SHOWN).collect();
+            Refusal::Version(ConnectError::Protocol { name, level }.to_string())
+        }
         ConnectError::Malformed(_) => Refusal::Malformed(e.to_string()),
     })
 }

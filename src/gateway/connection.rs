@@ -18,7 +18,7 @@ use super::status::{Connection, Status, Who};
 use super::subscriber::Directory;
 use super::{socket, upstream};
 use crate::identity::redact_digits;
-use crate::mqtt::{connack, split_frame};
+use crate::mqtt::{FrameError, connack, peek_frame, split_frame};
 
 /// What all connections share.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ async fn admit(
     let (asked, from_device) = timeout(patience, first_packet(device, shared.listen.max_packet))
         .await
         .map_err(|_| Refusal::Silent(patience.as_secs()))??;
-    who.client_id = redact_digits(&asked.client_id);
+    who.client_id = shown(&asked.client_id);
     let password = asked.password.clone();
     let (known, by) = shared
         .directory
@@ -125,21 +125,36 @@ async fn admit(
 /// The CONNECT, and what the device sent after it (it need not wait for CONNACK: MQTT 3.1.1 section 3.1.4).
 async fn first_packet(device: &mut TcpStream, limit: usize) -> Result<(crate::mqtt::Connect, BytesMut), Refusal> {
     let mut buffer = BytesMut::with_capacity(1_024);
+    let malformed = |e: FrameError| Refusal::Malformed(e.to_string());
     loop {
-        // A stranger does not get to reserve memory: only what a CONNECT can be is waited for.
         if buffer.first().is_some_and(|b| b >> 4 != 1) {
             return Err(Refusal::Malformed(
                 "the first packet is not CONNECT [MQTT-3.1.0-1]".into(),
             ));
         }
-        if let Some(frame) = split_frame(&mut buffer, limit).map_err(|e| Refusal::Malformed(e.to_string()))? {
-            return Ok((connect::read(&frame)?, buffer));
+        // The buffer grows with what arrives: a stranger does not get to reserve memory by announcing a length.
+        let whole = peek_frame(&buffer, limit)
+            .map_err(malformed)?
+            .is_some_and(|h| h.size <= buffer.len());
+        if whole {
+            if let Some(frame) = split_frame(&mut buffer, limit).map_err(malformed)? {
+                return Ok((connect::read(&frame)?, buffer));
+            }
         }
         match device.read_buf(&mut buffer).await {
             Ok(0) | Err(_) => return Err(Refusal::Gone),
             Ok(_) => {}
         }
     }
+}
+
+/// Most characters of a device's own text that go into a log line.
+const SHOWN_MAX: usize = 128;
+
+/// A client id for logs and status: digits hidden, nothing that could break a line, and not for ever.
+fn shown(client_id: &str) -> String {
+    let short: String = client_id.chars().take(SHOWN_MAX).collect();
+    redact_digits(&short).escape_debug().to_string()
 }
 
 async fn refuse(shared: &Shared, mut device: TcpStream, peer: SocketAddr, who: &Who, refusal: &Refusal) {
@@ -150,7 +165,21 @@ async fn refuse(shared: &Shared, mut device: TcpStream, peer: SocketAddr, who: &
             warn!(peer = %peer, imsi = %who.imsi, client_id = %who.client_id, reason, connack = code, "refused: {refusal}");
             let _ = timeout(shared.listen.connect_timeout, device.write_all(&connack::packet(code))).await;
         }
+        // A port scan or a health check; no device was turned away.
+        None if matches!(refusal, Refusal::Gone) => info!(peer = %peer, reason, "ended: {refusal}"),
         None => warn!(peer = %peer, imsi = %who.imsi, client_id = %who.client_id, reason, "refused: {refusal}"),
     }
     socket::close(device).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_id_cannot_forge_a_log_line() {
+        assert_eq!(shown("a\nINFO connected"), "a\\nINFO connected");
+        assert_eq!(shown("c-295012345678901"), "c-29501********01");
+        assert_eq!(shown(&"x".repeat(60_000)).len(), SHOWN_MAX);
+    }
 }

@@ -278,6 +278,7 @@ fn client(
 
 #[cfg(all(test, feature = "bench"))]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::files::{PUBLIC, SECRET, write_atomically};
     use crate::gateway::config::Group;

@@ -36,6 +36,7 @@ pub mod upstream;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -140,7 +141,10 @@ impl Gateway {
                 .inspect_err(|e| warn!("no status socket: {e}; name one with status.socket"))
                 .ok(),
         };
-        let to = format!("{}:{}", upstream.host, upstream.port);
+        let to = match &upstream.address {
+            Some(address) => format!("{} at {address}", upstream.host),
+            None => format!("{}:{}", upstream.host, upstream.port),
+        };
         let status = Arc::new(Status::new(clock.clone(), address, to, directory.len()));
         let shared = Shared {
             listen: config.listen,
@@ -187,6 +191,8 @@ impl Gateway {
         });
         let places = Arc::new(Semaphore::new(shared.listen.max_connections));
         let tasks = TaskTracker::new();
+        let cut = Arc::new(AtomicUsize::new(0));
+        warn_of_few_files(shared.listen.max_connections);
         info!(%address, subscribers = shared.directory.len(), upstream = %shared.group.upstream.host, "listening");
         loop {
             let (stream, peer) = tokio::select! {
@@ -207,19 +213,18 @@ impl Gateway {
                 warn!(%peer, reason = refusal.key(), "refused: {refusal}");
                 continue;
             };
-            let (shared, stop) = (shared.clone(), stop.clone());
+            let (shared, stop, cut) = (shared.clone(), stop.clone(), cut.clone());
             tasks.spawn(async move {
                 let listed = shared.status.list(peer);
                 tokio::select! {
                     biased;
-                    () = stop.cancelled() => {}
+                    () = stop.cancelled() => { cut.fetch_add(1, Relaxed); }
                     () = connection::serve(&shared, stream, peer, &listed.connection) => {}
                 }
                 drop(place);
             });
         }
         drop(listener);
-        let open = tasks.len();
         tasks.close();
         if tokio::time::timeout(STOP_TIMEOUT, tasks.wait()).await.is_err() {
             warn!(
@@ -231,8 +236,26 @@ impl Gateway {
         answers.abort();
         // The socket's file is removed when its task is gone.
         let _ = answers.await;
-        info!("stopped: {open} connections closed");
-        open
+        let cut = cut.load(Relaxed);
+        info!("stopped: {cut} connections closed");
+        cut
+    }
+}
+
+/// Each connection has two sockets; the rest is for the program itself.
+const FILES_BESIDES: usize = 64;
+
+/// Says so early when the limit of open files is below what `listen.max_connections` needs.
+fn warn_of_few_files(max_connections: usize) {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|l| l.strip_prefix("Max open files"));
+    let soft = line.and_then(|l| l.split_whitespace().next()?.parse::<usize>().ok());
+    let need = 2 * max_connections + FILES_BESIDES;
+    if let Some(soft) = soft.filter(|soft| *soft < need) {
+        warn!(
+            "{soft} open files are allowed, {max_connections} connections need {need}: set LimitNOFILE= in the unit or \
+             'ulimit -n', or lower listen.max_connections"
+        );
     }
 }
 

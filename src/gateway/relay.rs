@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::rules::{Direction, Violation, inspect};
@@ -125,11 +126,7 @@ where
     loop {
         let pass = inspect(direction, &buffer, limits.max_packet);
         if let Some(whole) = buffer.get(..pass.bytes).filter(|b| !b.is_empty()) {
-            let write = async {
-                to.write_all(whole).await?;
-                to.flush().await
-            };
-            match timeout(limits.write_timeout, write).await {
+            match write_whole(to, whole, limits.write_timeout).await {
                 Ok(Ok(())) => {}
                 Ok(Err(e)) => return End::Broke(writer, e),
                 Err(_) => return End::Stalled(writer, limits.write_timeout.as_secs()),
@@ -168,6 +165,22 @@ where
         }
         heard = Instant::now();
     }
+}
+
+/// Writes all of `bytes`. The patience is for each piece: a slow side that takes some is not a stalled one.
+async fn write_whole<W: AsyncWrite + Unpin>(
+    to: &mut W,
+    mut bytes: &[u8],
+    patience: Duration,
+) -> Result<std::io::Result<()>, Elapsed> {
+    while !bytes.is_empty() {
+        match timeout(patience, to.write(bytes)).await? {
+            Ok(0) => return Ok(Err(std::io::ErrorKind::WriteZero.into())),
+            Ok(n) => bytes = bytes.get(n..).unwrap_or(&[]),
+            Err(e) => return Ok(Err(e)),
+        }
+    }
+    timeout(patience, to.flush()).await
 }
 
 #[cfg(test)]
@@ -251,6 +264,28 @@ mod tests {
         assert!(matches!(end, End::Stalled(Side::Upstream, 60)), "{end}");
         assert!(counts[1] <= 64, "only what upstream's pipe holds was taken: {counts:?}");
         writer.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_side_is_waited_for() {
+        let (mut device, mut upstream, task) = start();
+        let packet = [&b"\x30\xc8\x03\x00\x01a"[..], &[b'x'; 453]].concat();
+        upstream.write_all(&packet[..64]).await.unwrap();
+        let begin = Instant::now();
+        let sender = packet.clone();
+        let upstream = tokio::spawn(async move {
+            upstream.write_all(&sender[64..]).await.unwrap();
+            upstream
+        });
+        let mut got = vec![0; packet.len()];
+        for part in got.chunks_mut(32) {
+            tokio::time::sleep(Duration::from_secs(50)).await;
+            device.read_exact(part).await.unwrap();
+            device.write_all(b"\xc0\x00").await.unwrap();
+        }
+        assert!(got == packet && begin.elapsed() > 10 * limits().write_timeout);
+        drop((device, upstream.await.unwrap()));
+        assert!(matches!(task.await.unwrap().0, End::Closed(_) | End::Broke(..)));
     }
 
     #[tokio::test(start_paused = true)]

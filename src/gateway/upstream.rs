@@ -20,6 +20,9 @@ use crate::tls;
 /// Size of a CONNACK, in bytes (MQTT 3.1.1 section 3.2); nothing else may come first.
 const CONNACK_SIZE: usize = 4;
 
+/// Most addresses of a name that are tried.
+const ADDRESSES_MAX: usize = 8;
+
 /// An open way upstream.
 #[derive(Debug)]
 pub struct Open {
@@ -53,16 +56,24 @@ pub async fn open(
                 format!("{}:{}", upstream.host, upstream.port)
             }
         });
-        let unreachable = |what: &str, e: std::io::Error| Refusal::Unreachable(format!("{what} {target}: {e}"));
+        let unreachable = |what: &str, e: std::io::Error| {
+            Refusal::Unreachable(format!(
+                "{what} {target}: {e}; see [upstream], DNS, routes and firewalls"
+            ))
+        };
         let addresses = tokio::net::lookup_host(&target)
             .await
             .map_err(|e| unreachable("cannot look up", e))?;
         stage = "connecting";
+        let addresses: Vec<_> = addresses.take(ADDRESSES_MAX).collect();
+        // A first address that swallows packets leaves time for the others.
+        let share = upstream.connect_timeout / u32::try_from(addresses.len().max(1)).unwrap_or(1);
         let mut tcp = Err(Refusal::Unreachable(format!("{target} has no address")));
         for address in addresses {
-            tcp = TcpStream::connect(address)
-                .await
-                .map_err(|e| unreachable("cannot connect to", e));
+            tcp = match tokio::time::timeout(share, TcpStream::connect(address)).await {
+                Ok(result) => result.map_err(|e| unreachable("cannot connect to", e)),
+                Err(_) => Err(unreachable("cannot connect to", std::io::ErrorKind::TimedOut.into())),
+            };
             if tcp.is_ok() {
                 break;
             }

@@ -24,11 +24,11 @@ pub fn witness(address: SocketAddr, topic: &str, more: &[&str]) -> Client {
 }
 
 #[test]
-fn publish_as_in_the_guide_at_qos_0_and_1() {
+fn publish_as_in_the_guide_at_every_qos() {
     let stage = Stage::new();
     let gateway = stage.gateway();
-    let witness = witness(stage.broker.plain(), TOPIC, &["-q", "1"]);
-    for qos in ["0", "1"] {
+    let witness = witness(stage.broker.plain(), TOPIC, &["-q", "2"]);
+    for qos in ["0", "1", "2"] {
         let (id, message, from) = (client_id(IMSI_A), format!("{HELLO} {qos}"), A.to_string());
         let mut args = vec![
             "-d", "-V", "mqttv311", "-i", &id, "-t", TOPIC, "-m", &message, "-A", &from,
@@ -52,7 +52,7 @@ fn publish_as_in_the_guide_at_qos_0_and_1() {
         &client_id(IMSI_A),
         &format!("u'{}'", name(IMSI_A)),
     ]);
-    gateway.wait_until("both ended", |s| s["relayed"] == 2 && s["open"] == 0);
+    gateway.wait_until("all ended", |s| s["relayed"] == 3 && s["open"] == 0);
 }
 
 #[test]
@@ -149,7 +149,8 @@ fn wills_retained_messages_and_large_binary_payloads_pass() {
     gateway.wait_until("the first is gone", |s| s["open"] == 0);
     assert!(!watch.text().contains("gone"));
     drop(gateway.device(A, &connect));
-    watch.wait_until(|t| t.contains("gone 0 2"));
+    let text = watch.wait_until(|t| t.contains("gone 0 2"));
+    assert_eq!(text.matches("gone 0 2").count(), 1, "DISCONNECT takes the will back");
     let file = stage.path("payload");
     let payload: Vec<u8> = (0..200_000_u32).map(|i| (i % 251) as u8).collect();
     std::fs::write(&file, &payload).unwrap();

@@ -1,6 +1,7 @@
 //! What was acknowledged has arrived, whatever breaks; and one device's trouble is its own.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 
 use onyx::mqtt::{Connect, PacketType};
 
@@ -82,6 +83,34 @@ fn a_thousand_messages_and_a_cut_in_the_middle() {
         acked.len() - first,
         seen.len()
     );
+}
+
+#[test]
+fn a_device_that_waits_for_nothing_loses_nothing() {
+    let stage = Stage::new();
+    let gateway = stage.gateway();
+    let witness = seq_witness(&stage);
+    // CONNECT, a publication and DISCONNECT at once, in two pieces cut anywhere, and the line closed behind them.
+    let bytes = [
+        &Connect::new("hasty", true, 60).encode().unwrap()[..],
+        b"\x30\x06\x00\x03seq",
+        b"x\xe0\x00",
+    ]
+    .concat();
+    for cut in (1..bytes.len()).step_by(5) {
+        let mut payload = bytes.clone();
+        let at = payload.len() - 3;
+        payload[at] = b'0' + u8::try_from(cut % 10).unwrap();
+        let mut stream = gateway.dial(A);
+        stream.write_all(&payload[..cut]).unwrap();
+        stream.write_all(&payload[cut..]).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, [0x20, 2, 0, 0]);
+    }
+    let count = (1..bytes.len()).step_by(5).count();
+    witness.wait_until(|t| t.lines().filter(|l| l.starts_with("seq ")).count() == count);
 }
 
 #[test]

@@ -175,4 +175,10 @@ fn check_says_what_is_wrong_with_each_subscriber() {
         text.contains("gateway.toml:2:1: unknown key \"listen.adress\"; did you mean \"address\"?"),
         "{text}"
     );
+    let (out, _) = output(&["check", "--json"], &config);
+    let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(
+        (out.status.code(), report["configuration"][0]["line"].as_u64()),
+        (Some(1), Some(1))
+    );
 }
