@@ -16,6 +16,8 @@ use crate::config::{ConfigError, Reader, Section};
 use crate::identity::{NameTemplate, Subscriber};
 use crate::tls::Versions;
 
+/// Where the configuration is when nobody says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/onyx/gateway.toml";
 /// Where `onyx-gateway status` asks when nobody says otherwise; systemd's RuntimeDirectory makes the directory.
 pub const DEFAULT_SOCKET: &str = "/run/onyx-gateway/status.sock";
 
@@ -143,7 +145,7 @@ fn schema(top: &mut Section<'_, '_>, base: &Path) -> Config {
     };
     let mut folder = top.section("credentials");
     if !folder.has("folder") {
-        folder.required_text("folder", "/etc/onyx-gateway/credentials");
+        folder.required_text("folder", "/var/lib/onyx-gateway/credentials");
     }
     let credentials = folder.file("folder").map(|p| base.join(p)).unwrap_or_default();
     folder.finish();
@@ -307,7 +309,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Config, ConfigError> {
-        Config::from_text(Path::new("/etc/onyx-gateway/gateway.toml"), text)
+        Config::from_text(Path::new(DEFAULT_PATH), text)
     }
 
     const SMALL: &str =
@@ -346,7 +348,7 @@ mod tests {
         assert_eq!(c.listen.address.to_string(), "127.0.0.1:1883");
         assert_eq!((c.listen.max_connections, c.listen.max_packet), (1_000, 1 << 20));
         assert_eq!((c.group.upstream.port, c.group.pass_login), (8_883, false));
-        assert_eq!(c.credentials, Path::new("/etc/onyx-gateway/creds"));
+        assert_eq!(c.credentials, Path::new("/etc/onyx/creds"));
         assert!(c.subscribers.is_empty());
     }
 

@@ -21,6 +21,7 @@
 //! (`listen.write_timeout`), silence (one and a half times the keep-alive), and the end of the program ([`STOP_TIMEOUT`]).
 
 pub mod check;
+pub mod cli;
 pub mod config;
 pub mod connect;
 mod connection;

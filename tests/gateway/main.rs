@@ -1,11 +1,10 @@
 //! The gateway against real peers: Debian's mosquitto as upstream with required client certificates, mosquitto's clients as devices,
 //! certificates by the openssl command line. mosquitto's own log is the witness for who arrived as whom.
 #![cfg(feature = "gateway")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 #[path = "../support/certs.rs"]
 mod certs;
-#[allow(dead_code)]
 #[path = "../support/mosquitto.rs"]
 mod mosquitto;
 

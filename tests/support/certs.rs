@@ -1,4 +1,5 @@
 //! Certificates made by the openssl command line, as users make them.
+#![allow(unreachable_pub, dead_code)] // shared: no test target uses all of it
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

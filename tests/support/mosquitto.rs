@@ -2,6 +2,7 @@
 //!
 //! The broker cannot take port 0, so a port is found, tried, and another one taken if somebody was faster. Its verbose log (`-v`) is
 //! captured: it is the witness for who connected as whom. Missing programs fail the test with the name of the package.
+#![allow(unreachable_pub, dead_code)] // shared: no test target uses all of it
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -1,0 +1,200 @@
+//! The command line of `onyx-gateway`.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::{
+    Config, Gateway, check,
+    config::{DEFAULT_PATH, DEFAULT_SOCKET},
+    status,
+};
+use crate::clock::Clock;
+use crate::config::ConfigError;
+use crate::{control, logging};
+use anyhow::Context as _;
+use clap::Parser;
+use sd_notify::NotifyState;
+use tokio_util::sync::CancellationToken;
+
+/// What SORACOM Beam's MQTT entry point does, on a host of your own: devices speak plain MQTT 3.1.1 to it, it speaks TLS with each
+/// device's own certificate to the cloud.
+#[derive(Debug, Parser)]
+#[command(name = "onyx-gateway", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Serve devices until SIGTERM or SIGINT.
+    Run {
+        /// The configuration; examples/gateway.toml explains every key.
+        #[arg(
+            long,
+            short,
+            env = "ONYX_GATEWAY_CONFIG",
+            default_value = DEFAULT_PATH
+        )]
+        config: PathBuf,
+        /// Log lines and the line with the address as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look at the configuration, and at every subscriber's token and credential; status 1 if a device could not get through.
+    Check {
+        /// The configuration.
+        #[arg(
+            long,
+            short,
+            env = "ONYX_GATEWAY_CONFIG",
+            default_value = DEFAULT_PATH
+        )]
+        config: PathBuf,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask a running gateway who is connected and who was refused.
+    Status {
+        /// The configuration of the running gateway; its status.socket is asked.
+        #[arg(long, short, env = "ONYX_GATEWAY_CONFIG")]
+        config: Option<PathBuf>,
+        /// The socket to ask.
+        #[arg(long, short, conflicts_with = "config")]
+        socket: Option<PathBuf>,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the program; its exit status is 0 for good, 1 for bad, 2 for a wrong command line.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run { config, json } => run(&config, json),
+        Command::Check { config, json } => look(&config, json),
+        Command::Status { config, socket, json } => ask(config, socket, json),
+    };
+    result.unwrap_or_else(|e| {
+        eprintln!("onyx-gateway: {}", crate::report::sentence(&e));
+        ExitCode::FAILURE
+    })
+}
+
+fn run(path: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
+    let config = Config::read(path)?;
+    logging::start(
+        &config.log,
+        if json {
+            logging::Format::Json
+        } else {
+            logging::Format::Text
+        },
+    )
+    .map_err(anyhow::Error::msg)
+    .context("log.filter")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        stop_on_signal(&stop)?;
+        let gateway = Gateway::bind(config, &Clock::new()).await?;
+        let address = gateway.local_addr();
+        let mut out = std::io::stdout().lock();
+        // For scripts: whoever configured port 0 reads the real one here. A closed standard output is no reason to stop.
+        let _ = if json {
+            writeln!(out, "{}", serde_json::json!({"listening": address.to_string()}))
+        } else {
+            writeln!(out, "listening {address}")
+        };
+        let _ = out.flush();
+        drop(out);
+        let status = gateway.status();
+        let told = tokio::spawn(tell_systemd(status, address));
+        let closed = gateway.serve(stop).await;
+        told.abort();
+        let text = format!("stopped: {closed} connections closed");
+        let _ = sd_notify::notify(&[NotifyState::Status(&text)]);
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn stop_on_signal(stop: &CancellationToken) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        let name = tokio::select! { _ = term.recv() => "SIGTERM", _ = int.recv() => "SIGINT" };
+        tracing::info!("{name}: stopping");
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        stop.cancel();
+    });
+    Ok(())
+}
+
+/// How often systemd is told the status when it asks for no watchdog.
+const STATUS_EVERY: Duration = Duration::from_secs(30);
+
+/// Ready, a status line, and the watchdog at half its time: this task runs as long as the runtime makes progress.
+async fn tell_systemd(status: std::sync::Arc<super::Status>, address: std::net::SocketAddr) {
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    let watchdog = sd_notify::watchdog_enabled();
+    let mut tick = tokio::time::interval(watchdog.map_or(STATUS_EVERY, |w| w / 2).max(Duration::from_millis(100)));
+    loop {
+        tick.tick().await;
+        let text = format!("{address}: {} open, {} relayed", status.open(), status.relayed());
+        let mut states = vec![NotifyState::Status(&text)];
+        if watchdog.is_some() {
+            states.push(NotifyState::Watchdog);
+        }
+        let _ = sd_notify::notify(&states);
+    }
+}
+
+fn look(path: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
+    let config = match Config::read(path) {
+        Ok(config) => config,
+        Err(e) if json => {
+            let mistakes: Vec<_> = match &e {
+                ConfigError::Mistakes { mistakes, .. } => mistakes
+                    .iter()
+                    .map(|m| serde_json::json!({"line": m.line, "column": m.column, "message": m.message}))
+                    .collect(),
+                ConfigError::Unreadable { .. } => vec![serde_json::json!({"message": e.to_string()})],
+            };
+            let report = serde_json::json!({"worst": "error", "configuration": mistakes});
+            println!("{}", serde_json::to_string_pretty(&report)?);
+            return Ok(ExitCode::FAILURE);
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let report = check::check(&config, &Clock::new());
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", report.text());
+    }
+    Ok(if report.worst == check::Level::Error {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn ask(config: Option<PathBuf>, socket: Option<PathBuf>, json: bool) -> anyhow::Result<ExitCode> {
+    let socket = match (socket, config) {
+        (Some(socket), _) => socket,
+        (None, Some(config)) => Config::read(&config)?.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
+        (None, None) => DEFAULT_SOCKET.into(),
+    };
+    let answer = control::ask("onyx-gateway", &socket)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&answer)?);
+    } else {
+        print!("{}", status::text(&answer));
+    }
+    Ok(ExitCode::SUCCESS)
+}
