@@ -1,7 +1,13 @@
 //! The gateway against real peers: Debian's mosquitto as upstream with required client certificates, mosquitto's clients as devices,
 //! certificates by the openssl command line. mosquitto's own log is the witness for who arrived as whom.
 #![cfg(feature = "gateway")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    unreachable_pub
+)]
 
 #[path = "../support/certs.rs"]
 mod certs;
