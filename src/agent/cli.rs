@@ -135,7 +135,10 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     json!({"accepted": outcome.accepted, "acknowledged": outcome.acknowledged})
                 );
             }
-            Ok(ExitCode::SUCCESS)
+            match exit_after.filter(|n| outcome.acknowledged < *n) {
+                None => Ok(ExitCode::SUCCESS),
+                Some(n) => anyhow::bail!("stopped after {} of {n} acknowledgements", outcome.acknowledged),
+            }
         }
         Command::Modem { port, config, json } => modem(port, &config.config, json.json).await,
         Command::Provision {

@@ -57,7 +57,8 @@ pub(super) fn policy(rung: Rung, retry_min: Duration, retry_max: Duration) -> Po
         min: retry_min,
         max: match rung {
             // Local things are cheap to look at; a registration that is denied is left alone for minutes.
-            Rung::Modem | Rung::Sim | Rung::Link | Rung::Clock => max(30),
+            Rung::Modem => max(10),
+            Rung::Sim | Rung::Link | Rung::Clock => max(30),
             Rung::Network => max(180),
             _ => retry_max,
         },

@@ -172,8 +172,8 @@ impl Ladder {
                 }
                 None => tracing::info!(rung, state, "{why}"),
             }
+            self.changes.send_modify(|n| *n += 1);
         }
-        self.changes.send_modify(|n| *n += 1);
     }
 
     /// A rung is being climbed. It keeps quiet when the rung is already up.

@@ -105,6 +105,9 @@ impl Uplink {
             () = stop.cancelled() => return Ok(Stopped),
             reached = self.ground.climb(who) => reached?,
         };
+        for rung in [Rung::Link, Rung::Clock, Rung::Credentials] {
+            self.is_up(rung);
+        }
         let session = tokio::select! {
             () = stop.cancelled() => return Ok(Stopped),
             session = self.session(&ready.endpoint, &via) => session?,
@@ -222,7 +225,6 @@ impl Uplink {
             let topic = ready.endpoint.names.topic.as_str();
             session
                 .publish(record.seq.get(), topic, Bytes::from(payload))
-                .await
                 .map_err(|e| self.session_fault(&e))?;
         }
         Ok(true)
@@ -231,14 +233,7 @@ impl Uplink {
     async fn happened(&mut self, event: Event, ready: &Ready) -> Result<(), Fault> {
         match event {
             Event::Proven => {
-                let now = self.ground.clock.monotonic();
-                let limits = &self.ground.config.session;
-                let policy = policy(Rung::Session, limits.retry_min, limits.retry_max);
-                self.kept
-                    .backoffs
-                    .entry(Rung::Session)
-                    .or_insert_with(|| Backoff::new(policy))
-                    .is_up(now);
+                self.is_up(Rung::Session);
                 self.ground.ladder.up(
                     Rung::Session,
                     &format!("{}:{} answers", ready.endpoint.host, ready.endpoint.port),
@@ -269,6 +264,14 @@ impl Uplink {
             }
         }
         Ok(())
+    }
+
+    /// A rung holds: if it goes on so for a while, its next failure is a first one.
+    fn is_up(&mut self, rung: Rung) {
+        let now = self.ground.clock.monotonic();
+        if let Some(backoff) = self.kept.backoffs.get_mut(&rung) {
+            backoff.is_up(now);
+        }
     }
 
     /// Keeps what outlives the connection.

@@ -1,19 +1,24 @@
 //! Moving the session's packets over a socket.
+//!
+//! [`Session::next`] is waited for beside other things and may be dropped at any await without losing or tearing a packet: what is to
+//! be sent waits in a buffer that only whole packets enter, and both directions are served together, so a broker that does not read
+//! cannot keep us from hearing its acknowledgements. The buffer is bounded by the window: at most that many messages are in it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use rumqttc::mqttbytes::v4::{Disconnect, Packet};
+use rumqttc::mqttbytes::v4::Packet;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio_rustls::TlsConnector;
 
 use super::core::{Core, Dead, Event, Settings};
 use super::{Cause, Endpoint, SessionError};
 use crate::clock::Clock;
 use crate::link::{self, Via};
-use crate::mqtt::{Connect, FrameError, connack, split_frame};
+use crate::mqtt::{Connect, connack, split_frame};
 use crate::tls;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -21,11 +26,19 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Bytes asked for from the socket at a time.
 const READ_CHUNK: usize = 4096;
+/// How long saying goodbye may take.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// One connection to a broker. Dropping it closes the socket without DISCONNECT.
 pub struct Session {
-    stream: Box<dyn Stream>,
+    reader: ReadHalf<Box<dyn Stream>>,
+    writer: WriteHalf<Box<dyn Stream>>,
     incoming: BytesMut,
+    outgoing: BytesMut,
+    /// Written, but perhaps still in TLS's own buffer.
+    unflushed: bool,
+    /// Since when nothing of `outgoing` could be written.
+    stuck_since: Option<Duration>,
     core: Core,
     clock: Clock,
     host: String,
@@ -33,7 +46,7 @@ pub struct Session {
     answer_within: Duration,
     packet_max: usize,
     proven: bool,
-    ready: std::collections::VecDeque<Event>,
+    ready: VecDeque<Event>,
 }
 
 impl std::fmt::Debug for Session {
@@ -67,9 +80,14 @@ impl Session {
             Some(config) => Box::new(handshake(endpoint, config.clone(), tcp).await?),
             None => Box::new(tcp),
         };
+        let (reader, writer) = tokio::io::split(stream);
         let mut session = Self {
-            stream,
+            reader,
+            writer,
             incoming: BytesMut::with_capacity(READ_CHUNK),
+            outgoing: BytesMut::new(),
+            unflushed: false,
+            stuck_since: None,
             core,
             clock: clock.clone(),
             host: endpoint.host.clone(),
@@ -77,7 +95,7 @@ impl Session {
             answer_within: endpoint.answer_within,
             packet_max: endpoint.packet_max,
             proven: false,
-            ready: std::collections::VecDeque::new(),
+            ready: VecDeque::new(),
         };
         session.connect(endpoint).await?;
         Ok(session)
@@ -89,14 +107,14 @@ impl Session {
         connect.username.clone_from(&names.username);
         connect.password = endpoint.password.as_ref().map(|p| Bytes::copy_from_slice(p));
         let bytes = connect.encode().map_err(|e| self.not_mqtt(e.to_string()))?;
-        self.write(&bytes).await?;
+        self.outgoing.extend_from_slice(&bytes);
         let within = endpoint.connect_within;
         let frame = tokio::time::timeout(within, async {
             loop {
                 if let Some(frame) = self.frame()? {
                     return Ok::<Bytes, SessionError>(frame);
                 }
-                self.fill().await?;
+                self.exchange(within).await?;
             }
         })
         .await
@@ -118,7 +136,7 @@ impl Session {
         };
         let now = self.clock.monotonic();
         for packet in self.core.connected(session_present, now) {
-            self.send(packet).await?;
+            self.queue(&packet)?;
         }
         Ok(())
     }
@@ -134,14 +152,15 @@ impl Session {
         self.core.in_flight()
     }
 
-    /// Publishes; the caller has looked at [`Session::room`], without room nothing happens and the answer is false.
+    /// Publishes; it is sent while [`Session::next`] is waited for. The caller has looked at [`Session::room`]: without room nothing
+    /// happens and the answer is false.
     ///
     /// # Errors
-    /// [`SessionError`]: the connection is gone.
-    pub async fn publish(&mut self, sequence: u64, topic: &str, payload: Bytes) -> Result<bool, SessionError> {
+    /// [`SessionError::NotMqtt`] for what cannot be written as a packet.
+    pub fn publish(&mut self, sequence: u64, topic: &str, payload: Bytes) -> Result<bool, SessionError> {
         let now = self.clock.monotonic();
         match self.core.publish(sequence, topic, payload, now) {
-            Some(packet) => self.send(packet).await.map(|()| true),
+            Some(packet) => self.queue(&packet).map(|()| true),
             None => Ok(false),
         }
     }
@@ -163,7 +182,7 @@ impl Session {
                 self.proven |= events.contains(&Event::Proven);
                 self.ready.extend(events);
                 if let Some(answer) = answer {
-                    self.send(answer).await?;
+                    self.queue(&answer)?;
                 }
             }
             if !self.ready.is_empty() {
@@ -171,24 +190,29 @@ impl Session {
             }
             let now = self.clock.monotonic();
             if let Some(ping) = self.core.tick(now).map_err(|dead| self.dead(dead))? {
-                self.send(ping).await?;
+                self.queue(&ping)?;
             }
-            match self.core.deadline().map(|d| d.saturating_sub(now)) {
-                Some(wait) => {
-                    // Late is fine: the loop looks at the clock again.
-                    tokio::time::timeout(wait.max(Duration::from_millis(1)), self.fill())
-                        .await
-                        .unwrap_or(Ok(()))?;
-                }
-                None => self.fill().await?,
-            }
+            let wait = self
+                .core
+                .deadline()
+                .map_or(self.answer_within, |d| d.saturating_sub(now));
+            self.exchange(wait).await?;
         }
     }
 
     /// Says goodbye and closes; bounded.
     pub async fn close(mut self) {
-        let _ = self.send(Packet::Disconnect).await;
-        let _ = tokio::time::timeout(self.answer_within, self.stream.shutdown()).await;
+        let goodbye = async {
+            self.queue(&Packet::Disconnect)?;
+            while !self.outgoing.is_empty() || self.unflushed {
+                write_some(&mut self.writer, &mut self.outgoing, &mut self.unflushed)
+                    .await
+                    .map_err(|e| self.broken(&e))?;
+            }
+            let _ = self.writer.shutdown().await;
+            Ok::<(), SessionError>(())
+        };
+        let _ = tokio::time::timeout(CLOSE_WITHIN, goodbye).await;
     }
 
     /// The protocol state, for the next connection of the same client.
@@ -198,51 +222,43 @@ impl Session {
     }
 
     fn frame(&mut self) -> Result<Option<Bytes>, SessionError> {
-        match split_frame(&mut self.incoming, self.packet_max) {
-            Ok(frame) => Ok(frame.map(|f| f.bytes)),
-            Err(e @ (FrameError::ReservedType(_) | FrameError::BadLength | FrameError::TooLarge { .. })) => {
-                Err(self.not_mqtt(e.to_string()))
+        split_frame(&mut self.incoming, self.packet_max)
+            .map(|frame| frame.map(|f| f.bytes))
+            .map_err(|e| self.not_mqtt(e.to_string()))
+    }
+
+    fn queue(&mut self, packet: &Packet) -> Result<(), SessionError> {
+        let written = packet.write(&mut self.outgoing, usize::MAX);
+        written.map(|_| ()).map_err(|e| self.not_mqtt(e.to_string()))
+    }
+
+    /// Reads or writes once, or waits for at most `wait`; cancel-safe.
+    async fn exchange(&mut self, wait: Duration) -> Result<(), SessionError> {
+        let now = self.clock.monotonic();
+        let sends = !self.outgoing.is_empty() || self.unflushed;
+        let mut wait = wait.max(Duration::from_millis(1));
+        if sends {
+            let stuck = now.saturating_sub(*self.stuck_since.get_or_insert(now));
+            if stuck >= self.answer_within {
+                return Err(self.dead(Dead::Silent {
+                    what: "room to send",
+                    waited: stuck,
+                }));
             }
+            wait = wait.min(self.answer_within - stuck);
         }
-    }
-
-    /// Reads once; cancel-safe.
-    async fn fill(&mut self) -> Result<(), SessionError> {
         self.incoming.reserve(READ_CHUNK);
-        match self.stream.read_buf(&mut self.incoming).await {
-            Ok(0) => Err(self.closed(None)),
-            Ok(_) => Ok(()),
-            Err(e) => Err(self.broken(&e)),
-        }
-    }
-
-    async fn send(&mut self, packet: Packet) -> Result<(), SessionError> {
-        let mut out = BytesMut::new();
-        if packet == Packet::Disconnect {
-            // rumqttc's writer for DISCONNECT is on the packet's own type.
-            Disconnect.write(&mut out).map_err(|e| self.not_mqtt(e.to_string()))?;
-        } else {
-            packet
-                .write(&mut out, usize::MAX)
-                .map_err(|e| self.not_mqtt(e.to_string()))?;
-        }
-        self.write(&out).await
-    }
-
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
-        let within = self.answer_within;
-        let result = tokio::time::timeout(within, async {
-            self.stream.write_all(bytes).await?;
-            self.stream.flush().await
-        })
-        .await;
-        match result {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(e)) => Err(self.broken(&e)),
-            Err(_) => Err(self.dead(Dead::Silent {
-                what: "room to send",
-                waited: within,
-            })),
+        tokio::select! {
+            read = self.reader.read_buf(&mut self.incoming) => match read {
+                Ok(0) => Err(self.closed(None)),
+                Ok(_) => Ok(()),
+                Err(e) => Err(self.broken(&e)),
+            },
+            written = write_some(&mut self.writer, &mut self.outgoing, &mut self.unflushed), if sends => {
+                self.stuck_since = None;
+                written.map_err(|e| self.broken(&e))
+            }
+            () = tokio::time::sleep(wait) => Ok(()),
         }
     }
 
@@ -280,6 +296,25 @@ impl Session {
             None => self.closed(Some(e.to_string())),
         }
     }
+}
+
+/// Writes a part of `outgoing`, and flushes once it is empty; cancel-safe, because nothing leaves `outgoing` before the stream took it.
+async fn write_some(
+    writer: &mut WriteHalf<Box<dyn Stream>>,
+    outgoing: &mut BytesMut,
+    unflushed: &mut bool,
+) -> std::io::Result<()> {
+    if !outgoing.is_empty() {
+        *unflushed = true;
+        if writer.write_buf(outgoing).await? == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+    }
+    if outgoing.is_empty() {
+        writer.flush().await?;
+        *unflushed = false;
+    }
+    Ok(())
 }
 
 fn tls_error(e: &std::io::Error) -> Option<&rustls::Error> {
