@@ -205,6 +205,13 @@ async fn build(cargo: &std::ffi::OsStr, manifest: &Path, here: &Path, screen: &m
     command
         .current_dir(manifest)
         .args(["build", "--quiet", "--bin", "onyx-agent", "--bin", "onyx-gateway"]);
+    // What `cargo run` told us about this package would make build scripts that watch the environment (ring's) run again.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     if here
         .parent()
         .and_then(Path::file_name)
