@@ -15,8 +15,8 @@ use crate::clock::Clock;
 
 /// How often a spinner moves.
 const SPIN: Duration = Duration::from_millis(100);
-/// Characters of a payload that are shown.
-const PAYLOAD_SHOWN: usize = 90;
+/// Characters of a message that are shown.
+const PAYLOAD_SHOWN: usize = 260;
 
 pub(super) struct Screen {
     json: bool,
@@ -120,11 +120,12 @@ impl Screen {
             }
             return;
         }
-        let payload = match &m.payload {
-            Payload::Text(text) => text.chars().take(PAYLOAD_SHOWN).collect::<String>(),
-            Payload::Base64(text) => format!("{} bytes of base64", text.len()),
+        let text = match &m.payload {
+            Payload::Text(text) => readings(text),
+            Payload::Base64(text) => format!("{} characters of base64", text.len()),
         };
-        put(&format!("          {:<10} received {payload}…", m.cloud.to_string()));
+        let shown: String = text.chars().take(PAYLOAD_SHOWN).collect();
+        put(&format!("          {:<10} received {shown}", m.cloud.to_string()));
     }
 
     pub(super) fn figures(&mut self, figures: &Value) {
@@ -178,6 +179,20 @@ impl Screen {
             put(&ledger.line());
         }
     }
+}
+
+/// A sample as `seq 3 load1=0.42 … rsrp_dbm=-92`; what is no sample as it is.
+fn readings(text: &str) -> String {
+    let Ok(sample) = serde_json::from_str::<Value>(text) else {
+        return text.to_owned();
+    };
+    let mut out = format!("seq {:<2}", sample["seq"]);
+    for part in ["host", "modem"] {
+        for (key, value) in sample[part].as_object().into_iter().flatten() {
+            out.push_str(&format!(" {key}={value}"));
+        }
+    }
+    out
 }
 
 /// `println!` panics when the reader of a pipe has gone; the demo then simply goes on silently.
