@@ -146,7 +146,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     screen.result(&ledger);
     let complete = ledger.is_complete();
     clouds.stop().await;
-    anyhow::ensure!(complete, "not every sample arrived; the logs are in {}", files.logs().display());
+    anyhow::ensure!(
+        complete,
+        "not every sample arrived; the logs are in {}",
+        files.logs().display()
+    );
     Ok(())
 }
 
