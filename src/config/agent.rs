@@ -570,6 +570,20 @@ mod tests {
     }
 
     #[test]
+    fn each_configuration_in_the_readme_is_valid() {
+        let readme = include_str!("../../README.md");
+        let blocks: Vec<_> = readme
+            .split("```toml\n")
+            .skip(1)
+            .filter_map(|b| b.split("```").next())
+            .collect();
+        assert!(blocks.len() >= 4, "found only {}", blocks.len());
+        for block in blocks {
+            parse(block).unwrap_or_else(|e| panic!("{block}\n{e}"));
+        }
+    }
+
+    #[test]
     fn the_lab_file_of_the_readme_is_valid() {
         let c = parse(include_str!("../../examples/lab-agent.toml")).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(c.session.to, Kind::IotHub);
