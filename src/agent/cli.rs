@@ -26,7 +26,7 @@ pub struct Cli {
 
 #[derive(Debug, Args)]
 struct ConfigArg {
-    /// The configuration file
+    /// The configuration file; examples/agent.toml explains every key
     #[arg(long, short, value_name = "FILE", default_value = DEFAULT_PATH)]
     config: PathBuf,
 }
@@ -41,10 +41,13 @@ struct JsonArg {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Climb the ladder and deliver telemetry until told to stop
+    ///
+    /// SIGTERM and Ctrl-C stop it in order: what is not acknowledged stays in the spool for the next start. A rung that fails is tried
+    /// again for ever; the program ends by itself only if it cannot start, or with --exit-after.
     Run {
         #[command(flatten)]
         config: ConfigArg,
-        /// End with status 0 once N samples are acknowledged, taking no more than N
+        /// End with status 0 once N samples are acknowledged, measuring no more than N; for scripts
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         exit_after: Option<u64>,
         /// Print how the run ended as one JSON object
@@ -52,6 +55,8 @@ enum Command {
         json: JsonArg,
     },
     /// Show modem, SIM, registration and signal
+    ///
+    /// The port has one user at a time: stop a running agent first. What the modem does not know is shown as "unknown", null in JSON.
     Modem {
         /// The AT port; without it the one of the configuration file, or /dev/onyx-at
         #[arg(long, value_name = "PATH")]
@@ -62,6 +67,9 @@ enum Command {
         json: JsonArg,
     },
     /// Climb as far as the credentials: fetch them if they are missing, and show them
+    ///
+    /// Shows what a session would use: host, client id, user name, topic, certificate. Stop a running agent first. The fetched
+    /// files belong to whoever runs this: after root, "chown -R onyx:onyx" the state directory.
     Provision {
         #[command(flatten)]
         config: ConfigArg,
@@ -75,6 +83,9 @@ enum Command {
         json: JsonArg,
     },
     /// Check the configuration and the files it names; needs no modem and no network
+    ///
+    /// Prints every mistake with line and column, and then one line for each thing that was looked at: good, note (it works, but look
+    /// at it) or BAD. Status 0 if nothing is bad, 1 otherwise.
     Check {
         #[command(flatten)]
         config: ConfigArg,
@@ -82,6 +93,9 @@ enum Command {
         json: JsonArg,
     },
     /// Ask the running agent how every rung stands, since when and why
+    ///
+    /// The lowest rung that is not up is the one to look at; a rung that is down says what to do. JSON also has the signal and the
+    /// spool's figures. Root and the group onyx may ask.
     Status {
         #[command(flatten)]
         config: ConfigArg,

@@ -3,3 +3,4 @@
 pub mod clouds;
 pub mod demo;
 pub mod dongle;
+pub mod man;

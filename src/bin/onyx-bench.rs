@@ -1,11 +1,11 @@
 //! `onyx-bench`: the simulated dongle and clouds, and the demo.
 
-use clap::Parser;
-use onyx::bench::{clouds, demo, dongle};
+use clap::{CommandFactory, Parser};
+use onyx::bench::{clouds, demo, dongle, man};
 
 /// A simulated Onyx dongle, carrier and clouds: try and test Onyx without a SIM or an account.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "onyx-bench", version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -13,12 +13,15 @@ struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Everything in one go: dongle, agent, gateway, clouds; twenty samples, two ways
+    /// Everything in one go: dongle, agent, gateway, clouds; ten samples directly, ten through the gateway
     Demo(demo::Args),
-    /// A simulated EG25-G on a pseudo-terminal.
+    /// A simulated EG25-G on a pseudo-terminal
     Dongle(dongle::Args),
-    /// Stand-ins for SORACOM Krypton and the clouds' MQTT endpoints.
+    /// Stand-ins for SORACOM Krypton and the clouds' MQTT endpoints
     Clouds(clouds::Args),
+    /// Write the programs' man pages, for packagers
+    #[command(hide = true)]
+    Man(man::Args),
 }
 
 #[tokio::main]
@@ -37,5 +40,6 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(args).await,
         Command::Dongle(args) => dongle::run(args).await,
         Command::Clouds(args) => clouds::run(args).await,
+        Command::Man(args) => man::run(&args, Cli::command()),
     }
 }

@@ -528,6 +528,85 @@ mod tests {
         }
     }
 
+    const EXAMPLE: &str = include_str!("../../examples/agent.toml");
+
+    #[test]
+    fn the_example_is_valid_and_its_commented_defaults_are_the_real_ones() {
+        let plain = parse(EXAMPLE).unwrap_or_else(|e| panic!("{e}"));
+        let uncommented = EXAMPLE.replace("\n#: ", "\n");
+        assert_ne!(uncommented, EXAMPLE);
+        let full = parse(&uncommented).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(format!("{full:#?}"), format!("{plain:#?}"));
+        // `Debug` keeps passwords to itself.
+        assert_eq!(full.network.apn, plain.network.apn);
+    }
+
+    #[test]
+    fn each_way_in_the_example_is_a_complete_file() {
+        for (letter, source, kind) in [
+            ('a', "krypton-azure", Kind::IotHub),
+            ('b', "krypton-aws", Kind::AwsIot),
+            ('c', "files", Kind::EventGrid),
+            ('d', "none", Kind::Gateway),
+        ] {
+            let mark = format!("#{letter} ");
+            let name = EXAMPLE.lines().filter(|l| l.starts_with("client_authname"));
+            let way = EXAMPLE.lines().filter_map(|l| l.strip_prefix(&mark));
+            let text: Vec<_> = name.chain(way).collect();
+            let c = parse(&text.join("\n")).unwrap_or_else(|e| panic!("({letter}) {e}"));
+            assert_eq!((c.credentials.source(), c.session.to), (source, kind));
+            assert_eq!(c.delivery.topic, event_grid::DEFAULT_TOPIC);
+        }
+    }
+
+    #[test]
+    fn each_configuration_in_the_readme_is_valid() {
+        let readme = include_str!("../../README.md");
+        let blocks: Vec<_> = readme
+            .split("```toml\n")
+            .skip(1)
+            .filter_map(|b| b.split("```").next())
+            .collect();
+        assert!(blocks.len() >= 4, "found only {}", blocks.len());
+        for block in blocks {
+            parse(block).unwrap_or_else(|e| panic!("{block}\n{e}"));
+        }
+    }
+
+    #[test]
+    fn the_lab_file_of_the_readme_is_valid() {
+        let c = parse(include_str!("../../examples/lab-agent.toml")).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(c.session.to, Kind::IotHub);
+    }
+
+    /// The schema reads a key by `.text("key")`, `.duration("key", …)` and so on.
+    #[test]
+    fn no_key_is_missing_in_the_example() {
+        let (schema, _) = include_str!("agent.rs").split_once("#[cfg(test)]").unwrap();
+        let readers = [
+            "text", "file", "duration", "number", "size", "boolean", "parsed", "choice",
+        ];
+        let mut keys = 0;
+        for reader in readers {
+            for call in schema.split(&format!(".{reader}(")).skip(1) {
+                let Some(key) = call.trim_start().strip_prefix('"').and_then(|c| c.split('"').next()) else {
+                    continue;
+                };
+                keys += 1;
+                let shown = EXAMPLE.lines().any(|l| {
+                    l.trim_start_matches("#: ")
+                        .trim_start_matches("# ")
+                        .starts_with(&format!("{key} = "))
+                });
+                assert!(shown, "{key} is not in examples/agent.toml");
+            }
+        }
+        assert!(
+            keys > 30,
+            "found only {keys} keys: does the schema still read them this way?"
+        );
+    }
+
     #[test]
     fn sources_and_brokers_must_fit() {
         let head = "client_authname='a-#{imsi}'\n";

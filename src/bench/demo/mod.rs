@@ -33,7 +33,7 @@ pub const SAMPLES: u64 = 10;
 /// What `onyx-bench demo` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// JSON lines instead of text, the last one with the result
+    /// JSON lines instead of text; the last one is the result
     #[arg(long)]
     json: bool,
     /// Keep configuration, keys, logs and what the clouds received in this directory
@@ -48,7 +48,7 @@ pub struct Args {
     /// The gateway to run instead of the one beside this program
     #[arg(long, value_name = "PATH")]
     gateway: Option<PathBuf>,
-    /// A command that runs the agent, split at spaces: for an agent built for another machine, e.g. "qemu-arm-static -L /usr/arm-linux-gnueabihf"
+    /// A command that runs the agent, split at spaces, for one built for another machine: "qemu-arm-static -L /usr/arm-linux-gnueabihf"
     #[arg(long, value_name = "COMMAND", default_value = "")]
     agent_runner: String,
     /// Seconds that each way may take
