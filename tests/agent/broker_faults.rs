@@ -35,7 +35,11 @@ fn heals(fault: MqttFault, why: &[&str], cure: &[&str]) {
 #[test]
 fn connack_5() {
     let why = ["refuses the connection", "CONNACK 5"];
-    heals(MqttFault::Refuse(5), &why, &["registered there under this name", "CA uploaded"]);
+    heals(
+        MqttFault::Refuse(5),
+        &why,
+        &["registered there under this name", "CA uploaded"],
+    );
 }
 
 #[test]
@@ -46,12 +50,20 @@ fn connack_3() {
 #[test]
 fn closed_after_connack() {
     let why = ["closed the connection before it worked"];
-    heals(MqttFault::CloseAfterConnack, &why, &["client id, user name and topic are allowed"]);
+    heals(
+        MqttFault::CloseAfterConnack,
+        &why,
+        &["client id, user name and topic are allowed"],
+    );
 }
 
 #[test]
 fn never_acknowledged() {
-    heals(MqttFault::NoPuback, &["no acknowledgement", "the broker is stuck"], &["new connection"]);
+    heals(
+        MqttFault::NoPuback,
+        &["no acknowledgement", "the broker is stuck"],
+        &["new connection"],
+    );
 }
 
 #[test]
@@ -89,7 +101,11 @@ fn an_authority_that_is_not_the_brokers() {
     bench.write("stranger.pem", &stranger.root_pem());
     wrong.session = wrong.session.replace("clouds/ca.pem", "stranger.pem");
     let agent = Agent::until(&bench, &wrong, N);
-    agent.wait_down("session", &["TLS with", "eventgrid.azure.net", "UnknownIssuer"], &["CA file"]);
+    agent.wait_down(
+        "session",
+        &["TLS with", "eventgrid.azure.net", "UnknownIssuer"],
+        &["CA file"],
+    );
     agent.wait_status("all accepted", |v| v["delivery"]["accepted"] == N);
     agent.terminate();
     assert!(agent.wait().status.success());
@@ -120,7 +136,11 @@ fn mosquitto_does_not_know_our_authority() {
         let mut toml = Toml::files("event-grid", broker.tls());
         toml.session += &format!("tls = '{tls}'\n");
         let agent = Agent::start(&bench, &toml, &[]);
-        agent.wait_down("session", &["TLS with localhost", "alert"], &["refuses our certificate"]);
+        agent.wait_down(
+            "session",
+            &["TLS with localhost", "alert"],
+            &["refuses our certificate"],
+        );
     }
 }
 
@@ -168,7 +188,11 @@ fn a_web_server_is_no_broker() {
     let address = server(HTTP);
     let agent = Agent::start(&bench, &Toml::gateway(address), &[]);
     let port = address.port().to_string();
-    agent.wait_down("session", &["does not speak MQTT", &port], &["session.host, session.port", "TLS"]);
+    agent.wait_down(
+        "session",
+        &["does not speak MQTT", &port],
+        &["session.host, session.port", "TLS"],
+    );
 }
 
 #[test]
@@ -183,10 +207,7 @@ fn a_port_without_tls_is_named() {
         if address.port() != 0 {
             let line = agent.wait_down("session", &["eventgrid.azure.net"], &["port"]);
             let why = line["why"].as_str().unwrap();
-            assert!(
-                ["TLS", "does not answer"].iter().any(|w| why.contains(w)),
-                "{line}"
-            );
+            assert!(["TLS", "does not answer"].iter().any(|w| why.contains(w)), "{line}");
         }
     }
 }
@@ -219,9 +240,10 @@ fn cut_after_so_many_bytes_of_every_connection() {
 fn the_back_off_grows_and_is_bounded() {
     let bench = Bench::new();
     let mut toml = Toml::gateway(([127, 0, 0, 1], free_port()).into());
-    toml.session = toml
-        .session
-        .replace("retry_min = '50ms'\nretry_max = '1s'", "retry_min = '100ms'\nretry_max = '3s'");
+    toml.session = toml.session.replace(
+        "retry_min = '50ms'\nretry_max = '1s'",
+        "retry_min = '100ms'\nretry_max = '3s'",
+    );
     let agent = Agent::start(&bench, &toml, &[]);
     agent.wait_down_times("session", &["does not answer"], &["session.port"], 8);
     let waits: Vec<f64> = agent

@@ -15,17 +15,30 @@ fn json(text: &str) -> Value {
 fn check_is_content_with_a_good_file_and_needs_no_modem() {
     let bench = Bench::without_dongle();
     let mut toml = Toml::gateway(([127, 0, 0, 1], 1883).into());
-    toml.top = toml.top.replace("'state'", &format!("'{}'", bench.path("state").display()));
+    toml.top = toml
+        .top
+        .replace("'state'", &format!("'{}'", bench.path("state").display()));
     let config = toml.write(&bench);
     let (output, out, err) = onyx_agent(&["check", "--config", config.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0), "{out}{err}");
     assert!(out.contains("agent.toml can be read and has no mistakes"), "{out}");
-    assert!(out.contains("is not there") && out.contains("→ plug the dongle in"), "{out}");
+    assert!(
+        out.contains("is not there") && out.contains("→ plug the dongle in"),
+        "{out}"
+    );
     let (output, out, _) = onyx_agent(&["check", "--json", "--config", config.to_str().unwrap()]);
     assert!(output.status.success());
     let v = json(&out);
-    assert_eq!((v["ok"].as_bool(), v["mistakes"].as_array().unwrap().len()), (Some(true), 0));
-    let ids: Vec<_> = v["checks"].as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap()).collect();
+    assert_eq!(
+        (v["ok"].as_bool(), v["mistakes"].as_array().unwrap().len()),
+        (Some(true), 0)
+    );
+    let ids: Vec<_> = v["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["id"].as_str().unwrap())
+        .collect();
     assert_eq!(ids, ["modem.port", "clock", "state_dir"]);
 }
 
@@ -48,14 +61,24 @@ fn check_names_every_mistake_with_its_place() {
     let (output, out, _) = onyx_agent(&["check", "--json", "--config", config.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     let v = json(&out);
-    assert_eq!((v["ok"].as_bool(), v["mistakes"].as_array().unwrap().len()), (Some(false), 4));
-    assert_eq!((v["mistakes"][1]["line"].as_u64(), v["mistakes"][1]["column"].as_u64()), (Some(3), Some(1)));
+    assert_eq!(
+        (v["ok"].as_bool(), v["mistakes"].as_array().unwrap().len()),
+        (Some(false), 4)
+    );
+    assert_eq!(
+        (v["mistakes"][1]["line"].as_u64(), v["mistakes"][1]["column"].as_u64()),
+        (Some(3), Some(1))
+    );
     // `run` says the same and does not start.
     let (output, _, run) = onyx_agent(&["run", "--config", config.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     assert!(run.contains("agent.toml:8:8"), "{run}");
 
-    for (text, want) in [("[modem\n", "agent.toml:1:"), ("a = \u{1}", "agent.toml:1:5"), ("", "client_authname")] {
+    for (text, want) in [
+        ("[modem\n", "agent.toml:1:"),
+        ("a = \u{1}", "agent.toml:1:5"),
+        ("", "client_authname"),
+    ] {
         let config = bench.write("agent.toml", text);
         let (output, _, err) = onyx_agent(&["check", "--config", config.to_str().unwrap()]);
         assert_eq!(output.status.code(), Some(1));
@@ -63,7 +86,10 @@ fn check_names_every_mistake_with_its_place() {
     }
     let (output, _, err) = onyx_agent(&["check", "--config", "/nonexistent/agent.toml"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(err.contains("cannot read the configuration /nonexistent/agent.toml"), "{err}");
+    assert!(
+        err.contains("cannot read the configuration /nonexistent/agent.toml"),
+        "{err}"
+    );
 }
 
 #[test]
@@ -84,7 +110,10 @@ fn check_looks_into_the_files() {
     let check = || onyx_agent(&["check", "--config", config.to_str().unwrap()]);
     let (output, out, _) = check();
     assert_eq!(output.status.code(), Some(1));
-    assert!(out.contains("credentials  BAD") && out.contains("does not fit the certificate"), "{out}");
+    assert!(
+        out.contains("credentials  BAD") && out.contains("does not fit the certificate"),
+        "{out}"
+    );
     assert!(out.contains("session      BAD") && out.contains("ca.pem"), "{out}");
     copy("one.key", "k.pem");
     copy("ca/root.pem", "ca.pem");
@@ -101,8 +130,14 @@ fn modem_tells_all_that_it_knows() {
     let v = json(&out);
     assert_eq!((v["imsi"].as_str(), v["imei"].as_str()), (Some(IMSI), Some(IMEI)));
     assert!(v["iccid"].as_str().unwrap().starts_with("8942310022000012345"));
-    assert_eq!((v["model"].as_str(), v["firmware"].as_str()), (Some("EG25"), Some("EG25GGBR07A08M2G")));
-    assert_eq!((v["operator"].as_str(), v["rsrp_dbm"].as_i64()), (Some("NTT DOCOMO"), Some(-95)));
+    assert_eq!(
+        (v["model"].as_str(), v["firmware"].as_str()),
+        (Some("EG25"), Some("EG25GGBR07A08M2G"))
+    );
+    assert_eq!(
+        (v["operator"].as_str(), v["rsrp_dbm"].as_i64()),
+        (Some("NTT DOCOMO"), Some(-95))
+    );
     assert!(v["registration"].as_str().unwrap().contains("roaming"), "{v}");
     let (output, out, _) = onyx_agent(&["modem", "--port", port.to_str().unwrap()]);
     assert!(output.status.success());
@@ -118,10 +153,22 @@ fn modem_without_sim_gives_what_there_is() {
     let (output, out, err) = onyx_agent(&["modem", "--json", "--port", bench.port().to_str().unwrap()]);
     assert!(output.status.success(), "{err}");
     let v = json(&out);
-    for key in ["imsi", "imei", "iccid", "model", "firmware", "registration", "operator", "rsrp_dbm"] {
+    for key in [
+        "imsi",
+        "imei",
+        "iccid",
+        "model",
+        "firmware",
+        "registration",
+        "operator",
+        "rsrp_dbm",
+    ] {
         assert!(v.get(key).is_some(), "{key} is missing: {v}");
     }
-    assert_eq!((v["imei"].as_str(), &v["imsi"], v["sim"].as_str()), (Some(IMEI), &Value::Null, Some("not inserted")));
+    assert_eq!(
+        (v["imei"].as_str(), &v["imsi"], v["sim"].as_str()),
+        (Some(IMEI), &Value::Null, Some("not inserted"))
+    );
 }
 
 #[test]
@@ -139,7 +186,10 @@ fn modem_says_why_it_cannot() {
 /// Paths are absolute because these commands run where the tests run.
 fn absolute(bench: &Bench, mut toml: Toml) -> Toml {
     let d = bench.dir.path().display();
-    toml.top = toml.top.replace("= 'state'", &format!("= '{d}/state'")).replace("= 'agent.sock'", &format!("= '{d}/agent.sock'"));
+    toml.top = toml
+        .top
+        .replace("= 'state'", &format!("= '{d}/state'"))
+        .replace("= 'agent.sock'", &format!("= '{d}/agent.sock'"));
     toml.credentials = toml.credentials.replace("'clouds/", &format!("'{d}/clouds/"));
     toml
 }
@@ -155,21 +205,37 @@ fn provision_fetches_once_and_again_by_force() {
     assert!(output.status.success(), "{err}");
     let v = json(&out);
     let device = format!("myDevice-{IMSI}");
-    assert_eq!((v["source"].as_str(), v["client_id"].as_str()), (Some("krypton-azure"), Some(device.as_str())));
+    assert_eq!(
+        (v["source"].as_str(), v["client_id"].as_str()),
+        (Some("krypton-azure"), Some(device.as_str()))
+    );
     assert_eq!(v["common_name"].as_str(), Some(device.as_str()));
     assert_eq!(v["host"].as_str(), Some("onyx-hub.azure-devices.net"));
-    assert!(std::path::Path::new(v["directory"].as_str().unwrap()).join("certificate.pem").exists());
+    assert!(
+        std::path::Path::new(v["directory"].as_str().unwrap())
+            .join("certificate.pem")
+            .exists()
+    );
     assert_eq!(asked(&mut events), 1);
     assert_discreet(&err);
     let (output, out, err) = onyx_agent(&["provision", "--config", config]);
-    assert!(output.status.success() && out.contains("certificate") && out.contains("host "), "{out}{err}");
+    assert!(
+        output.status.success() && out.contains("certificate") && out.contains("host "),
+        "{out}{err}"
+    );
     assert_eq!(asked(&mut events), 0, "they are there already");
-    let before = std::fs::read_to_string(bench.path(&format!("state/credentials/krypton-azure-{IMSI}/current/certificate.pem"))).unwrap();
+    let before = std::fs::read_to_string(bench.path(&format!(
+        "state/credentials/krypton-azure-{IMSI}/current/certificate.pem"
+    )))
+    .unwrap();
     // By force, although Krypton is in trouble at first: an answer with the old ones would be a lie.
     clouds.set_krypton_fault(Some("http-500*1".parse().unwrap()));
     let (output, _, err) = onyx_agent(&["provision", "--force", "--config", config]);
     assert!(output.status.success(), "{err}");
-    let after = std::fs::read_to_string(bench.path(&format!("state/credentials/krypton-azure-{IMSI}/current/certificate.pem"))).unwrap();
+    let after = std::fs::read_to_string(bench.path(&format!(
+        "state/credentials/krypton-azure-{IMSI}/current/certificate.pem"
+    )))
+    .unwrap();
     assert_ne!(before, after, "forced, but nothing was fetched");
     assert_discreet(&err);
 }
@@ -182,7 +248,11 @@ fn provision_gives_up_in_time_and_says_what_stands_in_the_way() {
     let config = absolute(&bench, Toml::krypton(&clouds, Cloud::IotHub)).write(&bench);
     let (output, _, err) = onyx_agent(&["provision", "--timeout", "3", "--config", config.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
-    for want in ["no credentials within 3 s", "credentials: Krypton refuses (HTTP 403)", "Krypton settings are enabled"] {
+    for want in [
+        "no credentials within 3 s",
+        "credentials: Krypton refuses (HTTP 403)",
+        "Krypton settings are enabled",
+    ] {
         assert!(err.contains(want), "{want:?} is not in\n{err}");
     }
     assert_discreet(&err);
@@ -198,9 +268,20 @@ fn status_for_people_shows_the_ladder() {
     let (output, out, err) = onyx_agent(&["status", "--socket", socket.to_str().unwrap()]);
     assert!(output.status.success(), "{err}");
     let mut from = 0;
-    for rung in ["modem", "sim", "network", "link", "clock", "credentials", "session", "delivery"] {
+    for rung in [
+        "modem",
+        "sim",
+        "network",
+        "link",
+        "clock",
+        "credentials",
+        "session",
+        "delivery",
+    ] {
         let line = format!("● {rung:<12} up");
-        from += out[from..].find(&line).unwrap_or_else(|| panic!("{line:?} is not in its place in\n{out}"));
+        from += out[from..]
+            .find(&line)
+            .unwrap_or_else(|| panic!("{line:?} is not in its place in\n{out}"));
     }
     assert!(out.contains("IMSI 29501********01"), "{out}");
     assert_discreet(&out);

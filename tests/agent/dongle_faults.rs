@@ -1,7 +1,7 @@
 //! The modem misbehaves: the modem rung says so, samples are taken meanwhile, and all goes well once the fault is gone.
 
-use onyx::bench::dongle::scenario::Event;
 use onyx::bench::clouds::Cloud;
+use onyx::bench::dongle::scenario::Event;
 
 use crate::krypton::assert_arrived;
 use crate::mosquitto::Mosquitto;
@@ -80,8 +80,16 @@ fn unplugged_and_plugged_in_again_while_the_session_lives() {
     let ended = agent.wait();
     assert!(ended.status.success());
     let text = witness.wait_until(|t| Arrived::of_witness(t).count() >= ended.acknowledged);
-    assert_eq!(Arrived::of_witness(&text).duplicates, 0, "one session from begin to end");
-    let connects = mosquitto.log().iter().filter(|l| l.contains("New client connected") && l.contains("myClient")).count();
+    assert_eq!(
+        Arrived::of_witness(&text).duplicates,
+        0,
+        "one session from begin to end"
+    );
+    let connects = mosquitto
+        .log()
+        .iter()
+        .filter(|l| l.contains("New client connected") && l.contains("myClient"))
+        .count();
     assert_eq!(connects, 1);
 }
 

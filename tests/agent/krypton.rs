@@ -47,7 +47,12 @@ fn fetched_once(cloud: Cloud, source: &str) {
     assert_arrived(&bench, &clouds, cloud, N);
     let set = set(&bench, source, IMSI);
     assert_eq!(mode(&set.join("private.key")), 0o600);
-    for directory in [&set, set.parent().unwrap(), &bench.path("state/credentials"), &bench.path("state")] {
+    for directory in [
+        &set,
+        set.parent().unwrap(),
+        &bench.path("state/credentials"),
+        &bench.path("state"),
+    ] {
         assert_eq!(mode(directory), 0o700, "{}", directory.display());
     }
     // The next start uses what is there.
@@ -157,5 +162,8 @@ fn killed_at_any_moment_of_provisioning_it_starts_again_and_delivers() {
     let agent = Agent::start(&bench, &toml, &[]);
     agent.wait_acknowledged(N);
     let log = agent.log();
-    assert!(!log.contains("those on disk are damaged"), "{seen} sets were seen\n{log}");
+    assert!(
+        !log.contains("those on disk are damaged"),
+        "{seen} sets were seen\n{log}"
+    );
 }

@@ -33,7 +33,12 @@ fn heals(fault: KryptonFault, cloud: Cloud, why: &[&str], cure: &[&str]) {
 #[test]
 fn http_403() {
     let why = ["Krypton refuses (HTTP 403)"];
-    heals(KryptonFault::Http(403), Cloud::IotHub, &why, &["Krypton settings are enabled"]);
+    heals(
+        KryptonFault::Http(403),
+        Cloud::IotHub,
+        &why,
+        &["Krypton settings are enabled"],
+    );
 }
 
 #[test]
@@ -51,7 +56,12 @@ fn http_500() {
 #[test]
 fn a_web_page() {
     let why = ["not Krypton's", "begins with", "html"];
-    heals(KryptonFault::Html, Cloud::AwsIot, &why, &["credentials.url", "captive portal"]);
+    heals(
+        KryptonFault::Html,
+        Cloud::AwsIot,
+        &why,
+        &["credentials.url", "captive portal"],
+    );
 }
 
 #[test]
@@ -62,7 +72,12 @@ fn cut_json() {
 
 #[test]
 fn nothing_in_the_answer() {
-    heals(KryptonFault::Empty, Cloud::AwsIot, &["not Krypton's", "it is empty"], &["credentials.url"]);
+    heals(
+        KryptonFault::Empty,
+        Cloud::AwsIot,
+        &["not Krypton's", "it is empty"],
+        &["credentials.url"],
+    );
 }
 
 #[test]
@@ -75,14 +90,24 @@ fn no_answer() {
 fn a_key_that_does_not_fit() {
     for cloud in [Cloud::IotHub, Cloud::AwsIot] {
         let why = ["cannot be used", "private key does not fit the certificate"];
-        heals(KryptonFault::WrongKey, cloud, &why, &["SIM group's Krypton configuration"]);
+        heals(
+            KryptonFault::WrongKey,
+            cloud,
+            &why,
+            &["SIM group's Krypton configuration"],
+        );
     }
 }
 
 #[test]
 fn a_certificate_that_is_none() {
     let why = ["cannot be used", "certificate", "damaged"];
-    heals(KryptonFault::GarbageCertificate, Cloud::AwsIot, &why, &["Krypton configuration"]);
+    heals(
+        KryptonFault::GarbageCertificate,
+        Cloud::AwsIot,
+        &why,
+        &["Krypton configuration"],
+    );
 }
 
 #[test]
@@ -94,7 +119,12 @@ fn an_expired_certificate() {
 #[test]
 fn a_registration_that_never_ends() {
     let why = ["still \"assigning\" after 3 tries"];
-    heals(KryptonFault::NeverAssigned, Cloud::IotHub, &why, &["Azure is slow", "DPS scope"]);
+    heals(
+        KryptonFault::NeverAssigned,
+        Cloud::IotHub,
+        &why,
+        &["Azure is slow", "DPS scope"],
+    );
 }
 
 #[test]
@@ -122,7 +152,11 @@ fn an_authority_that_is_not_kryptons() {
     let agent = Agent::until(&bench, &toml, N);
     agent.wait_down(
         "credentials",
-        &["Krypton was not reached", "TLS with krypton.soracom.io", "UnknownIssuer"],
+        &[
+            "Krypton was not reached",
+            "TLS with krypton.soracom.io",
+            "UnknownIssuer",
+        ],
         &["credentials.ca_file"],
     );
     // The file is read again at every try.
@@ -149,11 +183,14 @@ fn nobody_at_kryptons_address() {
         &["SORACOM line", "100.127.0.0/16"],
     );
     agent.kill();
-    toml.credentials = toml.credentials.replace(&format!("127.0.0.1:{nobody}"), &wire.address.to_string());
+    toml.credentials = toml
+        .credentials
+        .replace(&format!("127.0.0.1:{nobody}"), &wire.address.to_string());
     // Those accepted before the kill are in the spool, and go first.
     let before = Agent::start(&bench, &toml, &[]);
     let status = before.wait_status("the old ones are delivered", |v| {
-        v["delivery"]["acknowledged"].as_u64().unwrap() > N && v["delivery"]["spool"]["oldest"].as_u64().unwrap_or(u64::MAX) > N
+        v["delivery"]["acknowledged"].as_u64().unwrap() > N
+            && v["delivery"]["spool"]["oldest"].as_u64().unwrap_or(u64::MAX) > N
     });
     assert!(status["delivery"]["spool"]["lost"] == 0, "{status}");
     before.terminate();

@@ -30,7 +30,10 @@ fn sigterm_ends_it_on_every_rung() {
     bench.plug("[network]\nregistration = 'none'\n", crate::stage::IMSI);
     let agent = Agent::start(&bench, &Toml::gateway(nobody), &[]);
     agent.wait_status("searching", |v| {
-        crate::stage::rung_of(v, "network")["why"].as_str().unwrap().contains("searching")
+        crate::stage::rung_of(v, "network")["why"]
+            .as_str()
+            .unwrap()
+            .contains("searching")
     });
     agent.terminate();
     assert!(agent.wait().status.success());
@@ -61,7 +64,11 @@ fn a_second_instance_is_refused() {
     toml.top = toml.top.replace("'state'", "'state-2'");
     let third = Agent::start(&bench, &toml, &[]).wait();
     assert_eq!(third.status.code(), Some(1));
-    assert!(third.log.contains("another instance already answers on"), "{}", third.log);
+    assert!(
+        third.log.contains("another instance already answers on"),
+        "{}",
+        third.log
+    );
     assert!(third.log.contains("status_socket"), "{}", third.log);
     // The first one took no harm.
     let before = first.status().unwrap()["delivery"]["acknowledged"].as_u64().unwrap();
@@ -89,7 +96,12 @@ fn run_takes_exactly_as_many_as_it_was_told() {
     let mosquitto = Mosquitto::start(bench.dir.path(), None);
     Agent::until(&bench, &Toml::gateway(mosquitto.plain()), 7).delivers(7);
     let log = mosquitto.log();
-    assert_eq!(log.iter().filter(|l| l.contains("Received PUBLISH from myClient")).count(), 7);
+    assert_eq!(
+        log.iter()
+            .filter(|l| l.contains("Received PUBLISH from myClient"))
+            .count(),
+        7
+    );
 }
 
 #[test]
@@ -100,13 +112,16 @@ fn the_service_manager_is_told() {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let config = Toml::gateway(mosquitto.plain()).write(&bench);
     let agent = Agent::spawn(&bench, &config, &[], |c| {
-        c.env("NOTIFY_SOCKET", bench.path("notify")).env("WATCHDOG_USEC", "1500000");
+        c.env("NOTIFY_SOCKET", bench.path("notify"))
+            .env("WATCHDOG_USEC", "1500000");
     });
     let mut told = String::new();
     let mut until = |enough: &dyn Fn(&str) -> bool| {
         let mut bytes = [0; 4096];
         while !enough(&told) {
-            let n = socket.recv(&mut bytes).unwrap_or_else(|e| panic!("{e}; told so far:\n{told}"));
+            let n = socket
+                .recv(&mut bytes)
+                .unwrap_or_else(|e| panic!("{e}; told so far:\n{told}"));
             told += std::str::from_utf8(&bytes[..n]).unwrap();
             if !told.ends_with('\n') {
                 told.push('\n');
@@ -132,7 +147,8 @@ fn the_watchdog_is_fed_while_the_modem_is_absent() {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let config = Toml::gateway(([127, 0, 0, 1], 9).into()).write(&bench);
     let _agent = Agent::spawn(&bench, &config, &[], |c| {
-        c.env("NOTIFY_SOCKET", bench.path("notify")).env("WATCHDOG_USEC", "900000");
+        c.env("NOTIFY_SOCKET", bench.path("notify"))
+            .env("WATCHDOG_USEC", "900000");
     });
     let mut told = String::new();
     let mut bytes = [0; 4096];

@@ -27,7 +27,11 @@ fn five_hundred_samples_over_a_line_that_breaks_again_and_again() {
     assert_eq!(arrived.numbers(), (1..=N).collect());
     assert!(wire.cuts() >= 9, "only {} cuts", wire.cuts());
     // Only what was in flight at a cut can come twice: at most one window for each.
-    assert!(arrived.duplicates as u64 <= wire.cuts() * 16, "{} copies", arrived.duplicates);
+    assert!(
+        arrived.duplicates as u64 <= wire.cuts() * 16,
+        "{} copies",
+        arrived.duplicates
+    );
     println!("{N} samples, {} cuts, {} copies", wire.cuts(), arrived.duplicates);
 }
 
@@ -86,7 +90,11 @@ fn killed_at_ten_moments_nothing_accepted_is_lost_and_no_number_is_used_twice() 
     let arrived = Arrived::of_witness(&text);
     let spools: std::collections::BTreeSet<_> = arrived.samples.keys().map(|(s, _)| s).collect();
     assert_eq!(spools.len(), 1, "the spool was made once");
-    assert_eq!(arrived.numbers(), (1..next).collect(), "every number ever given arrived");
+    assert_eq!(
+        arrived.numbers(),
+        (1..next).collect(),
+        "every number ever given arrived"
+    );
     assert!(arrived.count() > accepted && arrived.count() >= acknowledged);
     println!(
         "{accepted} seen accepted before ten kills, {} arrived, {} copies",

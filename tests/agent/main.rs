@@ -13,7 +13,7 @@
 //! | `loss` | what was accepted arrives: cuts, broker restarts, kill -9 |
 //! | `life`, `commands` | start, stop, systemd; check, modem, provision, status |
 #![cfg(feature = "bench")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 #[path = "../support/certs.rs"]
 mod certs;

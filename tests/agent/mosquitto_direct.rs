@@ -76,9 +76,7 @@ fn fifty_of_fifty(bench: &Bench, broker: &Broker, toml: &Toml) -> String {
 fn event_grid(kind: Kind, version: Option<&'static str>, tls: &str) -> String {
     let bench = Bench::new();
     let broker = Broker::new(&bench, version, true);
-    broker
-        .authority
-        .device(kind, "device", &auth_name(), bench.dir.path());
+    broker.authority.device(kind, "device", &auth_name(), bench.dir.path());
     let mut toml = Toml::files("event-grid", broker.tls());
     toml.session += tls;
     toml.delivery += "topic = 'exampletopics/topic1'\n";
@@ -134,10 +132,7 @@ fn x509_version_1_of_the_dps_walk_through_tls_1_2_is_named_by_status_and_check()
     }
     let (output, out, _) = onyx_agent(&["check", "--config", toml.write(&bench).to_str().unwrap()]);
     assert!(output.status.success(), "{out}");
-    assert!(
-        out.contains("is X.509 version 1") && out.contains("-extfile"),
-        "{out}"
-    );
+    assert!(out.contains("is X.509 version 1") && out.contains("-extfile"), "{out}");
     let agent = Agent::start(&bench, &toml, &[]);
     agent.wait_acknowledged(5);
     let why = agent.wait_up("credentials")["why"].as_str().unwrap().to_owned();

@@ -35,7 +35,10 @@ impl Arrived {
     fn add(&mut self, payload: &str) {
         let v: serde_json::Value = serde_json::from_str(payload).unwrap_or_else(|e| panic!("{e}: {payload}"));
         let key = (v["spool"].as_str().unwrap().to_owned(), v["seq"].as_u64().unwrap());
-        assert!(v["host"]["mem_total_kib"].as_u64().unwrap() > 0, "no measurement in {payload}");
+        assert!(
+            v["host"]["mem_total_kib"].as_u64().unwrap() > 0,
+            "no measurement in {payload}"
+        );
         match self.samples.insert(key, payload.to_owned()) {
             None => {}
             Some(before) => {

@@ -27,9 +27,18 @@ fn a_busy_sim_is_waited_for() {
     let clouds = bench.clouds();
     let agent = Agent::until(&bench, &Toml::stand_in(&clouds, Cloud::EventGrid), N);
     let status = agent.wait_status("the SIM is climbed", |v| rung_of(v, "sim")["state"] == "climbing");
-    assert!(rung_of(&status, "sim")["why"].as_str().unwrap().contains("still starting"));
+    assert!(
+        rung_of(&status, "sim")["why"]
+            .as_str()
+            .unwrap()
+            .contains("still starting")
+    );
     let ended = agent.delivers(N);
-    assert!(!ended.log.contains("\"rung\":\"sim\",\"state\":\"down\""), "busy is no fault:\n{}", ended.log);
+    assert!(
+        !ended.log.contains("\"rung\":\"sim\",\"state\":\"down\""),
+        "busy is no fault:\n{}",
+        ended.log
+    );
     assert_arrived(&bench, &clouds, Cloud::EventGrid, N);
 }
 
@@ -66,7 +75,12 @@ fn a_wrong_pin_is_tried_once() {
     let mut toml = Toml::stand_in(&clouds, Cloud::EventGrid);
     with_pin(&bench, &mut toml, "9999");
     let agent = Agent::until(&bench, &toml, N);
-    agent.wait_down_times("sim", &["did not take the PIN", "2 attempts left", "not tried again"], &["sim.pin_file"], 3);
+    agent.wait_down_times(
+        "sim",
+        &["did not take the PIN", "2 attempts left", "not tried again"],
+        &["sim.pin_file"],
+        3,
+    );
     assert_eq!(bench.asked("AT+CPIN="), 1);
     // A card without this trouble is put in, and what was taken meanwhile is delivered.
     agent.wait_status("all accepted", |v| v["delivery"]["accepted"] == N);

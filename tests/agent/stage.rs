@@ -193,9 +193,14 @@ impl Toml {
     /// To a stand-in with the certificate that it issued for [`auth_name`].
     pub fn stand_in(clouds: &Clouds, cloud: Cloud) -> Self {
         let at = clouds.address(cloud).unwrap();
-        let host = clouds.stand_ins().iter().find(|s| s.name == cloud).unwrap().host.clone();
-        let credentials =
-            "source = 'files'\ncertificate = 'clouds/devices/myClient-#{imsi}.pem'\nkey = 'clouds/devices/myClient-#{imsi}.key'\n";
+        let host = clouds
+            .stand_ins()
+            .iter()
+            .find(|s| s.name == cloud)
+            .unwrap()
+            .host
+            .clone();
+        let credentials = "source = 'files'\ncertificate = 'clouds/devices/myClient-#{imsi}.pem'\nkey = 'clouds/devices/myClient-#{imsi}.key'\n";
         let session = format!(
             "to = '{cloud}'\nhost = '{host}'\nport = {}\naddress = '{at}'\nca_file = 'clouds/ca.pem'\n",
             at.port()
@@ -210,7 +215,12 @@ impl Toml {
             Cloud::IotHub => ("krypton-azure", true),
             _ => ("krypton-aws", false),
         };
-        let host = &clouds.stand_ins().iter().find(|s| s.name == Cloud::Krypton).unwrap().host;
+        let host = &clouds
+            .stand_ins()
+            .iter()
+            .find(|s| s.name == Cloud::Krypton)
+            .unwrap()
+            .host;
         let credentials = format!(
             "source = '{source}'\nurl = 'https://{host}:{}'\naddress = '{krypton}'\nca_file = 'clouds/ca.pem'\npoll = '50ms'\n",
             krypton.port()
@@ -302,7 +312,11 @@ impl Agent {
         let mut command = command(&["run", "--json", "--config"]);
         // Relative paths in the file are the working directory's.
         command.current_dir(bench.dir.path());
-        command.arg(config).args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .arg(config)
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         change(&mut command);
         let mut child = command.spawn().unwrap();
         let log: Arc<Mutex<String>> = Arc::default();
@@ -361,7 +375,8 @@ impl Agent {
             &format!("{rung} down {times} times because of {why:?}, {cure:?}"),
             || {
                 let line = rung_of(&self.status()?, rung);
-                let fits = |key: &str, words: &[&str]| words.iter().all(|w| line[key].as_str().is_some_and(|t| t.contains(w)));
+                let fits =
+                    |key: &str, words: &[&str]| words.iter().all(|w| line[key].as_str().is_some_and(|t| t.contains(w)));
                 (line["state"] == "down"
                     && line["failures"].as_u64()? >= times
                     && fits("why", why)
@@ -387,10 +402,6 @@ impl Agent {
         })
     }
 
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-
     pub fn terminate(&self) {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     }
@@ -407,7 +418,16 @@ impl Agent {
         let status = wait_for(
             "ended",
             || self.child.try_wait().unwrap(),
-            || story.lock().unwrap().lines().rev().take(20).collect::<Vec<_>>().join("\n"),
+            || {
+                story
+                    .lock()
+                    .unwrap()
+                    .lines()
+                    .rev()
+                    .take(20)
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            },
         );
         let out = self.out.take().unwrap().join().unwrap();
         self.reader.take().unwrap().join().unwrap();

@@ -36,7 +36,9 @@ impl Gateway {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         let address = line.strip_prefix("listening ").expect("the first line").trim();
         Self {
             address: address.parse().unwrap(),

@@ -68,7 +68,11 @@ fn forward(mut near: TcpStream, mut far: TcpStream, limit: &AtomicU64, cuts: &At
     let mut bytes = [0; 512];
     while let Ok(n @ 1..) = near.read(&mut bytes) {
         let limit = limit.load(SeqCst);
-        let room = if limit == 0 { u64::MAX } else { limit.saturating_sub(carried) };
+        let room = if limit == 0 {
+            u64::MAX
+        } else {
+            limit.saturating_sub(carried)
+        };
         let pass = n.min(usize::try_from(room).unwrap_or(usize::MAX));
         if far.write_all(&bytes[..pass]).is_err() {
             break;
