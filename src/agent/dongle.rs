@@ -258,7 +258,10 @@ impl Climber {
         if self.pin_refused {
             return Err(Trouble::Said(
                 format!("the SIM did not take the PIN{left}; it is not tried again"),
-                format!("correct {} and restart onyx-agent", path.display()),
+                format!(
+                    "correct the PIN in {} (sim.pin_file) and restart onyx-agent",
+                    path.display()
+                ),
             ));
         }
         let text = read_limited(path).map_err(|e| Trouble::Said(e.to_string(), "check sim.pin_file".into()))?;
