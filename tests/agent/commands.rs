@@ -130,10 +130,9 @@ fn modem_tells_all_that_it_knows() {
     let v = json(&out);
     assert_eq!((v["imsi"].as_str(), v["imei"].as_str()), (Some(IMSI), Some(IMEI)));
     assert!(v["iccid"].as_str().unwrap().starts_with("8942310022000012345"));
-    assert_eq!(
-        (v["model"].as_str(), v["firmware"].as_str()),
-        (Some("EG25"), Some("EG25GGBR07A08M2G"))
-    );
+    let starts = |key: &str, with: &str| assert!(v[key].as_str().unwrap().starts_with(with), "{v}");
+    starts("model", "EG25");
+    starts("firmware", "EG25GGBR07A08M2G");
     assert_eq!(
         (v["operator"].as_str(), v["rsrp_dbm"].as_i64()),
         (Some("NTT DOCOMO"), Some(-95))

@@ -66,7 +66,7 @@ fn killed_at_ten_moments_nothing_accepted_is_lost_and_no_number_is_used_twice() 
     let witness = witness(&mosquitto);
     let mut toml = Toml::gateway(mosquitto.plain());
     toml.delivery = toml.delivery.replace("'20ms'", "'10ms'") + "sync = '0s'\n";
-    let (mut accepted, mut acknowledged) = (0, 0);
+    let mut accepted = 0;
     for moment in [3, 47, 12, 80, 5, 31, 66, 20, 9, 55] {
         let agent = Agent::start(&bench, &toml, &[]);
         let status = agent.wait_status("some are accepted", |v| {
@@ -74,7 +74,6 @@ fn killed_at_ten_moments_nothing_accepted_is_lost_and_no_number_is_used_twice() 
         });
         agent.kill();
         accepted += status["delivery"]["accepted"].as_u64().unwrap();
-        acknowledged += status["delivery"]["acknowledged"].as_u64().unwrap();
     }
     toml.delivery = toml.delivery.replace("'10ms'", "'1h'");
     let last = Agent::start(&bench, &toml, &[]);
@@ -85,7 +84,7 @@ fn killed_at_ten_moments_nothing_accepted_is_lost_and_no_number_is_used_twice() 
     let next = status["delivery"]["spool"]["next"].as_u64().unwrap();
     last.terminate();
     assert!(last.wait().status.success());
-    // `of_witness` compares the contents of equal numbers.
+    // `of_witness` compares the contents of equal numbers. What was acknowledged just before a kill may come a second time.
     let text = witness.wait_until(|t| Arrived::of_witness(t).numbers().contains(&(next - 1)));
     let arrived = Arrived::of_witness(&text);
     let spools: std::collections::BTreeSet<_> = arrived.samples.keys().map(|(s, _)| s).collect();
@@ -95,7 +94,7 @@ fn killed_at_ten_moments_nothing_accepted_is_lost_and_no_number_is_used_twice() 
         (1..next).collect(),
         "every number ever given arrived"
     );
-    assert!(arrived.count() > accepted && arrived.count() >= acknowledged);
+    assert!(arrived.count() >= accepted, "{} of {accepted}", arrived.count());
     println!(
         "{accepted} seen accepted before ten kills, {} arrived, {} copies",
         arrived.count(),
