@@ -319,7 +319,7 @@ impl Climber {
         match status {
             RegStatus::Denied => Trouble::Said(
                 format!("the network refuses this SIM{reason}"),
-                "is the SIM active in the SORACOM console, and the APN right (soracom.io, or du.soracom.io for plan-DU)? It is asked again in minutes".into(),
+                "is the SIM active in the SORACOM console, and the APN right (soracom.io, or du.soracom.io for plan-DU)? The modem goes on trying by itself".into(),
             ),
             other => Trouble::Said(
                 format!("not registered ({other}){reason}"),

@@ -95,7 +95,7 @@ pub enum SessionError {
         code: u8,
     },
     /// An answer took too long.
-    #[error("{host}: no {what} within {} s", within.as_secs_f32())]
+    #[error("{host}: no {what} within {:.1} s", within.as_secs_f32())]
     Late {
         /// Which broker.
         host: String,

@@ -307,6 +307,10 @@ fn tls_fault(error: &rustls::Error, host: &str) -> SessionError {
         rustls::Error::InvalidCertificate(_) => Cause::Configuration,
         _ => Cause::Broker,
     };
+    let cure = match cause {
+        Cause::Configuration => format!("{cure} (session.host, session.ca_file)"),
+        _ => cure,
+    };
     SessionError::Tls { what, cure, cause }
 }
 

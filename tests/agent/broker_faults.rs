@@ -104,7 +104,7 @@ fn an_authority_that_is_not_the_brokers() {
     agent.wait_down(
         "session",
         &["TLS with", "eventgrid.azure.net", "UnknownIssuer"],
-        &["CA file"],
+        &["session.ca_file"],
     );
     agent.wait_status("all accepted", |v| v["delivery"]["accepted"] == N);
     agent.terminate();
