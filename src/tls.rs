@@ -152,7 +152,7 @@ fn parse<'a>(der: &'a CertificateDer<'_>, what: &str) -> Result<X509Certificate<
         .map(|(_, c)| c)
         .map_err(|e| TlsError::BadCertificate {
             what: what.to_owned(),
-            why: e.to_string(),
+            why: format!("what it holds is no X.509 certificate ({e})"),
         })
 }
 

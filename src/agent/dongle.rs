@@ -258,7 +258,10 @@ impl Climber {
         if self.pin_refused {
             return Err(Trouble::Said(
                 format!("the SIM did not take the PIN{left}; it is not tried again"),
-                format!("correct {} and restart onyx-agent", path.display()),
+                format!(
+                    "correct the PIN in {} (sim.pin_file) and restart onyx-agent",
+                    path.display()
+                ),
             ));
         }
         let text = read_limited(path).map_err(|e| Trouble::Said(e.to_string(), "check sim.pin_file".into()))?;
@@ -316,7 +319,7 @@ impl Climber {
         match status {
             RegStatus::Denied => Trouble::Said(
                 format!("the network refuses this SIM{reason}"),
-                "is the SIM active in the SORACOM console, and the APN right (soracom.io, or du.soracom.io for plan-DU)? It is asked again in minutes".into(),
+                "is the SIM active in the SORACOM console, and the APN right (soracom.io, or du.soracom.io for plan-DU)? The modem goes on trying by itself".into(),
             ),
             other => Trouble::Said(
                 format!("not registered ({other}){reason}"),

@@ -184,12 +184,22 @@ impl Ground {
         let fault = |e: KryptonError| Fault::new(Rung::Credentials, e.to_string(), e.cure());
         let grant = fetch::fetch(&settings, via, &self.clock).await.map_err(fault)?;
         let credentials = grant.check("Krypton's answer").map_err(|e| fault(e.into()))?;
+        // Nothing that cannot be used may replace what is on disk.
+        credentials.check_time(now).map_err(|e| {
+            Fault::new(
+                Rung::Credentials,
+                format!("the granted credentials cannot be used: {e}"),
+                "look at the certificate settings of the SIM group's Krypton configuration, and whether this machine's clock is right; \
+                 it is asked again later",
+            )
+        })?;
         let (store, now_saved) = (store.clone(), now);
         let saved = tokio::task::spawn_blocking(move || store.save(&grant, now_saved)).await;
         if let Err(why) = saved.map_err(std::io::Error::other).and_then(|r| r) {
             // Better connected and asking again at the next start than not connected.
             tracing::error!(
-                "the new credentials could not be stored and are used from memory: {why}; free or repair the disk"
+                "the new credentials could not be stored and are used from memory: {}; free or repair the disk",
+                crate::identity::redact_digits(&why.to_string())
             );
         }
         Ok(credentials)

@@ -121,10 +121,11 @@ pub(super) async fn provision(config: AgentConfig, force: bool, within: Duration
             .subscriber
             .clone()
             .ok_or_else(|| anyhow::anyhow!("the SIM was not read"))?;
-        if force {
-            ground.want_new();
-        }
         let (_, ready) = loop {
+            // At every try: one that failed has used the wish up, and the old ones would pass for new.
+            if force {
+                ground.want_new();
+            }
             match ground.climb(&who).await {
                 Ok(reached) => break reached,
                 Err(Fault { rung, cause, cure, .. }) => {

@@ -6,7 +6,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::backoff::Policy;
 use crate::clock::{Clock, rfc3339};
+use crate::identity::redact_digits;
+
+/// A rung that was up for this long starts counting its failures anew. One that comes up and falls at once goes on counting, as the
+/// back-off does: a broker that accepts and then drops us has not failed "once".
+const STABLE_AFTER: Duration = Policy::RECONNECT.stable_after;
 
 /// The rungs, from the ground up; the same words and order in the configuration, the log, `status` and `check`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,25 +147,34 @@ impl Ladder {
         }
     }
 
+    /// Whatever is said of a rung goes to the log and to `status`, and causes quote paths and answers that hold the SIM's numbers: they
+    /// are hidden here, once for all.
     fn set(&self, rung: Rung, state: State, why: &str, cure: Option<&str>, retry_in: Option<Duration>) {
+        let why = &redact_digits(why);
+        let cure = cure.map(redact_digits);
+        let cure = cure.as_deref();
         let mut changed = false;
         {
             let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(line) = lines.get_mut(rung.index()) {
                 let now = self.clock.monotonic();
+                if line.state == State::Up
+                    && state != State::Up
+                    && now.saturating_sub(line.since_monotonic) >= STABLE_AFTER
+                {
+                    line.failures = 0;
+                }
                 if line.state != state {
                     line.since = self.clock.now().map(|(t, _)| t);
                     line.since_monotonic = now;
                 }
-                changed = line.state != state || line.why != why;
+                changed = line.state != state || line.why != *why;
                 line.state = state;
                 why.clone_into(&mut line.why);
                 line.cure = cure.map(str::to_owned);
                 line.retry_at = retry_in.map(|d| now.saturating_add(d));
-                match state {
-                    State::Up => line.failures = 0,
-                    State::Down => line.failures = line.failures.saturating_add(1),
-                    _ => {}
+                if state == State::Down {
+                    line.failures = line.failures.saturating_add(1);
                 }
             }
         }

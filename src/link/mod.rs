@@ -70,7 +70,7 @@ pub enum DialError {
         source: std::io::Error,
     },
     /// It took too long.
-    #[error("{host} port {port} did not answer within {} s", within.as_secs())]
+    #[error("{host} port {port} did not answer within {:.1} s", within.as_secs_f32())]
     Timeout {
         /// Which host.
         host: String,

@@ -77,8 +77,12 @@ impl Door<'_> {
     async fn ask(&self, method: Method, path: &str) -> Result<Reply, KryptonError> {
         let mut url = self.settings.url.clone();
         url.set_path(path);
+        if let Some(address) = self.settings.address {
+            // reqwest takes the port from the URL alone and ignores that of a resolved address.
+            let _ = url.set_port(Some(address.port()));
+        }
         let host = url.host_str().unwrap_or_default().to_owned();
-        let unreachable = |e: reqwest::Error| KryptonError::Unreachable(describe(&e, &host));
+        let unreachable = |e: reqwest::Error| describe(&e, &host);
         let mut request = self.client.request(method.clone(), url);
         if method == Method::POST {
             request = request.header("content-type", "application/json").body("");
@@ -124,25 +128,28 @@ fn client(settings: &Settings, via: &Via, clock: &Clock) -> Result<Client, Krypt
     builder.build().map_err(|e| KryptonError::Unreachable(e.to_string()))
 }
 
-/// reqwest's own message stops at "error sending request"; the reason is further down.
-fn describe(e: &reqwest::Error, host: &str) -> String {
-    let mut innermost: &dyn std::error::Error = e;
-    while let Some(source) = innermost.source() {
-        if let Some(tls) = source.downcast_ref::<rustls::Error>() {
+/// reqwest's own message stops at "error sending request"; the reason is further down, and TLS's is inside an [`std::io::Error`] or two,
+/// which do not show it as their source.
+fn describe(e: &reqwest::Error, host: &str) -> KryptonError {
+    let mut innermost: &(dyn std::error::Error + 'static) = e;
+    loop {
+        if let Some(tls) = innermost.downcast_ref::<rustls::Error>() {
             let (what, cure) = tls::explain(tls, host);
-            return format!("{what} ({cure})");
+            let cure = format!("{cure} (credentials.url, credentials.ca_file)");
+            return KryptonError::Tls { what, cure };
         }
-        if let Some(io) = source.downcast_ref::<std::io::Error>() {
-            if let Some(tls) = io.get_ref().and_then(|i| i.downcast_ref::<rustls::Error>()) {
-                let (what, cure) = tls::explain(tls, host);
-                return format!("{what} ({cure})");
-            }
+        let inside = innermost
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+            .map(|i| i as &(dyn std::error::Error + 'static));
+        match inside.or_else(|| innermost.source()) {
+            Some(next) => innermost = next,
+            None => break,
         }
-        innermost = source;
     }
-    if e.is_timeout() {
+    KryptonError::Unreachable(if e.is_timeout() {
         format!("{host} did not answer in time")
     } else {
         format!("{host}: {innermost}")
-    }
+    })
 }

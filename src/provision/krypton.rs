@@ -46,6 +46,14 @@ pub enum KryptonError {
     /// It was not reached.
     #[error("Krypton was not reached: {0}")]
     Unreachable(String),
+    /// It was reached, but TLS with it failed.
+    #[error("Krypton was not reached: {what}")]
+    Tls {
+        /// The whole story.
+        what: String,
+        /// What to do.
+        cure: String,
+    },
     /// It says no.
     #[error("Krypton refuses (HTTP {status}): {message}")]
     Refused {
@@ -84,8 +92,9 @@ pub enum KryptonError {
 impl KryptonError {
     /// What a person can do.
     #[must_use]
-    pub fn cure(&self) -> &'static str {
+    pub fn cure(&self) -> &str {
         match self {
+            Self::Tls { cure, .. } => cure,
             Self::Unreachable(_) => {
                 "Krypton answers only over the SORACOM line: check that 100.127.0.0/16 is routed through the dongle (link.interface)"
             }

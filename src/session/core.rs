@@ -47,7 +47,7 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Dead {
     /// An answer did not come.
-    #[error("no {what} for {} s: the link is dead or the broker is stuck", waited.as_secs())]
+    #[error("no {what} for {:.1} s: the link is dead or the broker is stuck", waited.as_secs_f32())]
     Silent {
         /// Which answer.
         what: &'static str,

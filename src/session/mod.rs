@@ -52,6 +52,9 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
+/// State of a connection in [`SessionError::Closed`].
+const DURING_HANDSHAKE: &str = "during the TLS handshake";
+
 /// What kind of recovery makes sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
@@ -92,7 +95,7 @@ pub enum SessionError {
         code: u8,
     },
     /// An answer took too long.
-    #[error("{host}: no {what} within {} s", within.as_secs())]
+    #[error("{host}: no {what} within {:.1} s", within.as_secs_f32())]
     Late {
         /// Which broker.
         host: String,
@@ -170,6 +173,9 @@ impl SessionError {
             Self::Late { .. } => "the line is very slow, or the port is not the broker's: check session.port".into(),
             Self::Closed { when, .. } if *when == "after it worked" => {
                 "a network change, a restart of the broker, or another client with the same client id".into()
+            }
+            Self::Closed { when, .. } if *when == DURING_HANDSHAKE => {
+                "does this port speak TLS? Check session.host and session.port; a firewall between may also cut TLS".into()
             }
             Self::Closed { .. } => {
                 "the broker drops us without a word: check that client id, user name and topic are allowed for this device".into()

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio_rustls::TlsConnector;
 
 use super::core::{Core, Dead, Event, Settings};
-use super::{Cause, Endpoint, SessionError};
+use super::{Cause, DURING_HANDSHAKE, Endpoint, SessionError};
 use crate::clock::Clock;
 use crate::link::{self, Via};
 use crate::mqtt::{Connect, connack, split_frame};
@@ -24,6 +24,8 @@ use crate::tls;
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// First byte of a CONNACK (MQTT 3.1.1 section 3.2.1).
+const CONNACK: u8 = 0x20;
 /// Bytes asked for from the socket at a time.
 const READ_CHUNK: usize = 4096;
 /// How long saying goodbye may take.
@@ -111,6 +113,15 @@ impl Session {
         let within = endpoint.connect_within;
         let frame = tokio::time::timeout(within, async {
             loop {
+                // At the first byte, because a server of another kind may never complete what its bytes announce in MQTT.
+                if self.incoming.first().is_some_and(|b| *b != CONNACK) {
+                    let what = match &self.incoming[..] {
+                        [b'H', b'T', b'T', b'P', ..] => "an HTTP server answers",
+                        [0x15, 0x03, ..] => "it answers with a TLS alert, so it wants TLS",
+                        _ => "the first packet is not a CONNACK [MQTT-3.2.0-1]",
+                    };
+                    return Err(self.not_mqtt(what.to_owned()));
+                }
                 if let Some(frame) = self.frame()? {
                     return Ok::<Bytes, SessionError>(frame);
                 }
@@ -125,8 +136,8 @@ impl Session {
         })??;
         // Read as bytes and not by the codec, which fails on return codes it does not know.
         let session_present = match frame[..] {
-            [0x20, 0x02, flags, connack::ACCEPTED] => flags & 0x01 != 0,
-            [0x20, 0x02, _, code] => {
+            [CONNACK, 0x02, flags, connack::ACCEPTED] => flags & 0x01 != 0,
+            [CONNACK, 0x02, _, code] => {
                 return Err(SessionError::Refused {
                     host: self.host.clone(),
                     code,
@@ -331,6 +342,10 @@ fn tls_fault(error: &rustls::Error, host: &str) -> SessionError {
         rustls::Error::InvalidCertificate(_) => Cause::Configuration,
         _ => Cause::Broker,
     };
+    let cure = match cause {
+        Cause::Configuration => format!("{cure} (session.host, session.ca_file)"),
+        _ => cure,
+    };
     SessionError::Tls { what, cure, cause }
 }
 
@@ -352,7 +367,7 @@ async fn handshake(
             Some(inner) => tls_fault(inner, host),
             None => SessionError::Closed {
                 host: host.clone(),
-                when: "during the TLS handshake",
+                when: DURING_HANDSHAKE,
                 why: Some(e.to_string()),
             },
         }),
