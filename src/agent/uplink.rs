@@ -255,6 +255,8 @@ impl Uplink {
                     self.stop.cancel();
                 }
             }
+            // The caller's next promise to the watchdog is all that this is for.
+            Event::Alive => {}
             Event::Inbound { topic, payload } => {
                 tracing::info!(
                     topic = crate::identity::redact_digits(&topic),
