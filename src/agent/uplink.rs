@@ -152,8 +152,8 @@ impl Uplink {
     /// Delivers until the session ends or the agent is to stop.
     async fn deliver(&mut self, mut session: Session, ready: &Ready) -> Result<Stopped, Fault> {
         let mut durable = self.spool.durable();
-        // What was in flight is sent again by the session itself where the broker kept it; the rest comes from the spool.
-        let mut next = session.in_flight().max().map_or(Seq::FIRST, |s| Seq::new(s).next());
+        // From the start: what the broker acknowledged on the last connection may not have reached the spool before it ended.
+        let mut next = Seq::FIRST;
         let mut more = true;
         loop {
             self.ground
@@ -206,6 +206,9 @@ impl Uplink {
         }
         for record in records {
             *next = record.seq.next();
+            if session.in_flight().any(|s| s == record.seq.get()) {
+                continue; // the broker kept the session, which sends it again by itself
+            }
             let payload = match stamp(self.spool.id(), record.seq, &record.payload) {
                 Ok(payload) if payload.len() <= limits.payload_max => payload,
                 other => {

@@ -185,7 +185,8 @@ impl Session {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(event);
             }
-            while let Some(frame) = self.frame()? {
+            // One at a time: what a packet says is handed out before a later one can end the connection.
+            if let Some(frame) = self.frame()? {
                 let mut bytes = BytesMut::from(&frame[..]);
                 let packet = Packet::read(&mut bytes, self.packet_max).map_err(|e| self.not_mqtt(e.to_string()))?;
                 let now = self.clock.monotonic();
@@ -195,8 +196,6 @@ impl Session {
                 if let Some(answer) = answer {
                     self.queue(&answer)?;
                 }
-            }
-            if !self.ready.is_empty() {
                 continue;
             }
             let now = self.clock.monotonic();
