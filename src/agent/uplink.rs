@@ -128,16 +128,17 @@ impl Uplink {
         self.ground
             .pulse
             .promise(endpoint.connect_within * 3 + endpoint.answer_within);
-        let client_id = endpoint.names.client_id.clone();
-        let core = self
+        let client_id = &endpoint.names.client_id;
+        let mut core = self
             .kept
             .core
             .take()
-            .filter(|(id, _)| *id == client_id)
+            .filter(|(id, _)| id == client_id)
             .map(|(_, core)| core);
-        Session::open(endpoint, via, &self.ground.clock, core)
-            .await
-            .map_err(|e| self.session_fault(&e))
+        let opened = Session::open(endpoint, via, &self.ground.clock, &mut core).await;
+        // A dial that fails must not forget what the broker may still hold [MQTT-4.4.0-1].
+        self.kept.core = core.map(|core| (client_id.clone(), core));
+        opened.map_err(|e| self.session_fault(&e))
     }
 
     fn session_fault(&self, e: &SessionError) -> Fault {
