@@ -22,7 +22,7 @@ use crate::config::agent::CredentialsConfig;
 use crate::identity::{ClientId, Subscriber};
 use crate::link::Via;
 use crate::session::core::Core;
-use crate::session::{Endpoint, Event, Session, SessionError};
+use crate::session::{Cause, Endpoint, Event, Session, SessionError};
 use crate::telemetry::sample::stamp;
 use crate::telemetry::spool::SpoolHandle;
 use crate::telemetry::spool::{Seq, SpoolError};
@@ -141,7 +141,10 @@ impl Uplink {
         opened.map_err(|e| self.session_fault(&e))
     }
 
-    fn session_fault(&self, e: &SessionError) -> Fault {
+    fn session_fault(&mut self, e: &SessionError) -> Fault {
+        if matches!(e.cause(), Cause::Identity | Cause::Configuration) {
+            self.ground.reread();
+        }
         let failures = self.kept.backoffs.get(&Rung::Session).map_or(0, Backoff::failures);
         of_session(
             e,
