@@ -112,7 +112,7 @@ impl Uplink {
             () = stop.cancelled() => return Ok(Stopped),
             session = self.session(&ready.endpoint, &via) => session?,
         };
-        self.deliver(session, &ready).await
+        self.deliver(session, &ready, who).await
     }
 
     async fn session(&mut self, endpoint: &Endpoint, via: &Via) -> Result<Session, Fault> {
@@ -149,8 +149,8 @@ impl Uplink {
         )
     }
 
-    /// Delivers until the session ends or the agent is to stop.
-    async fn deliver(&mut self, mut session: Session, ready: &Ready) -> Result<Stopped, Fault> {
+    /// Delivers until the session ends, another SIM is read, or the agent is to stop.
+    async fn deliver(&mut self, mut session: Session, ready: &Ready, who: &Subscriber) -> Result<Stopped, Fault> {
         let mut durable = self.spool.durable();
         // What was in flight is sent again by the session itself where the broker kept it; the rest comes from the spool.
         let mut next = session.in_flight().max().map_or(Seq::FIRST, |s| Seq::new(s).next());
@@ -184,6 +184,18 @@ impl Uplink {
                         return Err(self.end(session, ready, spool_fault(&SpoolError::Closed)));
                     }
                     more = true;
+                }
+                changed = self.view.changed() => {
+                    let other = {
+                        let view = self.view.borrow_and_update();
+                        view.subscriber.as_ref().is_some_and(|s| (&s.imsi, &s.imei) != (&who.imsi, &who.imei))
+                    };
+                    if changed.is_err() || other {
+                        // What was in flight is not acknowledged here: it is sent again under the new name.
+                        session.close().await;
+                        let cure = "nothing to do: it connects again under the new SIM's name";
+                        return Err(Fault::new(Rung::Session, "another SIM is in the dongle", cure));
+                    }
                 }
                 () = self.stop.cancelled() => {
                     self.goodbye(session, ready).await;
