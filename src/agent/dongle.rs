@@ -42,7 +42,7 @@ pub(super) struct View {
     pub(super) subscriber: Option<Subscriber>,
     /// Whether the network has let us in, as last heard.
     pub(super) registered: bool,
-    /// The last signal.
+    /// The signal; `None` while nothing is heard from the modem.
     pub(super) reading: Option<ModemReading>,
 }
 
@@ -77,6 +77,8 @@ pub(super) struct Climber {
     backoff: Backoff,
     rung: Rung,
     pin_refused: bool,
+    /// Attempts that were left before the PIN was entered last.
+    pin_left: Option<u8>,
 }
 
 impl Climber {
@@ -96,6 +98,7 @@ impl Climber {
             backoff: Backoff::new(policy(Rung::Modem, RETRY_MIN, RETRY_MAX)),
             rung: Rung::Modem,
             pin_refused: false,
+            pin_left: None,
         }
     }
 
@@ -144,8 +147,11 @@ impl Climber {
                 self.ladder.below(above, fault.rung);
             }
         }
-        self.view
-            .send_if_modified(|view| std::mem::replace(&mut view.registered, false));
+        // An old signal is no measurement: samples of a silent modem carry none.
+        self.view.send_if_modified(|view| {
+            let had_reading = view.reading.take().is_some();
+            std::mem::replace(&mut view.registered, false) || had_reading
+        });
         self.pulse.promise(wait);
         tokio::time::sleep(wait).await;
     }
@@ -203,11 +209,15 @@ impl Climber {
     async fn sim(&mut self, modem: &mut Modem<Port>) -> Result<(), Trouble> {
         let since = self.clock.monotonic();
         let say = |cause: String, cure: &str| Trouble::Said(cause, cure.to_owned());
+        let mut entered = false;
         loop {
             self.pulse.promise(QUESTION_MAX);
+            let patient = self.clock.monotonic().saturating_sub(since) < SIM_WITHIN;
             match modem.sim().await.map_err(Trouble::Modem)? {
                 SimState::Ready => return Ok(()),
-                SimState::Busy if self.clock.monotonic().saturating_sub(since) < SIM_WITHIN => {
+                // The PIN was taken, but the SIM has not come round to saying so.
+                SimState::PinRequired { .. } if entered && patient => tokio::time::sleep(SIM_EVERY).await,
+                SimState::Busy if patient => {
                     self.ladder.climbing(Rung::Sim, "the SIM is still starting");
                     tokio::time::sleep(SIM_EVERY).await;
                 }
@@ -223,7 +233,17 @@ impl Climber {
                         "put a SIM in, contacts first, until it clicks",
                     ));
                 }
-                SimState::PinRequired { retries_left } => self.pin(modem, retries_left).await?,
+                SimState::PinRequired { .. } if entered => {
+                    self.pin_refused = true;
+                    return Err(say(
+                        "the SIM took the PIN and wants it all the same".into(),
+                        "try the SIM in a phone, and restart onyx-agent",
+                    ));
+                }
+                SimState::PinRequired { retries_left } => {
+                    self.pin(modem, retries_left).await?;
+                    entered = true;
+                }
                 SimState::PukRequired => {
                     return Err(say(
                         "the SIM is locked and wants its PUK".into(),
@@ -247,6 +267,9 @@ impl Climber {
     }
 
     async fn pin(&mut self, modem: &mut Modem<Port>, left: Option<u8>) -> Result<(), Trouble> {
+        // The answer to a try may have been lost; a wrong PIN shows in the attempts that are left.
+        let before = std::mem::replace(&mut self.pin_left, left);
+        self.pin_refused |= before.zip(left).is_some_and(|(before, now)| now < before);
         let left = left.map_or(String::new(), |n| format!(", {n} attempts left"));
         let Some(path) = &self.config.sim.pin_file else {
             return Err(Trouble::Said(
@@ -323,7 +346,7 @@ impl Climber {
             ),
             other => Trouble::Said(
                 format!("not registered ({other}){reason}"),
-                "check the antenna and the place; onyx-agent modem shows the signal. The modem goes on searching".into(),
+                "check the antenna and the place; the log says whether the radio hears something. The modem goes on searching".into(),
             ),
         }
     }
@@ -397,9 +420,10 @@ impl Trouble {
 /// done.
 fn fault(rung: Rung, e: &ModemError) -> Fault {
     let text = e.to_string();
-    let (cause, cure) = text
-        .split_once("; ")
-        .unwrap_or((&text, "look at the modem: onyx-agent modem"));
+    let (cause, cure) = text.split_once("; ").unwrap_or((
+        &text,
+        "if it stays, set log.filter = \"info,onyx::modem=debug\" and look at the dialogue",
+    ));
     let rung = if e.recovery() == Recovery::Reopen {
         Rung::Modem
     } else {

@@ -11,7 +11,7 @@ use super::watchdog::Pulse;
 use crate::clock::{self, Clock};
 use crate::cloud::{Kind, Names, aws_iot, beam, event_grid, iot_hub};
 use crate::config::agent::{AgentConfig, CredentialsConfig, KryptonConfig};
-use crate::identity::{AuthName, ClientId, Imsi, Subscriber};
+use crate::identity::{AuthName, ClientId, Subscriber};
 use crate::link::{Link, Via};
 use crate::provision::krypton::KryptonError;
 use crate::provision::operator::{FilesError, read_limited};
@@ -38,7 +38,9 @@ pub(super) struct Ground {
     pub(super) clock: Clock,
     pub(super) pulse: Pulse,
     link: Box<dyn Link>,
-    held: Option<(Imsi, Arc<Ready>)>,
+    held: Option<(Subscriber, Arc<Ready>)>,
+    /// What is held must be put together again from the files.
+    reread: bool,
     reprovisioned: Option<Duration>,
     wants_new: bool,
 }
@@ -58,6 +60,7 @@ impl Ground {
             pulse,
             link,
             held: None,
+            reread: false,
             reprovisioned: None,
             wants_new: false,
         }
@@ -88,6 +91,11 @@ impl Ground {
             let hours = REPROVISION_EVERY.as_secs() / 3_600;
             tracing::warn!("the broker refuses these credentials: others are fetched; this is done once in {hours} h");
         }
+    }
+
+    /// Names, trust or credentials were refused: the next climb reads the files again, which somebody may have corrected meanwhile.
+    pub(super) fn reread(&mut self) {
+        self.reread = true;
     }
 
     async fn link(&mut self) -> Result<Via, Fault> {
@@ -122,11 +130,13 @@ impl Ground {
     }
 
     async fn credentials(&mut self, who: &Subscriber, via: &Via, now: Duration) -> Result<Arc<Ready>, Fault> {
-        if let Some((imsi, ready)) = &self.held {
+        let held = self.held.as_ref().filter(|(whose, ready)| {
             let fresh = ready.credentials.as_ref().is_none_or(|c| c.check_time(now).is_ok());
-            if *imsi == who.imsi && fresh && !self.wants_new {
-                return Ok(ready.clone());
-            }
+            whose == who && fresh && !self.wants_new
+        });
+        let held = held.map(|(_, ready)| ready.clone());
+        if let Some(ready) = held.as_ref().filter(|_| !self.reread) {
+            return Ok(ready.clone());
         }
         self.ladder
             .climbing(Rung::Credentials, "looking for a key and a certificate");
@@ -144,6 +154,8 @@ impl Ground {
                     )
                 })?)
             }
+            // Also those that could not be stored: they must not cost another fetch.
+            CredentialsConfig::Krypton(_) if held.is_some() => held.and_then(|ready| ready.credentials.clone()),
             CredentialsConfig::Krypton(krypton) => {
                 let store = Store::new(&config.state_dir, config.credentials.source(), &who.imsi);
                 let wants_new = std::mem::take(&mut self.wants_new);
@@ -155,14 +167,20 @@ impl Ground {
                             .map_or("the broker refused those on disk".to_owned(), |u: Unusable| {
                                 u.to_string()
                             });
-                        Some(self.fetch(krypton, &store, via, now, &reason).await?)
+                        let fetched = self.fetch(krypton, &store, via, now, &reason).await;
+                        if fetched.is_err() {
+                            // Not got, so not counted: when the broker refuses the old ones again, this is tried again.
+                            self.reprovisioned = None;
+                        }
+                        Some(fetched?)
                     }
                 }
             }
         };
         let ready = Arc::new(self.ready(who, credentials)?);
         self.ladder.up(Rung::Credentials, &describe(ready.credentials.as_ref()));
-        self.held = Some((who.imsi.clone(), ready.clone()));
+        self.held = Some((who.clone(), ready.clone()));
+        self.reread = false;
         Ok(ready)
     }
 

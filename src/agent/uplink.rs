@@ -22,7 +22,7 @@ use crate::config::agent::CredentialsConfig;
 use crate::identity::{ClientId, Subscriber};
 use crate::link::Via;
 use crate::session::core::Core;
-use crate::session::{Endpoint, Event, Session, SessionError};
+use crate::session::{Cause, Endpoint, Event, Session, SessionError};
 use crate::telemetry::sample::stamp;
 use crate::telemetry::spool::SpoolHandle;
 use crate::telemetry::spool::{Seq, SpoolError};
@@ -128,19 +128,23 @@ impl Uplink {
         self.ground
             .pulse
             .promise(endpoint.connect_within * 3 + endpoint.answer_within);
-        let client_id = endpoint.names.client_id.clone();
-        let core = self
+        let client_id = &endpoint.names.client_id;
+        let mut core = self
             .kept
             .core
             .take()
-            .filter(|(id, _)| *id == client_id)
+            .filter(|(id, _)| id == client_id)
             .map(|(_, core)| core);
-        Session::open(endpoint, via, &self.ground.clock, core)
-            .await
-            .map_err(|e| self.session_fault(&e))
+        let opened = Session::open(endpoint, via, &self.ground.clock, &mut core).await;
+        // A dial that fails must not forget what the broker may still hold [MQTT-4.4.0-1].
+        self.kept.core = core.map(|core| (client_id.clone(), core));
+        opened.map_err(|e| self.session_fault(&e))
     }
 
-    fn session_fault(&self, e: &SessionError) -> Fault {
+    fn session_fault(&mut self, e: &SessionError) -> Fault {
+        if matches!(e.cause(), Cause::Identity | Cause::Configuration) {
+            self.ground.reread();
+        }
         let failures = self.kept.backoffs.get(&Rung::Session).map_or(0, Backoff::failures);
         of_session(
             e,
@@ -152,8 +156,8 @@ impl Uplink {
     /// Delivers until the session ends, another SIM is read, or the agent is to stop.
     async fn deliver(&mut self, mut session: Session, ready: &Ready, who: &Subscriber) -> Result<Stopped, Fault> {
         let mut durable = self.spool.durable();
-        // What was in flight is sent again by the session itself where the broker kept it; the rest comes from the spool.
-        let mut next = session.in_flight().max().map_or(Seq::FIRST, |s| Seq::new(s).next());
+        // From the start: what the broker acknowledged on the last connection may not have reached the spool before it ended.
+        let mut next = Seq::FIRST;
         let mut more = true;
         loop {
             self.ground
@@ -218,6 +222,9 @@ impl Uplink {
         }
         for record in records {
             *next = record.seq.next();
+            if session.in_flight().any(|s| s == record.seq.get()) {
+                continue; // the broker kept the session, which sends it again by itself
+            }
             let payload = match stamp(self.spool.id(), record.seq, &record.payload) {
                 Ok(payload) if payload.len() <= limits.payload_max => payload,
                 other => {
@@ -267,6 +274,8 @@ impl Uplink {
                     self.stop.cancel();
                 }
             }
+            // The caller's next promise to the watchdog is all that this is for.
+            Event::Alive => {}
             Event::Inbound { topic, payload } => {
                 tracing::info!(
                     topic = crate::identity::redact_digits(&topic),

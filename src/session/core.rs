@@ -34,6 +34,8 @@ pub enum Event {
     Acknowledged(u64),
     /// The first answer after CONNACK: the session works.
     Proven,
+    /// A ping was answered: nothing happens, and the connection lives. Comes at least once in a keep-alive without other events.
+    Alive,
     /// The broker sends us something.
     Inbound {
         /// Where it was published.
@@ -166,7 +168,10 @@ impl Core {
                     }
                 }
             }
-            Packet::PingResp => self.ping_sent = None,
+            Packet::PingResp => {
+                self.ping_sent = None;
+                events.push(Event::Alive);
+            }
             Packet::Publish(p) => {
                 match p.qos {
                     QoS::AtMostOnce => {}
@@ -265,8 +270,11 @@ mod tests {
     fn proof_comes_before_the_claim() {
         let mut c = core(2);
         assert_eq!(c.connected(false, S(0)), [Packet::PingReq]);
-        assert_eq!(c.received(Packet::PingResp, S(1)).unwrap().0, [Event::Proven]);
-        assert_eq!(c.received(Packet::PingResp, S(1)).unwrap().0, []);
+        assert_eq!(
+            c.received(Packet::PingResp, S(1)).unwrap().0,
+            [Event::Proven, Event::Alive]
+        );
+        assert_eq!(c.received(Packet::PingResp, S(1)).unwrap().0, [Event::Alive]);
     }
 
     #[test]

@@ -58,18 +58,17 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    /// Dials, does TLS, sends CONNECT and waits for CONNACK. `core` may come from an earlier connection ([`Session::into_core`]).
+    /// Dials, does TLS, sends CONNECT and waits for CONNACK. `core` may come from an earlier connection ([`Session::into_core`]); it is
+    /// taken only by a session that comes up.
     ///
     /// # Errors
     /// [`SessionError`]; every wait inside is bounded by the endpoint's limits.
-    pub async fn open(endpoint: &Endpoint, via: &Via, clock: &Clock, core: Option<Core>) -> Result<Self, SessionError> {
-        let core = core.unwrap_or_else(|| {
-            Core::new(Settings {
-                window: endpoint.window.max(1),
-                keep_alive: Duration::from_secs(endpoint.keep_alive.into()),
-                answer_within: endpoint.answer_within,
-            })
-        });
+    pub async fn open(
+        endpoint: &Endpoint,
+        via: &Via,
+        clock: &Clock,
+        core: &mut Option<Core>,
+    ) -> Result<Self, SessionError> {
         let tcp = link::dial(
             via,
             &endpoint.host,
@@ -83,6 +82,13 @@ impl Session {
             None => Box::new(tcp),
         };
         let (reader, writer) = tokio::io::split(stream);
+        let fresh = || {
+            Core::new(Settings {
+                window: endpoint.window.max(1),
+                keep_alive: Duration::from_secs(endpoint.keep_alive.into()),
+                answer_within: endpoint.answer_within,
+            })
+        };
         let mut session = Self {
             reader,
             writer,
@@ -90,7 +96,7 @@ impl Session {
             outgoing: BytesMut::new(),
             unflushed: false,
             stuck_since: None,
-            core,
+            core: core.take().unwrap_or_else(fresh),
             clock: clock.clone(),
             host: endpoint.host.clone(),
             port: endpoint.port,
@@ -99,8 +105,13 @@ impl Session {
             proven: false,
             ready: VecDeque::new(),
         };
-        session.connect(endpoint).await?;
-        Ok(session)
+        match session.connect(endpoint).await {
+            Ok(()) => Ok(session),
+            Err(e) => {
+                *core = Some(session.core);
+                Err(e)
+            }
+        }
     }
 
     async fn connect(&mut self, endpoint: &Endpoint) -> Result<(), SessionError> {
@@ -185,7 +196,8 @@ impl Session {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(event);
             }
-            while let Some(frame) = self.frame()? {
+            // One at a time: what a packet says is handed out before a later one can end the connection.
+            if let Some(frame) = self.frame()? {
                 let mut bytes = BytesMut::from(&frame[..]);
                 let packet = Packet::read(&mut bytes, self.packet_max).map_err(|e| self.not_mqtt(e.to_string()))?;
                 let now = self.clock.monotonic();
@@ -195,8 +207,6 @@ impl Session {
                 if let Some(answer) = answer {
                     self.queue(&answer)?;
                 }
-            }
-            if !self.ready.is_empty() {
                 continue;
             }
             let now = self.clock.monotonic();
