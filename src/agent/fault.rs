@@ -109,6 +109,18 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_clock_is_the_clocks_fault_and_costs_no_credentials() {
+        let wrong = SessionError::Tls {
+            what: "the certificate is not valid yet".into(),
+            cure: "wait for NTP".into(),
+            cause: Cause::Clock,
+        };
+        let fault = of_session(&wrong, 99, true);
+        assert_eq!((fault.rung, fault.recover), (Rung::Clock, Recover::From(Rung::Clock)));
+        assert!(fault.cause.contains("not valid yet") && fault.cure.contains("NTP"));
+    }
+
+    #[test]
     fn a_route_that_keeps_failing_goes_down_to_the_link() {
         let late = || {
             SessionError::Dial(crate::link::DialError::Timeout {

@@ -121,7 +121,7 @@ impl Uplink {
             () = stop.cancelled() => return Ok(Stopped),
             session = self.session(&ready.endpoint, &via) => session?,
         };
-        self.deliver(session, &ready).await
+        self.deliver(session, &ready, who).await
     }
 
     async fn session(&mut self, endpoint: &Endpoint, via: &Via) -> Result<Session, Fault> {
@@ -162,8 +162,8 @@ impl Uplink {
         )
     }
 
-    /// Delivers until the session ends or the agent is to stop.
-    async fn deliver(&mut self, mut session: Session, ready: &Ready) -> Result<Stopped, Fault> {
+    /// Delivers until the session ends, another SIM is read, or the agent is to stop.
+    async fn deliver(&mut self, mut session: Session, ready: &Ready, who: &Subscriber) -> Result<Stopped, Fault> {
         let mut durable = self.spool.durable();
         // From the start: what the broker acknowledged on the last connection may not have reached the spool before it ended.
         let mut next = Seq::FIRST;
@@ -197,6 +197,18 @@ impl Uplink {
                         return Err(self.end(session, ready, spool_fault(&SpoolError::Closed)));
                     }
                     more = true;
+                }
+                changed = self.view.changed() => {
+                    let other = {
+                        let view = self.view.borrow_and_update();
+                        view.subscriber.as_ref().is_some_and(|s| (&s.imsi, &s.imei) != (&who.imsi, &who.imei))
+                    };
+                    if changed.is_err() || other {
+                        // What was in flight is not acknowledged here: it is sent again under the new name.
+                        session.close().await;
+                        let cure = "nothing to do: it connects again under the new SIM's name";
+                        return Err(Fault::new(Rung::Session, "another SIM is in the dongle", cure));
+                    }
                 }
                 () = self.stop.cancelled() => {
                     self.goodbye(session, ready).await;

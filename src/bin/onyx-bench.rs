@@ -18,7 +18,7 @@ enum Command {
     /// A simulated EG25-G on a pseudo-terminal
     Dongle(dongle::Args),
     /// Stand-ins for SORACOM Krypton and the clouds' MQTT endpoints
-    Clouds(clouds::Args),
+    Clouds(Box<clouds::Args>),
     /// Write the programs' man pages, for packagers
     #[command(hide = true)]
     Man(man::Args),
@@ -39,7 +39,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(args) => demo::run(args).await,
         Command::Dongle(args) => dongle::run(args).await,
-        Command::Clouds(args) => clouds::run(args).await,
+        Command::Clouds(args) => clouds::run(*args).await,
         Command::Man(args) => man::run(&args, Cli::command()),
     }
 }

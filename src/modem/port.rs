@@ -97,8 +97,8 @@ async fn open_once(path: &Path) -> Result<Port, tokio_serial::Error> {
 fn advice(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::NoDevice => {
-            "another program holds it: an onyx-agent that runs ('onyx-agent status --json' says what it knows), or ModemManager, which \
-             the udev rule keeps away; a hung port that was just closed is free again after 30 s"
+            "another program holds it: onyx-agent itself when it runs (ask 'onyx-agent status' then), or ModemManager (stop it, or \
+             install the udev rule that keeps it away); a hung port that was just closed is free again after 30 s"
         }
         ErrorKind::Io(io::ErrorKind::PermissionDenied) => {
             "the user must be in the group dialout (or the one of the udev rule)"

@@ -104,7 +104,9 @@ fn check_looks_into_the_files() {
     let authority = crate::certs::Authority::new(&bench.path("ca"));
     authority.device(crate::certs::Kind::Ec, "one", "one", bench.dir.path());
     authority.device(crate::certs::Kind::Ec, "two", "two", bench.dir.path());
-    let copy = |from: &str, to: &str| drop(std::fs::copy(bench.path(from), bench.path(to)).unwrap());
+    let copy = |from: &str, to: &str| {
+        std::fs::copy(bench.path(from), bench.path(to)).unwrap();
+    };
     copy("one.pem", "c.pem");
     copy("two.key", "k.pem");
     let check = || onyx_agent(&["check", "--config", config.to_str().unwrap()]);
@@ -191,6 +193,23 @@ fn absolute(bench: &Bench, mut toml: Toml) -> Toml {
         .replace("= 'agent.sock'", &format!("= '{d}/agent.sock'"));
     toml.credentials = toml.credentials.replace("'clouds/", &format!("'{d}/clouds/"));
     toml
+}
+
+#[test]
+fn modem_beside_a_running_agent_says_that_the_port_is_taken() {
+    let bench = Bench::new();
+    let mosquitto = Mosquitto::start(bench.dir.path(), None);
+    let agent = Agent::start(&bench, &Toml::gateway(mosquitto.plain()), &[]);
+    agent.wait_acknowledged(2);
+    let (output, _, err) = onyx_agent(&["modem", "--port", bench.port().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(
+        err.contains("cannot open") && err.contains("another program") && err.contains("onyx-agent status"),
+        "{err}"
+    );
+    let before = agent.status().unwrap()["delivery"]["acknowledged"].as_u64().unwrap();
+    agent.wait_acknowledged(before + 5);
+    assert!(!agent.log().contains("garbage"), "the agent's dialogue was disturbed");
 }
 
 #[test]

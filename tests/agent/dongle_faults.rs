@@ -7,7 +7,7 @@ use crate::krypton::assert_arrived;
 use crate::mosquitto::Mosquitto;
 use crate::mosquitto_direct::witness;
 use crate::seqs::Arrived;
-use crate::stage::{Agent, Bench, Toml, rung_of};
+use crate::stage::{Agent, Bench, OTHER_IMSI, Toml, rung_of};
 
 const N: u64 = 20;
 
@@ -140,5 +140,31 @@ fn refused_by_the_network() {
         &["the network refuses this SIM", "Illegal UE"],
         &["SORACOM console", "APN"],
         |bench| bench.inject(Event::FindNetwork),
+    );
+}
+
+#[test]
+fn another_sim_while_it_runs_ends_the_session_under_the_old_name() {
+    let bench = Bench::new();
+    let mosquitto = Mosquitto::start(bench.dir.path(), None);
+    let witness = witness(&mosquitto);
+    let agent = Agent::start(&bench, &Toml::gateway(mosquitto.plain()), &[]);
+    agent.wait_acknowledged(5);
+    bench.unplug();
+    bench.plug("", OTHER_IMSI);
+    mosquitto.wait_for(&["New client connected", &format!("as myClient-{OTHER_IMSI}-")]);
+    mosquitto.wait_for(&["Received DISCONNECT from", &crate::stage::client_id()]);
+    let before = agent.status().unwrap()["delivery"]["acknowledged"].as_u64().unwrap();
+    agent.wait_acknowledged(before + 5);
+    agent.terminate();
+    let ended = agent.wait();
+    assert!(ended.log.contains("another SIM is in the dongle"), "{}", ended.log);
+    // Those taken in the last moment may still wait in the spool.
+    let text = witness.wait_until(|t| Arrived::of_witness(t).count() >= ended.acknowledged);
+    let numbers = Arrived::of_witness(&text).numbers();
+    assert_eq!(
+        numbers,
+        (1..=*numbers.last().unwrap()).collect(),
+        "nothing was left out at the change"
     );
 }

@@ -406,7 +406,6 @@ impl Agent {
             || self.story(),
         );
         assert!(line["retry_in_s"].is_u64(), "{line}");
-        println!("READ {rung}: {}\n     -> {}", line["why"], line["cure"]);
         line
     }
 
