@@ -198,12 +198,13 @@ impl Uplink {
                     }
                     more = true;
                 }
-                changed = self.view.changed() => {
+                // At a stop the dongle's task may be gone first: that is not another SIM, and the goodbye below is still due.
+                Ok(()) = self.view.changed() => {
                     let other = {
                         let view = self.view.borrow_and_update();
                         view.subscriber.as_ref().is_some_and(|s| (&s.imsi, &s.imei) != (&who.imsi, &who.imei))
                     };
-                    if changed.is_err() || other {
+                    if other {
                         // What was in flight is not acknowledged here: it is sent again under the new name.
                         session.close().await;
                         let cure = "nothing to do: it connects again under the new SIM's name";
