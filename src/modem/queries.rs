@@ -227,12 +227,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Modem<IO> {
         Ok(packet.filter(|r| r.status.is_registered()).unwrap_or(eps))
     }
 
-    /// The network we are on, if on one.
+    /// The network we are on, if on one and the modem can name it.
     ///
     /// # Errors
     /// Any [`ModemError`].
     pub async fn operator(&mut self) -> Result<Option<Operator>, ModemError> {
-        self.execute(&ReadOperator).await
+        Ok(if_known(self.execute(&ReadOperator).await)?.flatten())
     }
 
     /// How well the network is heard: from `AT+QENG`, and from `AT+CSQ` what that does not say.
