@@ -209,7 +209,7 @@ impl Climber {
     async fn sim(&mut self, modem: &mut Modem<Port>) -> Result<(), Trouble> {
         let since = self.clock.monotonic();
         let say = |cause: String, cure: &str| Trouble::Said(cause, cure.to_owned());
-        let mut entered = false;
+        let (mut entered, mut looked, mut switched_on) = (false, false, false);
         loop {
             self.pulse.promise(QUESTION_MAX);
             let patient = self.clock.monotonic().saturating_sub(since) < SIM_WITHIN;
@@ -250,6 +250,12 @@ impl Climber {
                         "unlock it in a phone with the PUK from its owner's papers or the SORACOM console",
                     ));
                 }
+                // A modem that is off (CFUN=0) answers as if the card were broken (CME 13).
+                SimState::Failure if !looked => {
+                    looked = true;
+                    switched_on = modem.radio(true).await.map_err(Trouble::Modem)?;
+                }
+                SimState::Failure if switched_on && patient => tokio::time::sleep(SIM_EVERY).await,
                 SimState::Failure => {
                     return Err(say(
                         "the modem cannot read the SIM".into(),

@@ -299,20 +299,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Modem<IO> {
         Ok(true)
     }
 
-    /// Radio on, or off with the SIM still powered. Nothing is sent when it is so already.
+    /// Radio on, or off with the SIM still powered. Nothing is sent when it is so already; says whether something was.
     ///
     /// # Errors
     /// Any [`ModemError`].
-    pub async fn radio(&mut self, on: bool) -> Result<(), ModemError> {
+    pub async fn radio(&mut self, on: bool) -> Result<bool, ModemError> {
         let want = if on {
             Functionality::Full
         } else {
             Functionality::Airplane
         };
         if if_known(self.execute(&ReadFunctionality).await)? == Some(want) {
-            return Ok(());
+            return Ok(false);
         }
-        self.execute(&SetFunctionality(want)).await
+        self.execute(&SetFunctionality(want)).await.map(|()| true)
     }
 
     /// Restarts the modem. The port will be gone soon after; the `RDY` that follows is no surprise.
