@@ -17,7 +17,6 @@
 
 #[path = "../support/certs.rs"]
 mod certs;
-#[allow(dead_code)]
 #[path = "../support/mosquitto.rs"]
 mod mosquitto;
 #[path = "../support/wire.rs"]
