@@ -3,7 +3,7 @@
 //! The socket file has mode 0660, so the service's user and group may ask. Nothing is read from the asker.
 
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +22,16 @@ pub enum ControlError {
     /// Nobody listens.
     #[error("no {program} is running with the socket {}: {source}; start it, or name its configuration with --config", path.display())]
     NotRunning {
+        /// Who was asked.
+        program: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// Somebody listens, but not to us.
+    #[error("may not ask {program} at {}: {source}; run as root, as the service's user or in its group", path.display())]
+    NotAllowed {
         /// Who was asked.
         program: &'static str,
         /// Where.
@@ -50,7 +60,8 @@ impl StatusSocket {
     /// Binds the socket, replacing one that nobody answers on.
     ///
     /// # Errors
-    /// `AddrInUse` when another program answers there; otherwise from the file system.
+    /// `AddrInUse` when another program answers there, `AlreadyExists` when something else than a socket has that name; otherwise from
+    /// the file system.
     pub fn bind(path: &Path) -> io::Result<Self> {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(io::Error::new(
@@ -58,9 +69,17 @@ impl StatusSocket {
                 format!("another instance already answers on {}", path.display()),
             ));
         }
-        match std::fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
+        match std::fs::symlink_metadata(path) {
+            // Left by a killed run.
+            Ok(there) if there.file_type().is_socket() => std::fs::remove_file(path)?,
+            Ok(_) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    format!("{} is there and is no socket", path.display()),
+                ));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
         }
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
@@ -100,10 +119,13 @@ impl Drop for StatusSocket {
 /// # Errors
 /// [`ControlError`].
 pub fn ask(program: &'static str, path: &Path) -> Result<Value, ControlError> {
-    let not_running = |source| ControlError::NotRunning {
-        program,
-        path: path.to_owned(),
-        source,
+    let not_running = |source: io::Error| {
+        let path = path.to_owned();
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            ControlError::NotAllowed { program, path, source }
+        } else {
+            ControlError::NotRunning { program, path, source }
+        }
     };
     let bad = |why: String| ControlError::BadAnswer {
         path: path.to_owned(),
@@ -140,6 +162,13 @@ mod tests {
         assert_eq!(StatusSocket::bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         task.abort();
         let _ = task.await;
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(StatusSocket::bind(&path).is_ok(), "a stale socket is replaced");
+        std::fs::write(&path, "somebody's file").unwrap();
+        assert_eq!(
+            StatusSocket::bind(&path).unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
+        assert!(path.exists(), "a file is never removed");
     }
 }

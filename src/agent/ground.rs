@@ -161,6 +161,15 @@ impl Ground {
                 let wants_new = std::mem::take(&mut self.wants_new);
                 match store.load(now) {
                     Ok(credentials) if !wants_new => Some(credentials),
+                    // Every fetch makes new ones at the cloud; without a place to keep them that would be one at each start.
+                    Err(e @ Unusable::Forbidden(_)) => {
+                        return Err(Fault::new(
+                            Rung::Credentials,
+                            e.to_string(),
+                            "give state_dir back to the service's user: chown -R onyx:onyx /var/lib/onyx (a command run as root may have \
+                             made them)",
+                        ));
+                    }
                     reason => {
                         let reason = reason
                             .err()

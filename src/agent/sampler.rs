@@ -32,7 +32,6 @@ pub(super) struct Sampler {
 impl Sampler {
     pub(super) async fn run(self) {
         let mut host = HostSource::new("/".as_ref(), &self.disk);
-        let mut missing: Vec<&'static str> = Vec::new();
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut taken = 0_u64;
@@ -52,16 +51,6 @@ impl Sampler {
                 break;
             };
             host = returned;
-            let failing: Vec<_> = host.failing().collect();
-            if failing != missing {
-                if !failing.is_empty() {
-                    tracing::warn!(
-                        missing = failing.join(", "),
-                        "this machine does not give all measurements; they are left out"
-                    );
-                }
-                missing = failing;
-            }
             let sample = Sample {
                 time: self.clock.now().map(|(t, _)| t),
                 host: Some(reading),

@@ -60,9 +60,18 @@ impl Uplink {
             };
             let rung = fault.rung;
             let limits = &self.ground.config.session;
-            let policy = policy(rung, limits.retry_min, limits.retry_max);
+            // What only a connection can tell is asked again at the pace of connections, not of looks at this machine.
+            let paced_as = match fault.recover {
+                Recover::From(_) => Rung::Session,
+                Recover::Retry | Recover::Reprovision => rung,
+            };
+            let policy = policy(paced_as, limits.retry_min, limits.retry_max);
             let now = self.ground.clock.monotonic();
-            let backoff = self.kept.backoffs.entry(rung).or_insert_with(|| Backoff::new(policy));
+            let backoff = self
+                .kept
+                .backoffs
+                .entry(paced_as)
+                .or_insert_with(|| Backoff::new(policy));
             let wait = backoff.failed(now, fastrand::f64());
             self.ground.ladder.down(rung, &fault.cause, &fault.cure, wait);
             match fault.recover {
@@ -189,12 +198,13 @@ impl Uplink {
                     }
                     more = true;
                 }
-                changed = self.view.changed() => {
+                // At a stop the dongle's task may be gone first: that is not another SIM, and the goodbye below is still due.
+                Ok(()) = self.view.changed() => {
                     let other = {
                         let view = self.view.borrow_and_update();
                         view.subscriber.as_ref().is_some_and(|s| (&s.imsi, &s.imei) != (&who.imsi, &who.imei))
                     };
-                    if changed.is_err() || other {
+                    if other {
                         // What was in flight is not acknowledged here: it is sent again under the new name.
                         session.close().await;
                         let cure = "nothing to do: it connects again under the new SIM's name";

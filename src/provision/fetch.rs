@@ -39,6 +39,9 @@ pub struct Settings {
     pub polls_max: u32,
 }
 
+/// So many questions about a registration in a row may go unanswered, or be answered with trouble, before it is given up.
+const LOST_MAX: u32 = 2;
+
 /// Gets credentials. Bounded: at most `polls_max` + 1 requests of `within` each.
 ///
 /// # Errors
@@ -53,10 +56,15 @@ pub async fn fetch(settings: &Settings, via: &Via, clock: &Clock) -> Result<Gran
         Cloud::Azure => {
             let operation = krypton::azure_registered(&door.ask(Method::POST, krypton::AZURE_REGISTER).await?)?;
             let mut last = String::new();
+            let mut lost = 0;
             for _ in 0..settings.polls_max {
-                match krypton::azure_registration(&door.ask(Method::GET, &operation.path()).await?)? {
-                    Registration::Assigned(grant) => return Ok(grant),
-                    Registration::Pending(status) => last = status,
+                let answer = door.ask(Method::GET, &operation.path()).await;
+                match answer.and_then(|reply| krypton::azure_registration(&reply)) {
+                    Ok(Registration::Assigned(grant)) => return Ok(grant),
+                    Ok(Registration::Pending(status)) => (last, lost) = (status, 0),
+                    // The registration goes on without us: asking again is cheaper than registering again.
+                    Err(KryptonError::Unreachable(_) | KryptonError::Trouble { .. }) if lost < LOST_MAX => lost += 1,
+                    Err(e) => return Err(e),
                 }
                 tokio::time::sleep(settings.poll_every).await;
             }

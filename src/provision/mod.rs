@@ -60,6 +60,8 @@ pub enum Unusable {
     Absent,
     /// Files are missing, cannot be read or do not fit each other.
     Damaged(String),
+    /// They are there, but this user may not read them: new ones could not be stored there either.
+    Forbidden(String),
     /// They are for another SIM.
     OtherSim,
     /// The certificate is no longer valid.
@@ -74,6 +76,7 @@ impl std::fmt::Display for Unusable {
         match self {
             Self::Absent => f.write_str("there are none for this SIM"),
             Self::Damaged(why) => write!(f, "those on disk are damaged: {why}"),
+            Self::Forbidden(why) => write!(f, "those on disk may not be read: {why}"),
             Self::OtherSim => f.write_str("those on disk belong to another SIM"),
             Self::Expired { since } => write!(f, "the certificate expired on {}", crate::clock::rfc3339(*since)),
         }

@@ -191,7 +191,10 @@ fn read(path: &Path) -> Result<Vec<u8>, Unusable> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|f| f.take(FILE_MAX).read_to_end(&mut bytes))
-        .map_err(|e| damaged(&name, &e))?;
+        .map_err(|e| match e.kind() {
+            io::ErrorKind::PermissionDenied => Unusable::Forbidden(format!("{}: {e}", path.display())),
+            _ => damaged(&name, &e),
+        })?;
     Ok(bytes)
 }
 
