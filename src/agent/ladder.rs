@@ -182,7 +182,8 @@ impl Ladder {
             let (rung, state) = (rung.word(), state.word());
             match cure {
                 Some(cure) => {
-                    let retry_s = retry_in.map_or(0.0, |d| d.as_secs_f64());
+                    // Nobody reads nanoseconds.
+                    let retry_s = retry_in.map_or(0.0, |d| (d.as_secs_f64() * 100.0).round() / 100.0);
                     tracing::warn!(rung, state, cure, retry_s, "{why}");
                 }
                 None => tracing::info!(rung, state, "{why}"),
@@ -337,6 +338,33 @@ mod tests {
         l.fall_above(Rung::Link);
         assert_eq!(l.state(Rung::Session), State::Below);
         assert_eq!(l.state(Rung::Link), State::Up);
+    }
+
+    #[test]
+    fn the_sims_numbers_are_hidden_in_whatever_is_quoted() {
+        let l = Ladder::new(Clock::new());
+        let path = "/var/lib/onyx/credentials/krypton-azure-295012345678901/current";
+        l.down(
+            Rung::Credentials,
+            &format!("damaged: {path}"),
+            &format!("look at {path}"),
+            Duration::ZERO,
+        );
+        let text = l.to_json().to_string();
+        assert!(
+            !text.contains("295012345678901") && text.contains("krypton-azure-29501"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_rung_that_comes_up_and_falls_at_once_goes_on_counting() {
+        let l = Ladder::new(Clock::new());
+        for n in 1..4 {
+            l.up(Rung::Session, "connected");
+            l.down(Rung::Session, "closed", "wait", Duration::ZERO);
+            assert_eq!(l.to_json()[Rung::Session.index()]["failures"], n);
+        }
     }
 
     #[test]

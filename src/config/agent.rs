@@ -346,8 +346,8 @@ fn credentials(s: &mut Section<'_, '_>) -> Option<CredentialsConfig> {
         SourceWord::Files => {
             s.required_text("certificate", "/etc/onyx/myClient-#{imsi}.pem");
             s.required_text("key", "/etc/onyx/myClient-#{imsi}.key");
-            let certificate = s.parsed("certificate")?;
-            let key = s.parsed("key")?;
+            let (certificate, key) = (s.file_template("certificate"), s.file_template("key"));
+            let (certificate, key) = (certificate?, key?);
             return Some(CredentialsConfig::Files(Files { certificate, key }));
         }
         SourceWord::Azure => Cloud::Azure,

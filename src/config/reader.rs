@@ -13,6 +13,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::units;
+use crate::identity::NameTemplate;
 
 /// Largest configuration file that is read, in bytes; far above any real one.
 pub const FILE_MAX: u64 = 1 << 20;
@@ -113,7 +114,8 @@ impl Reader {
                 .push((e.span().unwrap_or(0..0), e.message().to_owned()));
         }
         let value = if found.borrow().is_empty() {
-            let mut top = Section::new(Some(table.get_ref()), 0..0, String::new(), &found);
+            let base = self.path.parent().unwrap_or(Path::new(""));
+            let mut top = Section::new(Some(table.get_ref()), 0..0, String::new(), &found, base);
             let value = schema(&mut top);
             top.finish();
             Some(value)
@@ -154,16 +156,19 @@ pub struct Section<'t, 'i> {
     name: String,
     known: BTreeSet<&'static str>,
     found: &'t Found,
+    /// Relative paths start here: the configuration file's directory.
+    base: &'t Path,
 }
 
 impl<'t, 'i> Section<'t, 'i> {
-    fn new(table: Option<&'t DeTable<'i>>, span: Range<usize>, name: String, found: &'t Found) -> Self {
+    fn new(table: Option<&'t DeTable<'i>>, span: Range<usize>, name: String, found: &'t Found, base: &'t Path) -> Self {
         Self {
             table,
             span,
             name,
             known: BTreeSet::new(),
             found,
+            base,
         }
     }
 
@@ -216,7 +221,7 @@ impl<'t, 'i> Section<'t, 'i> {
             }
             table
         });
-        Section::new(table, value.map_or(0..0, Spanned::span), name, self.found)
+        Section::new(table, value.map_or(0..0, Spanned::span), name, self.found, self.base)
     }
 
     /// An array of tables, `[[key]]`.
@@ -233,7 +238,13 @@ impl<'t, 'i> Section<'t, 'i> {
         let mut out = Vec::new();
         for item in array.iter() {
             match item.get_ref().as_table() {
-                Some(table) => out.push(Section::new(Some(table), item.span(), name.clone(), self.found)),
+                Some(table) => out.push(Section::new(
+                    Some(table),
+                    item.span(),
+                    name.clone(),
+                    self.found,
+                    self.base,
+                )),
                 None => self.complain(item.span(), format!("{name} must hold sections only: write [[{name}]]")),
             }
         }
@@ -286,15 +297,28 @@ impl<'t, 'i> Section<'t, 'i> {
         }
     }
 
-    /// A path.
+    /// A path; a relative one starts at the configuration file's directory.
     pub fn file(&mut self, key: &'static str) -> Option<PathBuf> {
+        let base = self.base;
         self.checked(key, |text| {
             if text.is_empty() {
                 Err("an empty path names no file".to_owned())
             } else {
-                Ok(PathBuf::from(text))
+                Ok(base.join(text))
             }
         })
+    }
+
+    /// A path with placeholders, otherwise as [`Section::file`].
+    pub fn file_template(&mut self, key: &'static str) -> Option<NameTemplate> {
+        let path = self.file(key)?;
+        match path.to_string_lossy().parse() {
+            Ok(template) => Some(template),
+            Err(e) => {
+                self.mistake(key, format!("{e}"));
+                None
+            }
+        }
     }
 
     /// A duration between two limits, or the default.
@@ -473,6 +497,19 @@ mod tests {
                 .contains("a.toml:1:6: name must be a string")
         );
         assert!(read("name='a'\nmodem=3").unwrap_err().to_string().contains("2:7"));
+    }
+
+    #[test]
+    fn relative_paths_start_at_the_file() {
+        let read = |text: &str| {
+            Reader::from_text(Path::new("/etc/onyx/a.toml"), text.to_owned())
+                .read(|top| (top.file("a"), top.file_template("b").map(|t| t.source().to_owned())))
+                .unwrap()
+        };
+        let (a, b) = read("a = 'ca.pem'\nb = 'keys/#{imsi}.pem'");
+        assert_eq!(a, Some("/etc/onyx/ca.pem".into()));
+        assert_eq!(b.as_deref(), Some("/etc/onyx/keys/#{imsi}.pem"));
+        assert_eq!(read("a = '/ca.pem'").0, Some("/ca.pem".into()));
     }
 
     #[test]

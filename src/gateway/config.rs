@@ -102,7 +102,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with every mistake in it.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        Self::from_reader(&Reader::open(path)?, path)
+        Reader::open(path)?.read(schema)
     }
 
     /// Reads a text that came from `path`.
@@ -110,20 +110,15 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with every mistake in it.
     pub fn from_text(path: &Path, text: impl Into<String>) -> Result<Self, ConfigError> {
-        Self::from_reader(&Reader::from_text(path, text.into()), path)
-    }
-
-    fn from_reader(reader: &Reader, path: &Path) -> Result<Self, ConfigError> {
-        let base = path.parent().unwrap_or(Path::new("")).to_owned();
-        reader.read(|top| schema(top, &base))
+        Reader::from_text(path, text.into()).read(schema)
     }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn schema(top: &mut Section<'_, '_>, base: &Path) -> Config {
+fn schema(top: &mut Section<'_, '_>) -> Config {
     let listen = listen(top.section("listen"));
-    let upstream = upstream(top.section("upstream"), base);
+    let upstream = upstream(top.section("upstream"));
     let mut device = top.section("device");
     let username = device.parsed::<NameTemplate>("username");
     let pass_login = device.boolean("pass_login", false);
@@ -147,12 +142,12 @@ fn schema(top: &mut Section<'_, '_>, base: &Path) -> Config {
     if !folder.has("folder") {
         folder.required_text("folder", "/var/lib/onyx-gateway/credentials");
     }
-    let credentials = folder.file("folder").map(|p| base.join(p)).unwrap_or_default();
+    let credentials = folder.file("folder").unwrap_or_default();
     folder.finish();
-    let subscribers = subscribers(top, base, &group);
+    let subscribers = subscribers(top, &group);
     device.finish();
     let mut status = top.section("status");
-    let socket = status.file("socket").map(|p| base.join(p));
+    let socket = status.file("socket");
     status.finish();
     let mut log = top.section("log");
     let filter = log.text("filter").unwrap_or_else(|| "info".to_owned());
@@ -185,7 +180,7 @@ fn listen(mut s: Section<'_, '_>) -> Listen {
     listen
 }
 
-fn upstream(mut s: Section<'_, '_>, base: &Path) -> Upstream {
+fn upstream(mut s: Section<'_, '_>) -> Upstream {
     let host = s.required_text("host", "mynamespace.japaneast-1.ts.eventgrid.azure.net");
     if s.has("host") && ServerName::try_from(host.as_str()).is_err() {
         s.mistake(
@@ -216,7 +211,7 @@ fn upstream(mut s: Section<'_, '_>, base: &Path) -> Upstream {
             .and_then(|n| u16::try_from(n).ok())
             .unwrap_or(8_883),
         address,
-        ca_file: s.file("ca_file").map(|p| base.join(p)),
+        ca_file: s.file("ca_file"),
         versions: s.choice(
             "tls",
             Versions::Both,
@@ -233,7 +228,7 @@ fn upstream(mut s: Section<'_, '_>, base: &Path) -> Upstream {
     upstream
 }
 
-fn subscribers(top: &mut Section<'_, '_>, base: &Path, group: &Group) -> Vec<Rule> {
+fn subscribers(top: &mut Section<'_, '_>, group: &Group) -> Vec<Rule> {
     let mut list = Vec::new();
     let mut imsis = HashMap::new();
     let mut sources = HashMap::new();
@@ -275,7 +270,7 @@ fn subscribers(top: &mut Section<'_, '_>, base: &Path, group: &Group) -> Vec<Rul
             list.push(Rule {
                 subscriber,
                 source,
-                token_file: token_file.map(|p| base.join(p)),
+                token_file,
             });
         }
         s.finish();

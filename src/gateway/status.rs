@@ -191,7 +191,7 @@ pub fn text(answer: &Value) -> String {
     let s = |v: &Value| v.as_str().unwrap_or("-").to_owned();
     let n = |v: &Value| v.as_u64().unwrap_or(0);
     let mut out = format!(
-        "listening on {} for {} subscribers, upstream {}\n{} open now, {} relayed in {} s\n",
+        "listening on {}, subscribers: {}, upstream: {}\nconnections: {} open now, {} relayed in {} s\n",
         s(&answer["listening"]),
         n(&answer["subscribers"]),
         s(&answer["upstream"]),

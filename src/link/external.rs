@@ -33,14 +33,14 @@ impl External {
         let state = std::fs::read_to_string(Path::join(&self.sysfs, name).join("operstate")).map_err(|_| {
             fault(
                 format!("there is no network interface {name}"),
-                "bring it up (nmcli connection up soracom), or name another under link.interface; 'ip link' lists them",
+                "'ip link' lists those that are there: name the dongle's under link.interface; the README says who can bring it up",
             )
         })?;
         // PPP and some USB network drivers never say "up": "unknown" is their up (kernel, Documentation/networking/operstates).
         if !matches!(state.trim(), "up" | "unknown") {
             return Err(fault(
                 format!("the interface {name} is {}", state.trim()),
-                "bring it up: nmcli connection up soracom, or ip link set up",
+                "its owner (NetworkManager, pppd, systemd-networkd) must bring it up: look at that one's log",
             ));
         }
         let has_address = nix::ifaddrs::getifaddrs().is_ok_and(|list| {

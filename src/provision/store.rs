@@ -15,7 +15,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -127,6 +127,7 @@ impl Store {
     }
 
     fn write_set(&self, grant: &Grant, now: Duration) -> io::Result<()> {
+        let heir = self.heir();
         private_directories(&self.directory)?;
         let kept = fs::read_link(self.current()).ok();
         let number = self.sets()?.into_iter().max().unwrap_or(0) + 1;
@@ -155,6 +156,16 @@ impl Store {
             _ => {}
         }
         symlink(&name, &fresh)?;
+        if let Some(heir) = &heir {
+            heir.hand_over(&[
+                &set,
+                &fresh,
+                &set.join(KEY),
+                &set.join(CERTIFICATE),
+                &set.join(CA),
+                &set.join(MANIFEST),
+            ])?;
+        }
         fs::rename(&fresh, self.current())?;
         File::open(&self.directory)?.sync_all()?;
         for old in self.sets()? {
@@ -166,11 +177,48 @@ impl Store {
         Ok(())
     }
 
+    /// `provision` run by root for the service's user: what is made belongs to whom the state directory belongs to.
+    fn heir(&self) -> Option<Heir> {
+        if !nix::unistd::geteuid().is_root() {
+            return None;
+        }
+        let above = self.directory.ancestors().find(|p| p.exists())?;
+        let owner = fs::metadata(above).ok()?;
+        Some(Heir {
+            uid: owner.uid(),
+            gid: owner.gid(),
+            made: self
+                .directory
+                .ancestors()
+                .take_while(|p| *p != above)
+                .map(Path::to_owned)
+                .collect(),
+        })
+    }
+
     fn sets(&self) -> io::Result<Vec<u64>> {
         Ok(fs::read_dir(&self.directory)?
             .flatten()
             .filter_map(|e| e.file_name().to_str()?.strip_prefix(SET)?.parse().ok())
             .collect())
+    }
+}
+
+/// Who is to own what root makes.
+struct Heir {
+    uid: u32,
+    gid: u32,
+    /// Directories that root makes on the way.
+    made: Vec<PathBuf>,
+}
+
+impl Heir {
+    fn hand_over(&self, paths: &[&Path]) -> io::Result<()> {
+        self.made
+            .iter()
+            .map(PathBuf::as_path)
+            .chain(paths.iter().copied())
+            .try_for_each(|path| lchown(path, Some(self.uid), Some(self.gid)))
     }
 }
 
@@ -275,6 +323,26 @@ mod tests {
             assert!(matches!(store.load(NOW), Err(Unusable::Damaged(_))), "{file} missing");
             fs::write(&path, &good).unwrap();
             assert!(store.load(NOW).is_ok());
+        }
+    }
+
+    /// Only root can show it; CI runs as root, and for others there is nothing to hand over.
+    #[test]
+    fn what_root_provisions_belongs_to_the_owner_of_the_state_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let me = nix::unistd::geteuid().as_raw();
+        let owner = if me == 0 { 12_345 } else { me };
+        lchown(dir.path(), Some(owner), None).unwrap();
+        let store = store(dir.path());
+        store.save(&grant("dev"), NOW).unwrap();
+        let uid = |p: &Path| fs::symlink_metadata(p).unwrap().uid();
+        for path in [
+            "credentials".into(),
+            store.directory.clone(),
+            store.current(),
+            store.current().join(KEY),
+        ] {
+            assert_eq!(uid(&dir.path().join(&path)), owner, "{}", path.display());
         }
     }
 

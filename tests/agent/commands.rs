@@ -264,10 +264,10 @@ fn provision_gives_up_in_time_and_says_what_stands_in_the_way() {
     let clouds = bench.clouds();
     clouds.set_krypton_fault(Some(KryptonFault::Http(403).into()));
     let config = absolute(&bench, Toml::krypton(&clouds, Cloud::IotHub)).write(&bench);
-    let (output, _, err) = onyx_agent(&["provision", "--timeout", "3", "--config", config.to_str().unwrap()]);
+    let (output, _, err) = onyx_agent(&["provision", "--timeout", "8", "--config", config.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     for want in [
-        "no credentials within 3 s",
+        "no credentials within 8 s",
         "credentials: Krypton refuses (HTTP 403)",
         "Krypton settings are enabled",
     ] {

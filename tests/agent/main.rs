@@ -1,7 +1,7 @@
 //! `onyx-agent` against real peers and bad input. Each test runs the real program as a child, with configuration files as a user
 //! writes them, on a simulated dongle; the brokers are Debian's mosquitto (its log and `mosquitto_sub` are the witnesses), our own
 //! gateway, the cloud stand-ins, and servers that are no brokers at all. Every log that the agent writes in any of them is searched for
-//! subscriber identities and keys (see [`stage::Agent`]).
+//! subscriber identities and keys (see [`program::Agent`]).
 //!
 //! | file | subject |
 //! |---|---|
@@ -11,13 +11,13 @@
 //! | `dongle_faults`, `sim_faults` | the modem, the SIM and the network misbehave |
 //! | `broker_faults` | brokers that refuse, drop, fall silent or are none |
 //! | `loss` | what was accepted arrives: cuts, broker restarts, kill -9 |
+//! | `stage`, `toml`, `program`, `seqs` | dongle and clouds; configuration files; the agent as a child; what arrived |
 //! | `life`, `commands` | start, stop, systemd; check, modem, provision, status |
 #![cfg(feature = "bench")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 #[path = "../support/certs.rs"]
 mod certs;
-#[allow(dead_code)]
 #[path = "../support/mosquitto.rs"]
 mod mosquitto;
 #[path = "../support/wire.rs"]
@@ -31,7 +31,9 @@ mod krypton_faults;
 mod life;
 mod loss;
 mod mosquitto_direct;
+mod program;
 mod seqs;
 mod sim_faults;
 mod stage;
 mod through;
+mod toml;

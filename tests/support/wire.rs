@@ -1,15 +1,14 @@
-//! A wire between a program and a server that can be cut: by hand, or after so many bytes of one connection.
+//! A wire between a program and a server that is cut after so many bytes of each connection.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// Passes bytes both ways between whoever dials `address` and the server behind it.
 pub struct Wire {
     pub address: SocketAddr,
-    open: Arc<Mutex<Vec<TcpStream>>>,
     /// Bytes that a connection carries towards the server before it is cut; 0: no limit.
     limit: Arc<AtomicU64>,
     cuts: Arc<AtomicU64>,
@@ -20,17 +19,13 @@ impl Wire {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let wire = Self {
             address: listener.local_addr().unwrap(),
-            open: Arc::default(),
             limit: Arc::default(),
             cuts: Arc::default(),
         };
-        let (open, limit, cuts) = (wire.open.clone(), wire.limit.clone(), wire.cuts.clone());
+        let (limit, cuts) = (wire.limit.clone(), wire.cuts.clone());
         thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
                 let Ok(far) = TcpStream::connect(to) else { continue };
-                open.lock()
-                    .unwrap()
-                    .extend([near.try_clone().unwrap(), far.try_clone().unwrap()]);
                 let (back_from, mut back_to) = (far.try_clone().unwrap(), near.try_clone().unwrap());
                 thread::spawn(move || {
                     let _ = std::io::copy(&mut &back_from, &mut back_to);
@@ -46,15 +41,6 @@ impl Wire {
     /// From now on each connection is cut once it has carried this many bytes towards the server; 0: never.
     pub fn cut_after(&self, bytes: u64) {
         self.limit.store(bytes, SeqCst);
-    }
-
-    /// Cuts every connection that is open now; new ones pass.
-    pub fn cut(&self) {
-        for stream in self.open.lock().unwrap().drain(..) {
-            if stream.shutdown(Shutdown::Both).is_ok() {
-                self.cuts.fetch_add(1, SeqCst);
-            }
-        }
     }
 
     /// How often something was cut.
