@@ -26,7 +26,7 @@ fn sigterm_ends_it_on_every_rung() {
     let agent = Agent::start(&bench, &Toml::gateway(nobody), &[]);
     agent.wait_down_times("modem", &[], &[], 1);
     agent.terminate();
-    assert!(agent.wait().status.success());
+    agent.ends_well();
     bench.plug("[network]\nregistration = 'none'\n", crate::stage::IMSI);
     let agent = Agent::start(&bench, &Toml::gateway(nobody), &[]);
     agent.wait_status("searching", |v| {
@@ -36,13 +36,13 @@ fn sigterm_ends_it_on_every_rung() {
             .contains("searching")
     });
     agent.terminate();
-    assert!(agent.wait().status.success());
+    agent.ends_well();
     bench.unplug();
     bench.plug("", crate::stage::IMSI);
     let agent = Agent::start(&bench, &Toml::gateway(nobody), &[]);
     agent.wait_down("session", &[], &[]);
     agent.terminate();
-    assert!(agent.wait().status.success());
+    agent.ends_well();
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn the_service_manager_is_told() {
     until(&|t| t.matches("WATCHDOG=1").count() >= 3);
     agent.terminate();
     until(&|t| t.contains("STOPPING=1"));
-    assert!(agent.wait().status.success());
+    agent.ends_well();
     crate::stage::assert_discreet(&told);
 }
 

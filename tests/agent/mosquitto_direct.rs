@@ -138,7 +138,7 @@ fn x509_version_1_of_the_dps_walk_through_tls_1_2_is_named_by_status_and_check()
     let why = agent.wait_up("credentials")["why"].as_str().unwrap().to_owned();
     assert!(why.contains("X.509 version 1") && why.contains("-extfile"), "{why}");
     agent.terminate();
-    assert!(agent.wait().status.success());
+    agent.ends_well();
 }
 
 #[test]

@@ -225,10 +225,16 @@ impl Agent {
         }
     }
 
+    /// Waits for its end, which must be a good one.
+    pub fn ends_well(self) -> Ended {
+        let ended = self.wait();
+        assert!(ended.status.success(), "{:?}\n{}", ended.status, ended.log);
+        ended
+    }
+
     /// Waits until it has delivered `n` samples and ended well.
     pub fn delivers(self, n: u64) -> Ended {
-        let ended = self.wait();
-        assert!(ended.status.success(), "{}", ended.log);
+        let ended = self.ends_well();
         assert_eq!((ended.accepted, ended.acknowledged), (n, n));
         ended
     }
