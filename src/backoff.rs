@@ -20,15 +20,6 @@ pub struct Policy {
     pub stable_after: Duration,
 }
 
-impl Policy {
-    /// For reconnecting over a cellular link: 1 s doubling to 5 min, stable after 1 min.
-    pub const RECONNECT: Self = Self {
-        min: Duration::from_secs(1),
-        max: Duration::from_secs(300),
-        stable_after: Duration::from_secs(60),
-    };
-}
-
 /// The state of one retried thing.
 #[derive(Debug, Clone)]
 pub struct Backoff {

@@ -325,19 +325,12 @@ pub fn explain(error: &rustls::Error, host: &str) -> (String, String) {
             }
             _ => "look at the server with 'openssl s_client -connect HOST:PORT -servername HOST'",
         },
+        e if refuses_our_certificate(e) => {
+            "the server refuses our certificate: is its CA registered there, and the device enabled?"
+        }
         rustls::Error::AlertReceived(alert) => {
             use rustls::AlertDescription as A;
             match alert {
-                A::UnknownCA
-                | A::BadCertificate
-                | A::CertificateUnknown
-                | A::CertificateExpired
-                | A::CertificateRevoked
-                | A::AccessDenied
-                | A::CertificateRequired
-                | A::DecryptError => {
-                    "the server refuses our certificate: is its CA registered there, and the device enabled?"
-                }
                 A::ProtocolVersion => "the server wants another TLS version: see session.tls",
                 A::NoApplicationProtocol => "the server refuses the application protocol (ALPN): check the port",
                 A::UnrecognisedName => "the server does not know this host name: check the host",
@@ -364,6 +357,8 @@ pub fn refuses_our_certificate(error: &rustls::Error) -> bool {
                 | A::CertificateExpired
                 | A::CertificateRevoked
                 | A::AccessDenied
+                | A::CertificateRequired
+                | A::DecryptError
         )
     )
 }

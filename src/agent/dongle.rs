@@ -4,6 +4,7 @@
 //! offers the network's time to the clock. What fails is reported on its rung and tried again after a pause; the port is opened anew
 //! only when the error says so. A registration that is denied is left alone for minutes: asking more often makes no network friendlier.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::fault::{Fault, policy};
 use super::ladder::{Ladder, Rung, State};
 use super::watchdog::Pulse;
-use crate::backoff::{Backoff, Policy};
+use crate::backoff::Backoff;
 use crate::clock::{self, Clock};
 use crate::config::agent::AgentConfig;
 use crate::identity::Subscriber;
@@ -74,8 +75,7 @@ pub(super) struct Climber {
     clock: Clock,
     view: watch::Sender<View>,
     pulse: Pulse,
-    backoff: Backoff,
-    rung: Rung,
+    backoffs: HashMap<Rung, Backoff>,
     pin_refused: bool,
     /// Attempts that were left before the PIN was entered last.
     pin_left: Option<u8>,
@@ -95,8 +95,7 @@ impl Climber {
             clock,
             view,
             pulse,
-            backoff: Backoff::new(policy(Rung::Modem, RETRY_MIN, RETRY_MAX)),
-            rung: Rung::Modem,
+            backoffs: HashMap::new(),
             pin_refused: false,
             pin_left: None,
         }
@@ -132,14 +131,11 @@ impl Climber {
 
     /// Reports a fault and waits.
     async fn failed(&mut self, fault: Fault) {
-        if self.rung != fault.rung {
-            self.rung = fault.rung;
-            self.backoff = Backoff::new(Policy {
-                stable_after: Duration::from_secs(30),
-                ..policy(fault.rung, RETRY_MIN, RETRY_MAX)
-            });
-        }
-        let wait = self.backoff.failed(self.clock.monotonic(), fastrand::f64());
+        let now = self.clock.monotonic();
+        let backoff = self.backoffs.entry(fault.rung);
+        let wait = backoff
+            .or_insert_with(|| Backoff::new(policy(fault.rung, RETRY_MIN, RETRY_MAX)))
+            .failed(now, fastrand::f64());
         self.ladder.down(fault.rung, &fault.cause, &fault.cure, wait);
         // Link and above may live on without the modem; SIM and network cannot be known without it.
         for above in [Rung::Sim, Rung::Network].into_iter().filter(|r| *r > fault.rung) {
@@ -147,10 +143,13 @@ impl Climber {
                 self.ladder.below(above, fault.rung);
             }
         }
-        // An old signal is no measurement: samples of a silent modem carry none.
+        // An old signal is no measurement: samples of a silent modem carry none. But a silent AT port says nothing of the line: while
+        // only the modem rung is down, a session lives on and may be renewed.
+        let line_is_lost = fault.rung != Rung::Modem;
         self.view.send_if_modified(|view| {
             let had_reading = view.reading.take().is_some();
-            std::mem::replace(&mut view.registered, false) || had_reading
+            let was_registered = line_is_lost && std::mem::replace(&mut view.registered, false);
+            had_reading || was_registered
         });
         self.pulse.promise(wait);
         tokio::time::sleep(wait).await;
@@ -189,7 +188,8 @@ impl Climber {
         }
         modem.radio(true).await.map_err(network)?;
         let registration = self.register(modem).await.map_err(|t| (Rung::Network, t))?;
-        self.backoff.is_up(self.clock.monotonic());
+        let now = self.clock.monotonic();
+        self.backoffs.values_mut().for_each(|b| b.is_up(now));
         self.registered(modem, &registration).await.map_err(network)?;
         loop {
             if enough(&self.view.borrow()) {

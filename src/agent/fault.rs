@@ -49,6 +49,10 @@ pub(super) const FAILURES_BEFORE_BELOW: u32 = 5;
 /// and a device that is simply not registered would make hundreds.
 pub(super) const REPROVISION_EVERY: Duration = Duration::from_secs(6 * 3_600);
 
+/// A rung that held for so long starts counting its failures, and its pauses, anew. One that comes up and falls at once goes on
+/// counting: a broker that accepts and then drops us has not failed "once".
+pub(super) const STABLE_AFTER: Duration = Duration::from_secs(60);
+
 /// The pauses of a rung.
 #[must_use]
 pub(super) fn policy(rung: Rung, retry_min: Duration, retry_max: Duration) -> Policy {
@@ -62,7 +66,7 @@ pub(super) fn policy(rung: Rung, retry_min: Duration, retry_max: Duration) -> Po
             Rung::Network => max(180),
             _ => retry_max,
         },
-        stable_after: Duration::from_secs(60),
+        stable_after: STABLE_AFTER,
     }
 }
 

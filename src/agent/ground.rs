@@ -300,6 +300,7 @@ impl Ground {
                 connect_within: config.connect_within,
                 answer_within: config.answer_within,
                 window: self.config.delivery.window,
+                rate: config.to.limits().rate,
                 packet_max: PACKET_MAX,
             },
             credentials,

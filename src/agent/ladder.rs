@@ -6,13 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::backoff::Policy;
+use super::fault::STABLE_AFTER;
 use crate::clock::{Clock, rfc3339};
 use crate::identity::redact_digits;
-
-/// A rung that was up for this long starts counting its failures anew. One that comes up and falls at once goes on counting, as the
-/// back-off does: a broker that accepts and then drops us has not failed "once".
-const STABLE_AFTER: Duration = Policy::RECONNECT.stable_after;
 
 /// The rungs, from the ground up; the same words and order in the configuration, the log, `status` and `check`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

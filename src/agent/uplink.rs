@@ -83,11 +83,33 @@ impl Uplink {
                 Recover::Reprovision => self.ground.refused_by_broker(),
             }
             self.ground.ladder.fall_above(rung);
-            if !self.ground.pulse.sleep(wait, &self.stop).await {
+            if !self.pause(wait).await {
                 break;
             }
         }
         self.ground.pulse.rest();
+    }
+
+    /// Waits before the next climb, but no longer when the network has come back meanwhile; false when the agent is to stop.
+    async fn pause(&mut self, wait: Duration) -> bool {
+        self.ground.pulse.promise(wait);
+        let was_registered = self.view.borrow_and_update().registered;
+        let back = async {
+            let mut lost = !was_registered;
+            while self.view.changed().await.is_ok() {
+                let registered = self.view.borrow_and_update().registered;
+                if registered && lost {
+                    return;
+                }
+                lost |= !registered;
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = self.stop.cancelled() => false,
+            () = tokio::time::sleep(wait) => true,
+            () = back => true,
+        }
     }
 
     /// Waits until the modem says who we are and that it is registered; `None` when the agent is to stop.
@@ -179,7 +201,9 @@ impl Uplink {
                 }
                 continue;
             }
+            let paced = session.paced().filter(|_| more);
             tokio::select! {
+                () = tokio::time::sleep(paced.unwrap_or_default()), if paced.is_some() => {}
                 event = session.next() => match event {
                     Ok(event) => {
                         more |= matches!(event, Event::Acknowledged(_));

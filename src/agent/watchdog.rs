@@ -107,15 +107,6 @@ impl Pulse {
             promise.until = until;
         }
     }
-
-    /// Sleeps; false when `stop` came first.
-    pub(super) async fn sleep(&self, wait: Duration, stop: &CancellationToken) -> bool {
-        self.promise(wait);
-        tokio::select! {
-            () = stop.cancelled() => false,
-            () = tokio::time::sleep(wait) => true,
-        }
-    }
 }
 
 #[cfg(test)]

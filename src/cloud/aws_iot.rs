@@ -9,11 +9,13 @@ use crate::identity::ClientId;
 
 /// Keep-alive 30 to 1,200 s (others are changed to these); message at most 128 KiB; 100 unacknowledged publishes; topic at most 256
 /// bytes and 7 slashes, not counting the first three of `$aws/rules/<rule>/`.
+/// 100 publishes a second for a connection, and what is over it is discarded without an answer.
 pub const LIMITS: Limits = Limits {
     keep_alive_min: 30,
     keep_alive_max: 1_200,
     payload_max: 128 * 1024,
     in_flight: 32,
+    rate: 60,
     topic_max: 256,
     topic_levels: 8,
 };

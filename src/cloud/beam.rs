@@ -14,11 +14,13 @@ pub const PORT: u16 = 1883;
 
 /// Keep-alive by Beam's rule, capped at what every cloud behind it honours (Event Grid's 1,160 s); payload and topic by the strictest
 /// cloud behind it (AWS: 128 KiB, 256 bytes, 8 levels).
+/// The rate suits every cloud behind it.
 pub const LIMITS: Limits = Limits {
     keep_alive_min: 5,
     keep_alive_max: 1_160,
     payload_max: 128 * 1024,
     in_flight: 16,
+    rate: 50,
     topic_max: 256,
     topic_levels: 8,
 };

@@ -9,11 +9,13 @@ use crate::identity::{AuthName, ClientId};
 
 /// Keep-alive at most 1,160 s; packet at most 512 KiB (the rest of the packet is left room for); topic at most 256 bytes and 8
 /// segments (Event Grid quotas). In-flight: the broker itself stops at 16 towards a client; we keep to the same.
+/// At most 100 messages a second from a session (older quota page; 1,000 on a newer one).
 pub const LIMITS: Limits = Limits {
     keep_alive_min: 1,
     keep_alive_max: 1_160,
     payload_max: 512 * 1024 - 1024,
     in_flight: 16,
+    rate: 80,
     topic_max: 256,
     topic_levels: 8,
 };

@@ -8,11 +8,13 @@ use crate::identity::ClientId;
 
 /// Keep-alive: the hub waits 1.5 times the value and caps that at 1,767 s, so 1,177 s is the longest that is honoured. A
 /// device-to-cloud message has at most 256 KiB, properties included.
+/// Device-to-cloud sends: 100 a second for a whole S1 hub.
 pub const LIMITS: Limits = Limits {
     keep_alive_min: 1,
     keep_alive_max: 1_177,
     payload_max: 255 * 1024,
     in_flight: 16,
+    rate: 50,
     topic_max: 16 * 1024,
     topic_levels: 64,
 };

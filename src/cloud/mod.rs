@@ -93,6 +93,8 @@ pub struct Limits {
     pub payload_max: usize,
     /// Most publishes without acknowledgement at a time.
     pub in_flight: usize,
+    /// Most publishes a second; below the broker's own limit, because time is not the same everywhere.
+    pub rate: u32,
     /// Longest topic, in bytes.
     pub topic_max: usize,
     /// Most levels of a topic (one more than its slashes).

@@ -11,9 +11,6 @@ use crate::cloud::{Kind, Topic, aws_iot, beam, event_grid};
 use crate::identity::NameTemplate;
 use crate::logging::Format;
 use crate::modem::{Apn, Auth};
-use crate::provision::fetch::Cloud;
-use crate::provision::krypton;
-use crate::provision::operator::Files;
 use crate::tls::Versions;
 
 /// Where the configuration is when nobody says otherwise.
@@ -92,11 +89,32 @@ pub enum CredentialsConfig {
     Krypton(KryptonConfig),
 }
 
+/// SORACOM Krypton's cellular endpoint (SORACOM's article on Krypton and Azure IoT Hub).
+pub const KRYPTON_URL: &str = "https://krypton.soracom.io:8036";
+
+/// Which cloud Krypton provisions for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KryptonCloud {
+    /// Azure IoT Hub, through its Device Provisioning Service.
+    Azure,
+    /// AWS IoT Core.
+    Aws,
+}
+
+/// Where the operator's own files are.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// Certificate chain, leaf first.
+    pub certificate: NameTemplate,
+    /// Private key.
+    pub key: NameTemplate,
+}
+
 /// `[credentials]` with a Krypton source.
 #[derive(Debug, Clone)]
 pub struct KryptonConfig {
     /// For which cloud.
-    pub cloud: Cloud,
+    pub cloud: KryptonCloud,
     /// The endpoint.
     pub url: Url,
     /// Dial this instead of resolving the URL's host.
@@ -119,8 +137,8 @@ impl CredentialsConfig {
             Self::None => "none",
             Self::Files(_) => "files",
             Self::Krypton(k) => match k.cloud {
-                Cloud::Azure => "krypton-azure",
-                Cloud::Aws => "krypton-aws",
+                KryptonCloud::Azure => "krypton-azure",
+                KryptonCloud::Aws => "krypton-aws",
             },
         }
     }
@@ -248,8 +266,8 @@ impl AgentConfig {
         }
         if let (Some(CredentialsConfig::Krypton(k)), true) = (&credentials, session.to.is_direct()) {
             let want = match k.cloud {
-                Cloud::Azure => Kind::IotHub,
-                Cloud::Aws => Kind::AwsIot,
+                KryptonCloud::Azure => Kind::IotHub,
+                KryptonCloud::Aws => Kind::AwsIot,
             };
             if session.to != want {
                 let source = CredentialsConfig::Krypton(k.clone()).source();
@@ -350,17 +368,17 @@ fn credentials(s: &mut Section<'_, '_>) -> Option<CredentialsConfig> {
             let (certificate, key) = (certificate?, key?);
             return Some(CredentialsConfig::Files(Files { certificate, key }));
         }
-        SourceWord::Azure => Cloud::Azure,
-        SourceWord::Aws => Cloud::Aws,
+        SourceWord::Azure => KryptonCloud::Azure,
+        SourceWord::Aws => KryptonCloud::Aws,
     };
-    let text = s.text("url").unwrap_or_else(|| krypton::URL.to_owned());
+    let text = s.text("url").unwrap_or_else(|| KRYPTON_URL.to_owned());
     let url = Url::parse(&text)
         .ok()
         .filter(|u| u.scheme() == "https" && u.host_str().is_some());
     if url.is_none() {
         s.mistake(
             "url",
-            format!("{text:?} is not an https address: write for example {:?}", krypton::URL),
+            format!("{text:?} is not an https address: write for example {:?}", KRYPTON_URL),
         );
     }
     Some(CredentialsConfig::Krypton(KryptonConfig {
@@ -404,7 +422,8 @@ fn session(s: &mut Section<'_, '_>, needs_host: bool) -> SessionConfig {
         keep_alive_default,
         S(limits.keep_alive_min.into())..=S(limits.keep_alive_max.into()),
     );
-    let retry_min = s.duration("retry_min", S(1), MS(50)..=S(60));
+    // AWS IoT Core takes one CONNECT a second from a client id; the first pause is at least half of this.
+    let retry_min = s.duration("retry_min", S(2), MS(50)..=S(60));
     let retry_max = s.duration("retry_max", S(300), S(1)..=S(3_600));
     if retry_min > retry_max {
         s.mistake("retry_min", "is longer than retry_max");

@@ -8,23 +8,15 @@ use reqwest::{Client, Method, Url};
 use super::Grant;
 use super::krypton::{self, BODY_MAX, KryptonError, Registration, Reply};
 use crate::clock::Clock;
+use crate::config::agent::KryptonCloud;
 use crate::link::Via;
 use crate::tls::{self, Versions};
-
-/// Which cloud Krypton provisions for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cloud {
-    /// Azure IoT Hub through DPS.
-    Azure,
-    /// AWS IoT Core.
-    Aws,
-}
 
 /// How to ask.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Which cloud.
-    pub cloud: Cloud,
+    pub cloud: KryptonCloud,
     /// `https://krypton.soracom.io:8036`, or a gateway's.
     pub url: Url,
     /// Dial this instead of resolving the URL's host.
@@ -52,8 +44,8 @@ pub async fn fetch(settings: &Settings, via: &Via, clock: &Clock) -> Result<Gran
         settings,
     };
     match settings.cloud {
-        Cloud::Aws => krypton::aws_bootstrapped(&door.ask(Method::POST, krypton::AWS_BOOTSTRAP).await?),
-        Cloud::Azure => {
+        KryptonCloud::Aws => krypton::aws_bootstrapped(&door.ask(Method::POST, krypton::AWS_BOOTSTRAP).await?),
+        KryptonCloud::Azure => {
             let operation = krypton::azure_registered(&door.ask(Method::POST, krypton::AZURE_REGISTER).await?)?;
             let mut last = String::new();
             let mut lost = 0;

@@ -18,8 +18,6 @@ use super::Grant;
 use crate::identity::{ClientId, redact_digits};
 use crate::tls::TlsError;
 
-/// SORACOM's cellular endpoint.
-pub const URL: &str = "https://krypton.soracom.io:8036";
 /// Register a device at DPS.
 pub const AZURE_REGISTER: &str = "/v1/provisioning/azure/iot/register";
 /// Ask how the registration went; the operation id follows.

@@ -7,20 +7,12 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::{Credentials, Unusable};
+use crate::config::agent::Files;
 use crate::identity::{NameTemplate, Subscriber};
 use crate::tls::{self, Identity};
 
 /// Largest file that is read, in bytes.
 const FILE_MAX: u64 = 256 * 1024;
-
-/// Where the files are.
-#[derive(Debug, Clone)]
-pub struct Files {
-    /// Certificate chain, leaf first.
-    pub certificate: NameTemplate,
-    /// Private key.
-    pub key: NameTemplate,
-}
 
 /// Why the files cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -4,6 +4,8 @@
 //!   The caller's spool keeps the payload until [`Event::Acknowledged`]; this machine keeps it only to send it again.
 //! - After a reconnect: if the broker still has the session, what was in flight is sent again in order with DUP set (MQTT-4.4.0-1);
 //!   if not, it is forgotten here and the caller reads it from the spool again.
+//! - At most `rate` publishes a second, so that a backlog does not run into a broker's limit: AWS IoT Core discards what is over it
+//!   without a word, and the missing acknowledgements would look like a dead link.
 //! - Silence: a PINGREQ only when nothing was sent for the keep-alive; a link is dead when an answer that is due (PINGRESP, PUBACK)
 //!   does not come within `answer_within`, so a dead link is noticed by the traffic itself and not only by pings.
 //! - "Connected" is claimed only after a round trip behind CONNACK ([`Event::Proven`]): AWS IoT Core accepts and then drops a client
@@ -25,6 +27,8 @@ pub struct Settings {
     pub keep_alive: Duration,
     /// How long an acknowledgement or ping answer may take.
     pub answer_within: Duration,
+    /// Most publishes a second, at least 1, after a burst of `window`.
+    pub rate: u32,
 }
 
 /// What happened.
@@ -77,6 +81,8 @@ pub struct Core {
     last_sent: Duration,
     ping_sent: Option<Duration>,
     proven: bool,
+    /// When the publishes so far would be due, sent at an even `rate` (the "theoretical arrival time" of ITU-T I.371's GCRA).
+    due: Duration,
 }
 
 impl Core {
@@ -90,6 +96,7 @@ impl Core {
             last_sent: Duration::ZERO,
             ping_sent: None,
             proven: false,
+            due: Duration::ZERO,
         }
     }
 
@@ -122,15 +129,35 @@ impl Core {
 
     /// How many more may be published now.
     #[must_use]
-    pub fn room(&self) -> usize {
-        self.settings.window.saturating_sub(self.in_flight.len())
+    pub fn room(&self, now: Duration) -> usize {
+        let free = self.settings.window.saturating_sub(self.in_flight.len());
+        let interval = self.interval().as_nanos();
+        let left = self.burst().saturating_sub(self.due.saturating_sub(now)).as_nanos() / interval.max(1);
+        free.min(usize::try_from(left).unwrap_or(usize::MAX))
+    }
+
+    /// When there is a place in the window, but the rate has to be kept: how long until one more may be published.
+    #[must_use]
+    pub fn paced(&self, now: Duration) -> Option<Duration> {
+        let full = self.in_flight.len() >= self.settings.window;
+        let wait = (self.due + self.interval()).saturating_sub(now.saturating_add(self.burst()));
+        (!full && !wait.is_zero()).then_some(wait)
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_secs(1) / self.settings.rate.max(1)
+    }
+
+    fn burst(&self) -> Duration {
+        self.interval() * u32::try_from(self.settings.window.max(1)).unwrap_or(u32::MAX)
     }
 
     /// Publishes at QoS 1; `None` when there is no room.
     pub fn publish(&mut self, sequence: u64, topic: &str, payload: Bytes, now: Duration) -> Option<Packet> {
-        if self.room() == 0 {
+        if self.room(now) == 0 {
             return None;
         }
+        self.due = self.due.max(now) + self.interval();
         let mut packet = Publish::from_bytes(topic, QoS::AtLeastOnce, payload);
         packet.pkid = self.free_id();
         self.in_flight.push_back(InFlight {
@@ -256,6 +283,7 @@ mod tests {
             window,
             keep_alive: S(60),
             answer_within: S(10),
+            rate: 100_000,
         })
     }
 
@@ -292,7 +320,7 @@ mod tests {
             c.received(Packet::PubAck(PubAck::new(a)), S(1)).unwrap().0,
             [Event::Acknowledged(10)]
         );
-        assert_eq!(c.room(), 2);
+        assert_eq!(c.room(S(1_000)), 2);
     }
 
     #[test]
@@ -309,7 +337,7 @@ mod tests {
         );
         assert_eq!(c.in_flight().collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(c.connected(false, S(6)), [Packet::PingReq]);
-        assert_eq!(c.room(), 3);
+        assert_eq!(c.room(S(1_000)), 3);
     }
 
     #[test]
@@ -341,6 +369,30 @@ mod tests {
                 ..
             })
         ));
+    }
+
+    #[test]
+    fn the_rate_holds_after_a_burst() {
+        let mut c = Core::new(Settings {
+            window: 4,
+            keep_alive: S(60),
+            answer_within: S(10),
+            rate: 10,
+        });
+        c.connected(false, S(0));
+        let mut sent = Vec::new();
+        let mut now = S(5);
+        for seq in 0..24 {
+            while c.room(now) == 0 {
+                now += c.paced(now).unwrap();
+            }
+            let packet = id(&c.publish(seq, "t", Bytes::new(), now).unwrap()).0;
+            c.received(Packet::PubAck(PubAck::new(packet)), now).unwrap();
+            sent.push(now);
+        }
+        assert_eq!(sent[3], S(5), "the first four go at once");
+        assert_eq!(sent[23] - sent[3], S(2), "then ten a second");
+        assert_eq!(c.paced(S(60)), None, "after a rest there is a burst again");
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Endpoint {
     pub answer_within: Duration,
     /// Most publishes without acknowledgement.
     pub window: usize,
+    /// Most publishes a second.
+    pub rate: u32,
     /// Largest packet that is taken, in bytes.
     pub packet_max: usize,
 }

@@ -87,6 +87,7 @@ impl Session {
                 window: endpoint.window.max(1),
                 keep_alive: Duration::from_secs(endpoint.keep_alive.into()),
                 answer_within: endpoint.answer_within,
+                rate: endpoint.rate,
             })
         };
         let mut session = Self {
@@ -166,7 +167,13 @@ impl Session {
     /// Room for more publishes.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.core.room()
+        self.core.room(self.clock.monotonic())
+    }
+
+    /// When only the rate forbids another publish: how long until it is allowed.
+    #[must_use]
+    pub fn paced(&self) -> Option<Duration> {
+        self.core.paced(self.clock.monotonic())
     }
 
     /// Sequence numbers still in flight.
