@@ -1,5 +1,6 @@
 //! The command line of `onyx-agent`.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -110,6 +111,12 @@ enum Command {
 /// Runs the program; its exit status is 0 for good, 1 for bad, 2 for a wrong command line.
 #[must_use]
 pub fn main() -> ExitCode {
+    // A task that died alone would leave an agent that only seems to live: systemd starts a whole one.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -204,6 +211,9 @@ async fn modem(port: Option<PathBuf>, config: &Path, json: bool) -> anyhow::Resu
         None if config.exists() => AgentConfig::load(config)?.modem.port,
         None => "/dev/onyx-at".into(),
     };
+    if !json && std::io::stderr().is_terminal() {
+        eprintln!("asking the modem at {} …", port.display());
+    }
     let value = inspect::modem(&port).await?;
     print(&value, json, inspect::render_modem);
     Ok(ExitCode::SUCCESS)

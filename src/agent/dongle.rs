@@ -18,7 +18,7 @@ use crate::backoff::Backoff;
 use crate::clock::{self, Clock};
 use crate::config::agent::AgentConfig;
 use crate::identity::Subscriber;
-use crate::modem::{CmeError, Modem, ModemError, Pin, Port, Recovery, RegStatus, Registration, Signal, SimState};
+use crate::modem::{CmeError, Modem, ModemError, Pin, Port, Recovery, RegStatus, Registration, Signal, SimState, Urc};
 use crate::provision::operator::read_limited;
 use crate::telemetry::sample::ModemReading;
 
@@ -32,6 +32,8 @@ const REGISTER_WITHIN: Duration = Duration::from_secs(180);
 const REGISTER_EVERY: Duration = Duration::from_secs(2);
 /// The longest that one question to the modem can take: AT+COPS? may answer after 180 s (Quectel AT manual V2.0).
 const QUESTION_MAX: Duration = Duration::from_secs(240);
+/// A network that refuses the SIM is left alone for at least so long; the modem itself announces a change of mind.
+const DENIED_PAUSE: Duration = Duration::from_secs(60);
 /// First and longest pause after a failure.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(180);
@@ -131,11 +133,18 @@ impl Climber {
 
     /// Reports a fault and waits.
     async fn failed(&mut self, fault: Fault) {
+        let wait = self.report(&fault, Duration::ZERO);
+        tokio::time::sleep(wait).await;
+    }
+
+    /// Reports a fault; the answer is how long to wait, not less than `at_least`.
+    fn report(&mut self, fault: &Fault, at_least: Duration) -> Duration {
         let now = self.clock.monotonic();
         let backoff = self.backoffs.entry(fault.rung);
         let wait = backoff
             .or_insert_with(|| Backoff::new(policy(fault.rung, RETRY_MIN, RETRY_MAX)))
-            .failed(now, fastrand::f64());
+            .failed(now, fastrand::f64())
+            .max(at_least);
         self.ladder.down(fault.rung, &fault.cause, &fault.cure, wait);
         // Link and above may live on without the modem; SIM and network cannot be known without it.
         for above in [Rung::Sim, Rung::Network].into_iter().filter(|r| *r > fault.rung) {
@@ -152,7 +161,7 @@ impl Climber {
             had_reading || was_registered
         });
         self.pulse.promise(wait);
-        tokio::time::sleep(wait).await;
+        wait
     }
 
     /// Climbs the three rungs and stays up; ends with the first failure, or with `Ok` as soon as it is `enough`.
@@ -314,15 +323,24 @@ impl Climber {
 
     /// Waits until a network lets us in.
     async fn register(&mut self, modem: &mut Modem<Port>) -> Result<Registration, Trouble> {
-        let since = self.clock.monotonic();
+        let mut since = self.clock.monotonic();
         loop {
             self.pulse.promise(QUESTION_MAX);
             let r = modem.registration().await.map_err(Trouble::Modem)?;
             let waited = self.clock.monotonic().saturating_sub(since);
             match r.status {
                 status if status.is_registered() => return Ok(r),
-                RegStatus::Denied => return Err(self.refused(modem, r.status).await),
-                status if waited >= REGISTER_WITHIN => return Err(self.refused(modem, status).await),
+                status if status == RegStatus::Denied || waited >= REGISTER_WITHIN => {
+                    let fault = self.refused(modem, status).await.into_fault(Rung::Network);
+                    let at_least = if status == RegStatus::Denied {
+                        DENIED_PAUSE
+                    } else {
+                        Duration::ZERO
+                    };
+                    let wait = self.report(&fault, at_least);
+                    self.wait_for_change(modem, wait).await?;
+                    since = self.clock.monotonic();
+                }
                 _ => {
                     let reading = modem.signal().await.map_err(Trouble::Modem)?;
                     let heard = reading.rsrp_dbm.or(reading.rssi_dbm);
@@ -335,6 +353,21 @@ impl Climber {
                     );
                     modem.listen(REGISTER_EVERY).await.map_err(Trouble::Modem)?;
                 }
+            }
+        }
+    }
+
+    /// Waits, but not longer than until the modem announces a change of its registration.
+    async fn wait_for_change(&mut self, modem: &mut Modem<Port>, wait: Duration) -> Result<(), Trouble> {
+        let until = self.clock.monotonic().saturating_add(wait);
+        loop {
+            let left = until.saturating_sub(self.clock.monotonic());
+            if left.is_zero() {
+                return Ok(());
+            }
+            let heard = modem.listen(left).await.map_err(Trouble::Modem)?;
+            if heard.iter().any(|urc| matches!(urc, Urc::Registration(..))) {
+                return Ok(());
             }
         }
     }

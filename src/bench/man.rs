@@ -21,7 +21,8 @@ pub fn run(args: &Args, bench: Command) -> anyhow::Result<()> {
     write(
         &args.directory,
         [
-            crate::agent::cli::Cli::command(), //
+            crate::agent::cli::Cli::command(),
+            crate::gateway::cli::Cli::command(),
             bench,
         ],
     )

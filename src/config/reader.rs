@@ -189,12 +189,6 @@ impl<'t, 'i> Section<'t, 'i> {
         self.found.borrow_mut().push((span, message));
     }
 
-    /// Whether the file has this section.
-    #[must_use]
-    pub fn is_present(&self) -> bool {
-        self.table.is_some()
-    }
-
     /// Whether this section has the key.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {

@@ -401,10 +401,10 @@ mod tests {
         c.connected(false, S(0));
         c.publish(1, "t", Bytes::new(), S(0)).unwrap(); // id 1 stays in flight
         for seq in 2..=65_535_u64 {
-            let packet = id(&c.publish(seq, "t", Bytes::new(), S(0)).unwrap()).0;
-            c.received(Packet::PubAck(PubAck::new(packet)), S(0)).unwrap();
+            let packet = id(&c.publish(seq, "t", Bytes::new(), S(seq)).unwrap()).0;
+            c.received(Packet::PubAck(PubAck::new(packet)), S(seq)).unwrap();
         }
-        assert_eq!(id(&c.publish(70_000, "t", Bytes::new(), S(0)).unwrap()).0, 2);
+        assert_eq!(id(&c.publish(70_000, "t", Bytes::new(), S(70_000)).unwrap()).0, 2);
     }
 
     #[test]

@@ -132,15 +132,20 @@ fn the_network_lost_and_found_while_the_session_lives() {
     assert_eq!(Arrived::of_witness(&text).duplicates, 0);
 }
 
+/// A refusal is left alone for at least a minute, but the modem's own announcement ends the wait at once.
 #[test]
 fn refused_by_the_network() {
-    heals(
-        "[network]\nregistration = 'denied'\ndenied_cause = 'Illegal UE'\n",
-        "network",
-        &["the network refuses this SIM", "Illegal UE"],
-        &["SORACOM console", "APN"],
-        |bench| bench.inject(Event::FindNetwork),
-    );
+    let bench = Bench::with("[network]\nregistration = 'denied'\ndenied_cause = 'Illegal UE'\n");
+    let clouds = bench.clouds();
+    let agent = Agent::until(&bench, &Toml::stand_in(&clouds, Cloud::EventGrid), N);
+    let why = ["the network refuses this SIM", "Illegal UE"];
+    let line = agent.wait_down_times("network", &why, &["SORACOM console", "APN"], 1);
+    assert!(line["retry_in_s"].as_u64().unwrap() > 30, "{line}");
+    agent.wait_status("all accepted", |v| v["delivery"]["accepted"] == N);
+    bench.inject(Event::FindNetwork);
+    agent.delivers(N);
+    let arrived = assert_arrived(&bench, &clouds, Cloud::EventGrid, N);
+    assert_eq!(arrived.numbers(), (1..=N).collect());
 }
 
 #[test]

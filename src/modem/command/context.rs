@@ -202,23 +202,6 @@ impl Command for WriteContext<'_> {
     }
 }
 
-/// `AT+CGDCONT=1,"IP","apn"`: the same APN for commands that do not know `AT+QICSGP` (`ATD*99***1#` on other makes).
-#[derive(Debug, Clone, Copy)]
-pub struct DefineContext<'a>(pub &'a Apn);
-
-impl Command for DefineContext<'_> {
-    type Answer = ();
-    fn line(&self) -> String {
-        format!("AT+CGDCONT={CONTEXT_ID},\"IP\",\"{}\"", self.0.name)
-    }
-    fn expect(&self) -> Expect {
-        Expect::Nothing
-    }
-    fn parse(&self, _: &[String]) -> Result<(), ParseError> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -231,7 +214,6 @@ mod tests {
             WriteContext(&apn).line(),
             "AT+QICSGP=1,1,\"soracom.io\",\"sora\",\"secret\",1"
         );
-        assert_eq!(DefineContext(&apn).line(), "AT+CGDCONT=1,\"IP\",\"soracom.io\"");
         assert!(!WriteContext(&apn).shown().contains("secret") && !format!("{apn:?}").contains("secret"));
     }
 

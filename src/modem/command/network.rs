@@ -113,42 +113,6 @@ impl Command for SignalQuality {
     }
 }
 
-/// The carrier in use.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Carrier {
-    /// Radio technology.
-    pub technology: Option<Technology>,
-    /// Country and network code.
-    pub network: Option<String>,
-    /// As the modem writes it: `LTE BAND 1`.
-    pub band: Option<String>,
-}
-
-/// `AT+QNWINFO`; `None` without service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NetworkInformation;
-
-impl Command for NetworkInformation {
-    type Answer = Option<Carrier>;
-    fn line(&self) -> String {
-        "AT+QNWINFO".to_owned()
-    }
-    fn expect(&self) -> Expect {
-        Expect::Prefix("+QNWINFO:")
-    }
-    fn parse(&self, lines: &[String]) -> Result<Option<Carrier>, ParseError> {
-        let f = Fields::behind("+QNWINFO:", lines).ok_or(ParseError)?;
-        Ok(match f.text(0).ok_or(ParseError)? {
-            "No Service" | "NONE" => None,
-            name => Some(Carrier {
-                technology: Technology::from_name(name),
-                network: f.text(1).map(str::to_owned),
-                band: f.text(2).map(str::to_owned),
-            }),
-        })
-    }
-}
-
 /// `AT+CEER`: why the last call or activation failed, in the modem's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastFailure;
@@ -222,19 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn carriers_quoted_or_not() {
-        for answer in [
-            "+QNWINFO: \"FDD LTE\",\"44010\",\"LTE BAND 1\",276",
-            "+QNWINFO: \"FDD LTE\",44010,\"LTE BAND 1\",276",
-        ] {
-            let c = NetworkInformation.parse(&one(answer)).unwrap().unwrap();
-            assert_eq!(
-                (c.technology, c.network.as_deref()),
-                (Some(Technology::Lte), Some("44010"))
-            );
-            assert_eq!(c.band.as_deref(), Some("LTE BAND 1"));
-        }
-        assert_eq!(NetworkInformation.parse(&one("+QNWINFO: No Service")), Ok(None));
+    fn failures_are_the_modems_words() {
         assert_eq!(
             LastFailure.parse(&one("+CEER: EMM_DETACHED, IMSI unknown")).unwrap(),
             "EMM_DETACHED, IMSI unknown"
