@@ -55,10 +55,9 @@ fn child() {
 }
 
 fn run(shell: &str, dir: &Path) -> std::process::Output {
-    let exe = std::env::current_exe().unwrap();
     Command::new("sh")
         .args(["-c", shell, "sh"])
-        .arg(exe)
+        .args(super::this_program())
         .args(["--exact", "telemetry::spool::tests::full::child", "--nocapture"])
         .env(DIR, dir)
         .output()

@@ -46,7 +46,9 @@ fn nothing_that_was_appended_is_gone_after_kill_9() {
     let (mut waiting, mut maybe) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
     let mut highest = 0u64;
     for round in 0..ROUNDS {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let program = super::this_program();
+        let mut child = Command::new(&program[0])
+            .args(&program[1..])
             .args(["--exact", "telemetry::spool::tests::kill::child", "--nocapture"])
             .env(DIR, dir.path())
             .stdout(Stdio::piped())

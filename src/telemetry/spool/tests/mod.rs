@@ -65,3 +65,16 @@ fn newest_segment(directory: &Path) -> PathBuf {
     names.sort();
     names.pop().unwrap()
 }
+
+/// This test program, to be run once more as a child: its path, with the emulator in front when the tests themselves run in one (cargo's
+/// variable for the runner; a real Pi has none).
+fn this_program() -> Vec<std::ffi::OsString> {
+    let runner = if cfg!(target_arch = "arm") {
+        std::env::var("CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_RUNNER").unwrap_or_default()
+    } else {
+        String::new()
+    };
+    let mut words: Vec<_> = runner.split_whitespace().map(Into::into).collect();
+    words.push(std::env::current_exe().unwrap().into());
+    words
+}
