@@ -1,8 +1,8 @@
-//! Writing files so that a power cut leaves the old or the new content, never a mixture: a temporary file beside the target, synced,
+//! Reading small files safely, and writing files so that a power cut leaves the old or the new content, never a mixture: a temporary file beside the target, synced,
 //! renamed over it, and the directory synced.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -10,6 +10,23 @@ use std::path::Path;
 pub const SECRET: u32 = 0o600;
 /// Permission bits of what anybody may read.
 pub const PUBLIC: u32 = 0o644;
+
+/// Reads a regular file of at most `limit` bytes. A FIFO or device, which might never end, is refused before it is opened.
+///
+/// # Errors
+/// `InvalidInput` for what is no regular file, `FileTooLarge` for a larger one; otherwise from the file system.
+pub fn read_small(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        let why = format!("it is larger than {limit} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(bytes)
+}
 
 /// Replaces `path` with `content`.
 ///
@@ -61,6 +78,21 @@ mod tests {
             assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, SECRET);
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_regular_files_of_a_sane_size_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, "12345").unwrap();
+        assert_eq!(read_small(&path, 5).unwrap(), b"12345");
+        assert_eq!(read_small(&path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        for endless in ["/dev/zero", "/dev/full", dir.path().to_str().unwrap()] {
+            assert_eq!(
+                read_small(Path::new(endless), 9).unwrap_err().kind(),
+                io::ErrorKind::InvalidInput
+            );
+        }
     }
 
     #[test]

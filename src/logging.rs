@@ -16,16 +16,28 @@ pub enum Format {
     Json,
 }
 
+fn parse(filter: &str) -> Result<Targets, String> {
+    filter.parse().map_err(|e| {
+        format!(
+            "the log filter {filter:?} cannot be read: {e}; write for example \"info\" or \"info,onyx::modem=debug\""
+        )
+    })
+}
+
+/// Whether [`start`] would take this filter.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn check(filter: &str) -> Result<(), String> {
+    parse(filter).map(|_| ())
+}
+
 /// Starts logging; once a process.
 ///
 /// # Errors
 /// A sentence when `filter` cannot be read or logging is already on.
 pub fn start(filter: &str, format: Format) -> Result<(), String> {
-    let targets: Targets = filter.parse().map_err(|e| {
-        format!(
-            "the log filter {filter:?} cannot be read: {e}; write for example \"info\" or \"info,onyx::modem=debug\""
-        )
-    })?;
+    let targets = parse(filter)?;
     // Under systemd the journal stamps each line itself.
     let in_journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let fmt = tracing_subscriber::fmt::layer()

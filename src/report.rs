@@ -1,7 +1,25 @@
-//! A program's last words: an error with its causes in one line, each said once.
+//! A program's words: its result on standard output, and its last words, an error with its causes in one line, each said once.
 //!
 //! Our errors write their cause into their own sentence, because a log shows only that sentence; foreign errors keep theirs in the
 //! chain. Printing the whole chain would say many things twice.
+
+use std::io::{self, Write};
+
+/// Writes to standard output. A reader that has gone (`| head`) has what it wanted, so that is no error.
+///
+/// # Errors
+/// Everything else that keeps the text from being written.
+pub fn out(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(e) => Err(io::Error::new(
+            e.kind(),
+            format!("cannot write to standard output: {e}"),
+        )),
+        Ok(()) => Ok(()),
+    }
+}
 
 /// The error and those of its causes that it does not already quote.
 #[must_use]

@@ -1,5 +1,6 @@
 //! The command line of `onyx-agent`.
 
+use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use super::{inspect, ladder};
 use crate::clock::Clock;
 use crate::config::agent::{AgentConfig, DEFAULT_PATH, DEFAULT_SOCKET};
 use crate::logging;
+use crate::report::out;
 
 /// Gets a Raspberry Pi's telemetry over a SORACOM Onyx LTE dongle to Azure Event Grid, Azure IoT Hub or AWS IoT Core.
 ///
@@ -70,7 +72,7 @@ enum Command {
     /// Climb as far as the credentials: fetch them if they are missing, and show them
     ///
     /// Shows what a session would use: host, client id, user name, topic, certificate. Stop a running agent first. The fetched
-    /// files belong to whoever runs this: after root, "chown -R onyx:onyx" the state directory.
+    /// files belong to the owner of the state directory, also when root runs this.
     Provision {
         #[command(flatten)]
         config: ConfigArg,
@@ -111,12 +113,6 @@ enum Command {
 /// Runs the program; its exit status is 0 for good, 1 for bad, 2 for a wrong command line.
 #[must_use]
 pub fn main() -> ExitCode {
-    // A task that died alone would leave an agent that only seems to live: systemd starts a whole one.
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        std::process::abort();
-    }));
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -148,13 +144,12 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
             exit_after,
             json,
         } => {
+            abort_on_panic();
             let config = load(&config.config)?;
             let outcome = super::run(config, exit_after).await?;
             if json.json {
-                println!(
-                    "{}",
-                    json!({"accepted": outcome.accepted, "acknowledged": outcome.acknowledged})
-                );
+                let result = json!({"accepted": outcome.accepted, "acknowledged": outcome.acknowledged});
+                out(&format!("{result}\n"))?;
             }
             match exit_after.filter(|n| outcome.acknowledged < *n) {
                 None => Ok(ExitCode::SUCCESS),
@@ -171,14 +166,14 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
             let config = load(&config.config)?;
             let within = std::time::Duration::from_secs(timeout);
             let value = inspect::provision(config, force, within).await?;
-            print(&value, json.json, inspect::render_provision);
+            print(&value, json.json, inspect::render_provision)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Check { config, json } => Ok(check_config(&config.config, json.json)),
+        Command::Check { config, json } => Ok(check_config(&config.config, json.json)?),
         Command::Status { config, socket, json } => {
             let socket = socket.unwrap_or_else(|| socket_of(&config.config));
             let value = crate::control::ask("onyx-agent", &socket)?;
-            print(&value, json.json, render_status);
+            print(&value, json.json, render_status)?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -192,12 +187,17 @@ fn load(path: &Path) -> anyhow::Result<AgentConfig> {
     Ok(config)
 }
 
-fn print(value: &Value, json: bool, render: fn(&Value) -> String) {
-    if json {
-        println!("{value}");
-    } else {
-        print!("{}", render(value));
-    }
+/// A task that died alone would leave an agent that only seems to live: systemd starts a whole one.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
+fn print(value: &Value, json: bool, render: fn(&Value) -> String) -> std::io::Result<()> {
+    out(&if json { format!("{value}\n") } else { render(value) })
 }
 
 /// The socket that the configuration names; `status` must work even when the file has mistakes or cannot be read.
@@ -215,34 +215,32 @@ async fn modem(port: Option<PathBuf>, config: &Path, json: bool) -> anyhow::Resu
         eprintln!("asking the modem at {} …", port.display());
     }
     let value = inspect::modem(&port).await?;
-    print(&value, json, inspect::render_modem);
+    print(&value, json, inspect::render_modem)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn check_config(path: &Path, json: bool) -> ExitCode {
+fn check_config(path: &Path, json: bool) -> std::io::Result<ExitCode> {
     let config = match AgentConfig::load(path) {
         Ok(config) => config,
         Err(e) => {
             if json {
-                println!(
-                    "{}",
-                    json!({"ok": false, "config": path, "mistakes": mistakes(&e), "checks": []})
-                );
+                let report = json!({"ok": false, "config": path, "mistakes": mistakes(&e), "checks": []});
+                out(&format!("{report}\n"))?;
             } else {
                 eprintln!("{e}");
             }
-            return ExitCode::FAILURE;
+            return Ok(ExitCode::FAILURE);
         }
     };
     let checks = check::all(&config, &Clock::new());
     let ok = checks.iter().all(|c| c.verdict != Verdict::Bad);
+    let mut text = String::new();
     if json {
-        println!(
-            "{}",
-            json!({"ok": ok, "config": path, "mistakes": [], "checks": checks})
-        );
+        let report = json!({"ok": ok, "config": path, "mistakes": [], "checks": checks});
+        let _ = writeln!(text, "{report}");
     } else {
-        println!(
+        let _ = writeln!(
+            text,
             "{:<12} good  {} can be read and has no mistakes",
             "config",
             path.display()
@@ -253,13 +251,14 @@ fn check_config(path: &Path, json: bool) -> ExitCode {
                 Verdict::Note => "note",
                 Verdict::Bad => "BAD ",
             };
-            println!("{:<12} {verdict}  {}", c.rung, c.found);
+            let _ = writeln!(text, "{:<12} {verdict}  {}", c.rung, c.found);
             if !c.cure.is_empty() {
-                println!("{:<12}       → {}", "", c.cure);
+                let _ = writeln!(text, "{:<12}       → {}", "", c.cure);
             }
         }
     }
-    if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    out(&text)?;
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn mistakes(e: &crate::config::ConfigError) -> Value {
@@ -282,6 +281,16 @@ fn render_status(v: &Value) -> String {
         .as_u64()
         .map_or(String::new(), |s| format!(", the last {s} s ago"));
     let dropped = number(&d["spool"]["dropped"]) + number(&d["spool"]["lost"]);
+    let mut losses = String::new();
+    for (count, what) in [
+        (dropped, "dropped or lost in the spool"),
+        (number(&d["not_stored"]), "could not be stored"),
+        (number(&d["set_aside"]), "set aside, no broker takes them"),
+    ] {
+        if count > 0 {
+            let _ = write!(losses, "; {count} {what}");
+        }
+    }
     format!(
         "onyx-agent {} runs since {} (process {}), IMSI {}, IMEI {}, to {}\n{}delivery: {} accepted, {} acknowledged{last}; {} wait in the spool{}\n",
         text(&v["version"]),
@@ -294,10 +303,6 @@ fn render_status(v: &Value) -> String {
         number(&d["accepted"]),
         number(&d["acknowledged"]),
         number(&d["spool"]["waiting"]),
-        if dropped > 0 {
-            format!(", {dropped} were dropped or lost")
-        } else {
-            String::new()
-        },
+        losses,
     )
 }

@@ -1,12 +1,13 @@
 //! `onyx-agent run`: starts the tasks, answers `status`, and ends in order.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -63,6 +64,7 @@ pub struct Outcome {
 /// # Errors
 /// When it cannot start (state directory, status socket) or does not end in time.
 pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result<Outcome> {
+    let signals = Signals::catch().context("signals cannot be caught")?;
     let clock = Clock::new();
     let config = Arc::new(config);
     let spool = open_spool(&config, &clock)?;
@@ -74,6 +76,7 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
     })?;
     let ladder = Ladder::new(clock.clone());
     let stop = CancellationToken::new();
+    let spool_gone = CancellationToken::new();
     let pulses = Pulses::new(clock.clone());
     let counters = Arc::new(Counters {
         exit_after,
@@ -126,7 +129,12 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
     };
 
     let background = [
-        tokio::spawn(stop_on_signal(stop.clone())),
+        tokio::spawn(signals.stop(stop.clone())),
+        tokio::spawn(watch_directory(
+            spool_directory(&config),
+            spool_gone.clone(),
+            stop.clone(),
+        )),
         tokio::spawn(refresh_stats(spool.clone(), stats_out, stop.clone())),
         tokio::spawn(socket.serve(move || status.to_json())),
     ];
@@ -158,6 +166,11 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
             STOP_WITHIN.as_secs()
         ),
     }
+    anyhow::ensure!(
+        !spool_gone.is_cancelled(),
+        "the spool directory {} was removed while it was in use: the samples that waited there are lost; it is made anew at the next start",
+        spool_directory(&config).display()
+    );
     let outcome = Outcome {
         accepted: counters.accepted.load(Ordering::Relaxed),
         acknowledged: counters.acknowledged.load(Ordering::Relaxed),
@@ -168,6 +181,10 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
         "onyx-agent ends"
     );
     Ok(outcome)
+}
+
+fn spool_directory(config: &AgentConfig) -> PathBuf {
+    config.state_dir.join("spool")
 }
 
 fn open_spool(config: &AgentConfig, clock: &Clock) -> anyhow::Result<SpoolHandle> {
@@ -194,7 +211,7 @@ fn open_spool(config: &AgentConfig, clock: &Clock) -> anyhow::Result<SpoolHandle
         },
         ..Options::default()
     };
-    let spool = Spool::open(&state.join("spool"), options)?;
+    let spool = Spool::open(&spool_directory(config), options)?;
     let stats = spool.stats();
     if stats.waiting > 0 {
         tracing::info!(samples = stats.waiting, "samples from before wait in the spool");
@@ -210,17 +227,47 @@ fn open_spool(config: &AgentConfig, clock: &Clock) -> anyhow::Result<SpoolHandle
     Ok(SpoolHandle::start(spool, clock.clone())?)
 }
 
-async fn stop_on_signal(stop: CancellationToken) {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        tracing::error!("signals cannot be caught: the agent will end without saying goodbye");
-        return;
-    };
-    let name = tokio::select! {
-        _ = term.recv() => "SIGTERM",
-        _ = int.recv() => "SIGINT",
-    };
-    tracing::info!("{name}: stopping");
-    stop.cancel();
+/// The signals that end the agent in order. Caught before anything is made that an end must clean up.
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn stop(mut self, stop: CancellationToken) {
+        let name = tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.int.recv() => "SIGINT",
+            _ = self.hangup.recv() => "SIGHUP",
+        };
+        tracing::info!("{name}: stopping");
+        stop.cancel();
+    }
+}
+
+/// Whoever deletes the spool's directory under a running agent leaves it writing into files without a name: better to end, say so, and
+/// be started anew.
+async fn watch_directory(directory: PathBuf, gone: CancellationToken, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(STATS_EVERY) => {}
+        }
+        if matches!(tokio::fs::try_exists(&directory).await, Ok(false)) {
+            gone.cancel();
+            stop.cancel();
+            return;
+        }
+    }
 }
 
 async fn refresh_stats(spool: SpoolHandle, out: watch::Sender<Option<Stats>>, stop: CancellationToken) {

@@ -16,6 +16,9 @@ use crate::telemetry::sample::Sample;
 use crate::telemetry::sources::HostSource;
 use crate::telemetry::spool::SpoolHandle;
 
+/// Samples that cannot be stored are counted each, and spoken of once in so long.
+const SAY_EVERY: Duration = Duration::from_secs(60);
+
 pub(super) struct Sampler {
     pub(super) interval: Duration,
     pub(super) disk: PathBuf,
@@ -35,6 +38,7 @@ impl Sampler {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut taken = 0_u64;
+        let mut said: Option<Duration> = None;
         while self.limit.is_none_or(|limit| taken < limit) {
             self.pulse.promise(self.interval);
             tokio::select! {
@@ -62,8 +66,12 @@ impl Sampler {
                     self.counters.accepted.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(e) => {
-                    self.counters.refused.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!("a sample could not be stored: {e}");
+                    let lost = self.counters.refused.fetch_add(1, Ordering::Relaxed) + 1;
+                    let now = self.clock.monotonic();
+                    if said.is_none_or(|last| now.saturating_sub(last) >= SAY_EVERY) {
+                        said = Some(now);
+                        tracing::error!(lost, "a sample could not be stored: {e}");
+                    }
                 }
             }
         }

@@ -311,7 +311,7 @@ impl Uplink {
             // The caller's next promise to the watchdog is all that this is for.
             Event::Alive => {}
             Event::Inbound { topic, payload } => {
-                tracing::info!(
+                tracing::debug!(
                     topic = crate::identity::redact_digits(&topic),
                     bytes = payload.len(),
                     "a message came that nobody subscribed to"

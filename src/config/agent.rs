@@ -233,6 +233,13 @@ impl AgentConfig {
         }
         let state_dir = top.file("state_dir").unwrap_or_else(|| "/var/lib/onyx".into());
         let status_socket = top.file("status_socket").unwrap_or_else(|| DEFAULT_SOCKET.into());
+        // sun_path of unix(7) has 108 bytes, the zero included.
+        if status_socket.as_os_str().len() > 107 {
+            top.mistake(
+                "status_socket",
+                "is longer than the 107 bytes that a socket's path may have",
+            );
+        }
         let modem = section(top, "modem", modem);
         let sim = section(top, "sim", |s| SimConfig {
             pin_file: s.file("pin_file"),
@@ -240,6 +247,15 @@ impl AgentConfig {
         let network = section(top, "network", network);
         let link = section(top, "link", |s| {
             s.choice("kind", (), &[("external", ())]);
+            // IFNAMSIZ of Linux is 16, the zero included (netdevice(7)).
+            if let Some(name) = s.text("interface") {
+                if name.is_empty() || name.len() > 15 || name.contains(|c: char| c == '/' || c.is_whitespace()) {
+                    s.mistake(
+                        "interface",
+                        format!("{name:?} is no interface name; 'ip link' lists those that are there"),
+                    );
+                }
+            }
             LinkConfig {
                 interface: s.text("interface"),
             }
@@ -280,7 +296,7 @@ impl AgentConfig {
         s.finish();
         let delivery = section(top, "delivery", |s| delivery(s, session.to));
         let log = section(top, "log", |s| LogConfig {
-            filter: s.text("filter").unwrap_or_else(|| "info".into()),
+            filter: log_filter(s),
             format: s.choice(
                 "format",
                 Format::Text,
@@ -309,6 +325,14 @@ fn section<T>(top: &mut Section<'_, '_>, key: &'static str, read: impl FnOnce(&m
     let value = read(&mut s);
     s.finish();
     value
+}
+
+fn log_filter(s: &mut Section<'_, '_>) -> String {
+    let filter = s.text("filter").unwrap_or_else(|| "info".into());
+    if let Err(e) = crate::logging::check(&filter) {
+        s.mistake("filter", e);
+    }
+    filter
 }
 
 fn modem(s: &mut Section<'_, '_>) -> ModemConfig {

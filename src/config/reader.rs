@@ -84,11 +84,8 @@ impl Reader {
             path: path.to_owned(),
             reason,
         };
-        let size = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?.len();
-        if size > FILE_MAX {
-            return Err(unreadable(format!("it has {size} bytes, more than {FILE_MAX}")));
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
+        let bytes = crate::files::read_small(path, FILE_MAX).map_err(|e| unreadable(e.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|e| unreadable(format!("it is not UTF-8: {e}")))?;
         Ok(Self::from_text(path, text))
     }
 

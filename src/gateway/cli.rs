@@ -12,6 +12,7 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::config::ConfigError;
+use crate::report::out;
 use crate::{control, logging};
 use anyhow::Context as _;
 use clap::Parser;
@@ -98,7 +99,7 @@ fn run(path: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
     .map_err(anyhow::Error::msg)
     .context("log.filter")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let stop = CancellationToken::new();
         stop_on_signal(&stop)?;
         let gateway = Gateway::bind(config, &Clock::new()).await?;
@@ -119,7 +120,10 @@ fn run(path: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
         let text = format!("stopped: {closed} connections closed");
         let _ = sd_notify::notify(&[NotifyState::Status(&text)]);
         Ok(ExitCode::SUCCESS)
-    })
+    });
+    // A file that hangs (a dead network disk) must not hold the end.
+    runtime.shutdown_background();
+    result
 }
 
 fn stop_on_signal(stop: &CancellationToken) -> anyhow::Result<()> {
@@ -166,16 +170,16 @@ fn look(path: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
                 ConfigError::Unreadable { .. } => vec![serde_json::json!({"message": e.to_string()})],
             };
             let report = serde_json::json!({"worst": "error", "configuration": mistakes});
-            println!("{}", serde_json::to_string_pretty(&report)?);
+            out(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
             return Ok(ExitCode::FAILURE);
         }
         Err(e) => return Err(e.into()),
     };
     let report = check::check(&config, &Clock::new());
     if json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        out(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
     } else {
-        print!("{}", report.text());
+        out(&report.text())?;
     }
     Ok(if report.worst == check::Level::Error {
         ExitCode::FAILURE
@@ -192,9 +196,9 @@ fn ask(config: Option<PathBuf>, socket: Option<PathBuf>, json: bool) -> anyhow::
     };
     let answer = control::ask("onyx-gateway", &socket)?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&answer)?);
+        out(&format!("{}\n", serde_json::to_string_pretty(&answer)?))?;
     } else {
-        print!("{}", status::text(&answer));
+        out(&status::text(&answer))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -107,8 +107,10 @@ async fn admit(
     "dialling".clone_into(&mut who.upstream);
     connection.set(who.clone());
     let store = shared.clone();
-    let config = tokio::task::spawn_blocking(move || store.credentials.config(&credential))
+    let looking = tokio::task::spawn_blocking(move || store.credentials.config(&credential));
+    let config = tokio::time::timeout(shared.group.upstream.connect_timeout, looking)
         .await
+        .map_err(|_| Refusal::Credential("its files could not be read in time: does their disk hang?".to_owned()))?
         .map_err(|e| Refusal::Credential(e.to_string()))?
         .map_err(|e| Refusal::Credential(e.redacted()))?;
     let way = upstream::open(&shared.group.upstream, config, &connect, shared.listen.write_timeout).await?;

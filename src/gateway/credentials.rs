@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 
 use super::config::Upstream;
 use crate::clock::Clock;
+use crate::files::read_small;
 use crate::tls::{self, Identity, TlsError};
 
 /// Largest certificate, key or CA file that is read, in bytes.
@@ -159,17 +160,12 @@ impl Files {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
-    let unreadable = |source| CredentialError::Unreadable {
-        path: path.to_owned(),
-        source,
-    };
-    let size = std::fs::metadata(path).map_err(unreadable)?.len();
-    if size > FILE_MAX {
-        return Err(unreadable(std::io::Error::other(format!(
-            "it has {size} bytes, more than {FILE_MAX}"
-        ))));
-    }
-    std::fs::read(path).map(Zeroizing::new).map_err(unreadable)
+    read_small(path, FILE_MAX)
+        .map(Zeroizing::new)
+        .map_err(|source| CredentialError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 type FileState = Option<(u64, u64, u64, (i64, i64), (i64, i64))>;

@@ -21,12 +21,15 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
+use crate::files::read_small;
 use crate::identity::Subscriber;
 
 /// Shortest token, in bytes: 16 random characters cannot be guessed over a network.
 pub const TOKEN_MIN: usize = 16;
 /// Longest token, in bytes.
 pub const TOKEN_MAX: usize = 256;
+/// Largest token file that is read, in bytes.
+const TOKEN_FILE_MAX: u64 = 4096;
 
 /// An address or a range of them: `10.8.0.2`, `10.8.0.0/24`, `2001:db8::/64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -176,7 +179,7 @@ impl Token {
                 mode,
             });
         }
-        let content = Zeroizing::new(std::fs::read(path).map_err(unreadable)?);
+        let content = Zeroizing::new(read_small(path, TOKEN_FILE_MAX).map_err(unreadable)?);
         let secret = content.trim_ascii_end();
         if !(TOKEN_MIN..=TOKEN_MAX).contains(&secret.len()) {
             return Err(TokenError::Size {

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{Credentials, Unusable};
 use crate::config::agent::Files;
+use crate::files::read_small;
 use crate::identity::{NameTemplate, Subscriber};
 use crate::tls::{self, Identity};
 
@@ -75,17 +76,8 @@ impl Files {
 /// # Errors
 /// [`FilesError::Unreadable`].
 pub fn read_limited(path: &Path) -> Result<Vec<u8>, FilesError> {
-    use std::io::Read as _;
-    let unreadable = |why: String| FilesError::Unreadable {
+    read_small(path, FILE_MAX).map_err(|e| FilesError::Unreadable {
         path: path.to_owned(),
-        why,
-    };
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|f| f.take(FILE_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|e| unreadable(e.to_string()))?;
-    if bytes.len() as u64 > FILE_MAX {
-        return Err(unreadable(format!("it is larger than {FILE_MAX} bytes")));
-    }
-    Ok(bytes)
+        why: e.to_string(),
+    })
 }

@@ -317,3 +317,27 @@ fn status_when_nothing_runs_says_so() {
         assert!(err.contains("no onyx-agent is running with the socket"), "{err}");
     }
 }
+
+/// What `run` could not use, `check` does not call good.
+#[test]
+fn check_refuses_what_run_could_not_use() {
+    let bench = Bench::new();
+    let long = format!("/tmp/{}", "x".repeat(120));
+    for (line, want) in [
+        (format!("status_socket = '{long}'\n"), "107 bytes"),
+        ("[link]\ninterface = ''\n".to_owned(), "no interface name"),
+        ("[log]\nfilter = 'nonsense===,,'\n".to_owned(), "cannot be read"),
+    ] {
+        let text =
+            format!("client_authname = 'a-#{{imsi}}'\ncredentials.source = 'none'\nsession.to = 'gateway'\n{line}");
+        let path = bench.write("bad.toml", &text);
+        let (output, _, err) = onyx_agent(&["check", "--config", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        assert!(err.contains(want), "{want:?} is not in {err}");
+    }
+    for endless in ["/dev/zero", "/dev/full"] {
+        let (output, _, err) = onyx_agent(&["check", "--config", endless]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(err.contains("not a regular file"), "{err}");
+    }
+}

@@ -157,3 +157,41 @@ fn the_watchdog_is_fed_while_the_modem_is_absent() {
         told += std::str::from_utf8(&bytes[..n]).unwrap();
     }
 }
+
+/// An agent that writes into files without a name would lose everything at its end and look well until then.
+#[test]
+fn a_spool_that_is_deleted_under_it_ends_it_and_the_next_start_makes_a_new_one() {
+    let bench = Bench::new();
+    let mosquitto = Mosquitto::start(bench.dir.path(), None);
+    let toml = Toml::gateway(mosquitto.plain());
+    let agent = Agent::start(&bench, &toml, &[]);
+    agent.wait_acknowledged(3);
+    std::fs::remove_dir_all(bench.path("state/spool")).unwrap();
+    let ended = agent.wait();
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.log);
+    assert!(ended.log.contains("was removed while it was in use"), "{}", ended.log);
+    Agent::until(&bench, &toml, 5).delivers(5);
+}
+
+/// `| head` and the like: the reader has what it wanted, and nobody is told otherwise.
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let bench = Bench::new();
+    let config = Toml::gateway(([127, 0, 0, 1], 1).into()).write(&bench);
+    let script = r#""$0" check --config "$1" | true; exit "${PIPESTATUS[0]}""#;
+    let output = std::process::Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_onyx-agent")])
+        .arg(&config)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && text.is_empty(), "{:?} {text}", output.status);
+    let full = std::process::Command::new(env!("CARGO_BIN_EXE_onyx-agent"))
+        .args(["check", "--config"])
+        .arg(&config)
+        .stdout(std::fs::File::create("/dev/full").unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(full.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&full.stderr).contains("cannot write to standard output"));
+}

@@ -4,7 +4,7 @@
 //! number between its predecessor's and the next segment's first.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -89,15 +89,21 @@ impl Scan {
     }
 }
 
+/// No segment is longer, in bytes, whatever its file's length says after damage.
+const SEGMENT_MAX: u64 = 64 << 20;
+
 /// Reads a whole file; blocks that the device cannot read come as zeros. Says how many bytes those are.
 pub(super) fn read_lossy(path: &Path) -> io::Result<(Vec<u8>, u64)> {
-    match std::fs::read(path) {
-        Ok(bytes) => return Ok((bytes, 0)),
+    // What is behind belongs to no segment of ours: damage, cut off like a torn tail.
+    let mut bytes = Vec::new();
+    match File::open(path)?.take(SEGMENT_MAX).read_to_end(&mut bytes) {
+        Ok(_) => return Ok((bytes, 0)),
         Err(e) if e.raw_os_error() != Some(nix::errno::Errno::EIO as i32) => return Err(e),
         Err(_) => {}
     }
     let file = File::open(path)?;
-    let mut bytes = vec![0; file.metadata()?.len() as usize];
+    bytes.clear();
+    bytes.resize(file.metadata()?.len().min(SEGMENT_MAX) as usize, 0);
     let mut unreadable = 0;
     for (i, page) in bytes.chunks_mut(PAGE).enumerate() {
         if file.read_exact_at(page, (i * PAGE) as u64).is_err() {
