@@ -15,8 +15,9 @@
 //! | [`rules`], [`relay`] | what may pass; passing it | -, yes |
 //! | [`refusal`], [`status`], [`check`] | why not; what goes on; is it right before a device calls? | -, -, files |
 //!
-//! One task serves one connection and shares nothing with another but counters and the credential cache, so a slow, silent or hostile
-//! device harms itself alone. Everything is bounded: connections (`listen.max_connections`), the wait for CONNECT
+//! One task serves one connection and shares nothing with another but counters and the credential cache, so a slow, silent or broken
+//! device harms itself alone. (A stranger who opens connections by the thousand can still take all places for as long as
+//! `listen.connect_timeout`: the port belongs on a private network.) Everything is bounded: connections (`listen.max_connections`), the wait for CONNECT
 //! (`listen.connect_timeout`), a packet (`listen.max_packet`), the way upstream (`upstream.connect_timeout`), a stuck write
 //! (`listen.write_timeout`), silence (one and a half times the keep-alive), and the end of the program ([`STOP_TIMEOUT`]).
 

@@ -13,11 +13,13 @@ mod ledger;
 mod programs;
 mod screen;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::files::Files;
 use self::ledger::Ledger;
@@ -56,11 +58,27 @@ pub struct Args {
     timeout: u64,
 }
 
-/// Runs the demo; an error is its failure.
+/// Runs the demo; an error is its failure. A signal ends it, and the programs that it started with it.
 ///
 /// # Errors
-/// When a program cannot be started or not every sample arrived.
+/// When a program cannot be started, not every sample arrived, or a signal came before the end.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    let mut terminated = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let shown = Cell::new(false);
+    tokio::select! {
+        result = show(args, &shown) => result,
+        _ = tokio::signal::ctrl_c() => ended(shown.get()),
+        _ = terminated.recv() => ended(shown.get()),
+    }
+}
+
+/// After the result a signal is the way to end `--stay`; before it the demo has failed.
+fn ended(shown: bool) -> anyhow::Result<()> {
+    anyhow::ensure!(shown, "stopped before the end");
+    Ok(())
+}
+
+async fn show(args: Args, shown: &Cell<bool>) -> anyhow::Result<()> {
     let clock = Clock::new();
     let scratch; // removed when it goes out of scope
     let directory: &Path = match &args.keep {
@@ -139,18 +157,20 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     if args.stay {
         screen.say("everything stays up until Ctrl-C");
-        tokio::signal::ctrl_c().await?;
     }
-    gateway.stop().await;
-    dongle.stop().await?;
     screen.result(&ledger);
-    let complete = ledger.is_complete();
-    clouds.stop().await;
+    shown.set(ledger.is_complete());
     anyhow::ensure!(
-        complete,
+        ledger.is_complete(),
         "not every sample arrived; the logs are in {}",
         files.logs().display()
     );
+    if args.stay {
+        return std::future::pending().await;
+    }
+    gateway.stop().await;
+    dongle.stop().await?;
+    clouds.stop().await;
     Ok(())
 }
 
