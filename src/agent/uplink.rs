@@ -276,9 +276,13 @@ impl Uplink {
                 }
             };
             let topic = ready.endpoint.names.topic.as_str();
-            session
+            let taken = session
                 .publish(record.seq.get(), topic, Bytes::from(payload))
                 .map_err(|e| self.session_fault(&e))?;
+            if !taken {
+                *next = record.seq; // no room after all: it is read again
+                break;
+            }
         }
         Ok(true)
     }
