@@ -181,15 +181,30 @@ async fn pieces_and_noise_reach_the_host_as_they_are() {
     dongle.stop().await.unwrap();
 }
 
+/// Opens the port by the library, which locks it. The tests beside this one start programs, and between fork and exec such a child holds
+/// copies of all our descriptors, with the lock of the one that was just closed: so a refused lock is asked for again.
+async fn open_locked(path: &str) -> tokio_serial::SerialStream {
+    let opened = async {
+        loop {
+            match tokio_serial::new(path, 115_200).open_native_async() {
+                Ok(serial) => return serial,
+                Err(e) if e.kind == tokio_serial::ErrorKind::NoDevice => tokio::task::yield_now().await,
+                Err(e) => panic!("{e}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, opened)
+        .await
+        .expect("the lock is never free")
+}
+
 /// The serial library sets its own termios and takes the port for itself; both must be possible, again and again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_serial_library_can_open_it_again_and_again() {
     let dongle = Dongle::start(config(QUICK)).unwrap();
     let path = dongle.path().unwrap();
     for round in 0..5 {
-        let mut serial = tokio_serial::new(path.to_str().unwrap(), 115_200)
-            .open_native_async()
-            .unwrap();
+        let mut serial = open_locked(path.to_str().unwrap()).await;
         serial.write_all(b"ATE0\rAT+CIMI\r").await.unwrap();
         let mut heard = Vec::new();
         let dialogue = async {

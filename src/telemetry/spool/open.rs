@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -19,6 +20,9 @@ use super::{Counters, Options, Spool, SpoolError, UNSYNCED_MAX};
 pub(super) const CURSOR: &str = "cursor";
 pub(super) const QUARANTINE: &str = "quarantine";
 const LOCK: &str = "lock";
+/// A lock that is held is asked for again, every 20 ms for half a second.
+const LOCK_TRIES: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 impl Spool {
@@ -210,10 +214,17 @@ fn lock(directory: &Path) -> Result<Flock<File>, SpoolError> {
         .mode(0o600)
         .open(&path)
         .map_err(SpoolError::io("open the lock", &path))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| match e {
-        Errno::EWOULDBLOCK => SpoolError::Locked(directory.to_owned()),
-        e => SpoolError::io("lock", &path)(e.into()),
-    })
+    let mut file = file;
+    // A process that is just ending, or a child between fork and exec with copies of our own descriptors, holds the lock a moment longer.
+    for _ in 0..LOCK_TRIES {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => return Ok(locked),
+            Err((unlocked, Errno::EWOULDBLOCK)) => file = unlocked,
+            Err((_, e)) => return Err(SpoolError::io("lock", &path)(e.into())),
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    Err(SpoolError::Locked(directory.to_owned()))
 }
 
 /// First numbers of the segments, ascending. Other files are nobody's business here.
