@@ -24,6 +24,7 @@ mod connection;
 mod door;
 mod endpoint;
 pub mod fault;
+pub mod iot_hub;
 pub mod journal;
 mod krypton;
 pub mod policy;
