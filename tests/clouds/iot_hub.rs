@@ -53,12 +53,13 @@ async fn the_krypton_article_from_the_first_line_to_the_last() {
 async fn mistakes_are_refused_as_the_hub_does() {
     let mut b = Bench::start(|_| {}).await;
     let user = format!("{HUB}/dev/?api-version=2021-04-12");
+    let other = format!("{HUB}/dev2/?api-version=2021-04-12");
     let events = "devices/dev/messages/events/";
     for (id, user, topic, qos, rule, shown) in [
         ("dev", "dev", events, "1", "iot-hub/user-name", "not authorised"),
         (
             "dev2",
-            user.as_str(),
+            other.as_str(),
             events,
             "1",
             "iot-hub/client-id",
