@@ -64,7 +64,7 @@ const NOT_SIMULATED: Rule = Rule {
     source: "the bench",
 };
 
-static RULES: [&Rule; 10] = [
+pub(super) static RULES: [&Rule; 10] = [
     &CLIENT_ID,
     &USER_NAME,
     &PASSWORD,
