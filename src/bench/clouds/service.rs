@@ -16,6 +16,7 @@ use super::backend::{Backend, Nothing};
 use super::door::{self, Door};
 use super::endpoint::Endpoint;
 use super::fault::{KryptonFault, Limited, MqttFault};
+use super::iot_hub;
 use super::journal::{Event, Journal, Message};
 use super::krypton::{Krypton, check_pattern};
 use super::policy::Policy;
@@ -26,7 +27,7 @@ use super::stand_in::{Cloud, Config, Protocol, StandIn};
 use crate::clock::Clock;
 use crate::files::{PUBLIC, write_atomically};
 use crate::pki::Issued;
-use crate::tls::{Clients, Identity, Server, TlsError, roots};
+use crate::tls::{Clients, Identity, Server, TlsError, certificates, roots};
 
 /// Connections have this long to end after a stop.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -102,6 +103,7 @@ pub struct Clouds {
     journal: Arc<Journal>,
     krypton: Arc<Krypton>,
     endpoints: BTreeMap<Cloud, Arc<Endpoint>>,
+    hub: Option<Arc<iot_hub::Hub>>,
     stand_ins: Vec<StandIn>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -131,6 +133,7 @@ impl Clouds {
             journal,
             krypton,
             endpoints: BTreeMap::new(),
+            hub: None,
             stand_ins: Vec::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -152,18 +155,7 @@ impl Clouds {
                 &clock,
             )
             .await?;
-        clouds
-            .open_mqtt(
-                &config,
-                Stack {
-                    cloud: Cloud::IotHub,
-                    policy: Arc::new(IotHub::new(config.hosts.iot_hub.clone())),
-                    backend: Arc::new(Nothing),
-                    doors: vec![Entrance::mqtts(signed_by(&both)?)],
-                },
-                &clock,
-            )
-            .await?;
+        clouds.open_iot_hub(&config, &both, &clock).await?;
         clouds
             .open_mqtt(
                 &config,
@@ -181,6 +173,24 @@ impl Clouds {
         }
         clouds.write_directory()?;
         Ok(clouds)
+    }
+
+    /// The hub judges certificates itself, after the handshake: a registered device may have one that no authority signed.
+    async fn open_iot_hub(&mut self, config: &Config, authorities: &str, clock: &Clock) -> Result<(), StartError> {
+        let authorities = certificates(authorities.as_bytes(), "the bench's authority")?;
+        let core = Arc::new(iot_hub::Core::new(authorities, config.hub_open));
+        let stack = Stack {
+            cloud: Cloud::IotHub,
+            policy: Arc::new(IotHub::new(config.hosts.iot_hub.clone())),
+            backend: Arc::clone(&core) as Arc<dyn Backend>,
+            doors: vec![Entrance::mqtts(Clients::Proven)],
+        };
+        self.open_mqtt(config, stack, clock).await?;
+        self.hub = self.endpoints.get(&Cloud::IotHub).map(|endpoint| {
+            let host = config.hosts.iot_hub.clone();
+            Arc::new(iot_hub::Hub::new(core, Arc::clone(endpoint), host))
+        });
+        Ok(())
     }
 
     async fn listen(&mut self, config: &Config, cloud: Cloud, protocol: Protocol) -> Result<TcpListener, StartError> {
@@ -323,6 +333,12 @@ impl Clouds {
     /// [`AuthorityError`].
     pub fn write_device(&self, name: &str) -> Result<Issued, AuthorityError> {
         self.ca.write_device(&self.directory, name)
+    }
+
+    /// The service side of the IoT hub; always there once the stand-ins run.
+    #[must_use]
+    pub fn hub(&self) -> Option<&Arc<iot_hub::Hub>> {
+        self.hub.as_ref()
     }
 
     /// The accepted messages still in memory, oldest first.

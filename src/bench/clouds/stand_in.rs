@@ -192,6 +192,8 @@ pub struct Config {
     pub krypton_fault: Option<Limited<KryptonFault>>,
     /// What MQTT stand-ins do wrong.
     pub mqtt_faults: Vec<(Cloud, Limited<MqttFault>)>,
+    /// Whether the IoT hub takes every device with a certificate of the authority, or only those that were registered with it.
+    pub hub_open: bool,
 }
 
 impl Config {
@@ -215,6 +217,7 @@ impl Config {
             devices: Vec::new(),
             krypton_fault: None,
             mqtt_faults: Vec::new(),
+            hub_open: true,
         }
     }
 
