@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::dps::registration::Setup;
 use super::fault::{KryptonFault, Limited, MqttFault};
 use super::subscribers::Subscribers;
 use crate::tls::Versions;
@@ -192,6 +193,8 @@ pub struct Config {
     pub krypton_fault: Option<Limited<KryptonFault>>,
     /// What MQTT stand-ins do wrong.
     pub mqtt_faults: Vec<(Cloud, Limited<MqttFault>)>,
+    /// How the device provisioning service registers.
+    pub dps: Setup,
 }
 
 impl Config {
@@ -215,6 +218,7 @@ impl Config {
             devices: Vec::new(),
             krypton_fault: None,
             mqtt_faults: Vec::new(),
+            dps: Setup::default(),
         }
     }
 
