@@ -26,6 +26,7 @@ mod door;
 pub mod dps;
 mod endpoint;
 pub mod fault;
+pub mod iot_hub;
 pub mod journal;
 mod krypton;
 pub mod policy;

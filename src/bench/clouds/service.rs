@@ -14,10 +14,10 @@ use tokio_util::task::TaskTracker;
 use super::authority::{AuthorityError, Ca};
 use super::backend::{Backend, Nothing};
 use super::door::{self, Door};
-use super::dps::registration::NoHubs;
-use super::dps::{self, Dps, DpsMqtt};
+use super::dps::{self, Dps, DpsMqtt, HubLink};
 use super::endpoint::Endpoint;
 use super::fault::{KryptonFault, Limited, MqttFault};
+use super::iot_hub;
 use super::journal::{Event, Journal, Message};
 use super::krypton::{Krypton, check_pattern};
 use super::policy::Policy;
@@ -29,7 +29,7 @@ use super::stand_in::{Cloud, Config, Protocol, StandIn};
 use crate::clock::Clock;
 use crate::files::{PUBLIC, write_atomically};
 use crate::pki::Issued;
-use crate::tls::{Clients, Identity, Server, TlsError, Versions, roots};
+use crate::tls::{Clients, Identity, Server, TlsError, Versions, certificates, roots};
 
 /// Connections have this long to end after a stop.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -112,6 +112,7 @@ pub struct Clouds {
     krypton: Arc<Krypton>,
     dps: Arc<Dps>,
     endpoints: BTreeMap<Cloud, Arc<Endpoint>>,
+    hub: Option<Arc<iot_hub::Hub>>,
     stand_ins: Vec<StandIn>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -134,7 +135,7 @@ impl Clouds {
         let journal = Arc::new(Journal::open(&log, clock.clone()).map_err(file(log))?);
         let krypton = Arc::new(Krypton::new(&config, Arc::clone(&ca), clock.clone()));
         let hubs = vec![config.hosts.iot_hub.clone()];
-        let dps = Arc::new(Dps::new(config.dps.clone(), hubs, Arc::new(NoHubs), clock.clone()));
+        let dps = Arc::new(Dps::new(config.dps.clone(), hubs, clock.clone()));
         dps::enrol_authority(&dps, &ca.root_pem(), &ca.intermediate_pem())
             .map_err(|e| StartError::Option(format!("the bench's own authority cannot be enrolled: {e}")))?;
         for name in &config.devices {
@@ -146,6 +147,7 @@ impl Clouds {
             krypton,
             dps,
             endpoints: BTreeMap::new(),
+            hub: None,
             stand_ins: Vec::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -167,18 +169,7 @@ impl Clouds {
                 &clock,
             )
             .await?;
-        clouds
-            .open_mqtt(
-                &config,
-                Stack {
-                    cloud: Cloud::IotHub,
-                    policy: Arc::new(IotHub::new(config.hosts.iot_hub.clone())),
-                    backend: Arc::new(Nothing),
-                    doors: vec![Entrance::mqtts(signed_by(&both)?)],
-                },
-                &clock,
-            )
-            .await?;
+        clouds.open_iot_hub(&config, &both, &clock).await?;
         clouds
             .open_mqtt(
                 &config,
@@ -197,6 +188,24 @@ impl Clouds {
         }
         clouds.write_directory()?;
         Ok(clouds)
+    }
+
+    /// The hub judges certificates itself, after the handshake: a registered device may have one that no authority signed.
+    async fn open_iot_hub(&mut self, config: &Config, authorities: &str, clock: &Clock) -> Result<(), StartError> {
+        let authorities = certificates(authorities.as_bytes(), "the bench's authority")?;
+        let core = Arc::new(iot_hub::Core::new(authorities, config.hub_open));
+        let stack = Stack {
+            cloud: Cloud::IotHub,
+            policy: Arc::new(IotHub::new(config.hosts.iot_hub.clone())),
+            backend: Arc::clone(&core) as Arc<dyn Backend>,
+            doors: vec![Entrance::mqtts(Clients::Proven)],
+        };
+        self.open_mqtt(config, stack, clock).await?;
+        self.hub = self.endpoints.get(&Cloud::IotHub).map(|endpoint| {
+            let host = config.hosts.iot_hub.clone();
+            Arc::new(iot_hub::Hub::new(core, Arc::clone(endpoint), host))
+        });
+        Ok(())
     }
 
     async fn listen(&mut self, config: &Config, cloud: Cloud, protocol: Protocol) -> Result<TcpListener, StartError> {
@@ -243,6 +252,9 @@ impl Clouds {
 
     /// Both doors take whoever has the key of some certificate, or no certificate: which is good enough is decided request by request.
     async fn open_dps(&mut self, config: &Config, clock: &Clock) -> Result<(), StartError> {
+        if let Some(hub) = &self.hub {
+            self.dps.tell(Arc::new(HubLink(Arc::clone(hub))));
+        }
         let stack = Stack {
             cloud: Cloud::Dps,
             policy: Arc::new(dps_rules::Mqtt::new(config.dps.id_scope.clone())),
@@ -372,6 +384,12 @@ impl Clouds {
     #[must_use]
     pub fn dps(&self) -> &Arc<Dps> {
         &self.dps
+    }
+
+    /// The service side of the IoT hub; always there once the stand-ins run.
+    #[must_use]
+    pub fn hub(&self) -> Option<&Arc<iot_hub::Hub>> {
+        self.hub.as_ref()
     }
 
     /// The accepted messages still in memory, oldest first.

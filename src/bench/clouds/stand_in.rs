@@ -195,6 +195,8 @@ pub struct Config {
     pub mqtt_faults: Vec<(Cloud, Limited<MqttFault>)>,
     /// How the device provisioning service registers.
     pub dps: Setup,
+    /// Whether the IoT hub takes every device with a certificate of the authority, or only those that were registered with it.
+    pub hub_open: bool,
 }
 
 impl Config {
@@ -219,6 +221,7 @@ impl Config {
             krypton_fault: None,
             mqtt_faults: Vec::new(),
             dps: Setup::default(),
+            hub_open: true,
         }
     }
 

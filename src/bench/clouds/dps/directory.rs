@@ -12,9 +12,10 @@ use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::enrollment::{self, Attestation, BadEnrollment, Enrollment, Leaf, sha256};
+use super::enrollment::{self, Attestation, BadEnrollment, Enrollment, Leaf};
 use super::name::RegistrationId;
 use crate::bench::clouds::chain::{self, ChainError};
+use crate::bench::clouds::iot_hub::Thumbprint;
 use crate::bench::clouds::policy::dps::{self as rules, Fault};
 use crate::tls;
 
@@ -463,10 +464,10 @@ impl Directory {
                     );
                     return Err(invalid(&rules::CERTIFICATE, detail));
                 }
-                let print = sha256(der);
+                let print = Thumbprint::of(der);
                 let known = leaves.iter().any(|l| match l {
                     Leaf::Certificate(known) => known.as_slice() == der.as_ref(),
-                    Leaf::Thumbprint(known) => Some(*known) == print,
+                    Leaf::Thumbprint(known) => *known == print,
                 });
                 return if known {
                     Ok(hit)

@@ -5,15 +5,15 @@
 //! answered, because the stand-in calls nobody.
 
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::bench::clouds::iot_hub::Thumbprint;
+
 /// Certificates of an attestation: primary and secondary.
 const SLOTS: [&str; 2] = ["primary", "secondary"];
-/// Bytes of a SHA-256 thumbprint.
-pub const THUMBPRINT: usize = 32;
 /// Webhook answers other than this make the allocation fail (DPS documentation, concepts-custom-allocation).
 pub const WEBHOOK_OK: u16 = 200;
 
@@ -32,7 +32,7 @@ pub enum Leaf {
     /// This certificate.
     Certificate(Vec<u8>),
     /// The certificate with this SHA-256 thumbprint.
-    Thumbprint([u8; THUMBPRINT]),
+    Thumbprint(Thumbprint),
 }
 
 /// How a device proves who it is.
@@ -193,52 +193,6 @@ pub fn certificate(text: &str) -> Result<Vec<u8>, BadEnrollment> {
     Ok(der)
 }
 
-/// Base64 as in a JSON string, of anything.
-pub(super) fn base64_decode(text: &str) -> Result<Vec<u8>, BadEnrollment> {
-    let pem = format!(
-        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
-        text.trim()
-    );
-    PrivateKeyDer::from_pem_slice(pem.as_bytes())
-        .map(|d| d.secret_der().to_vec())
-        .map_err(|e| BadEnrollment(format!("not base64: {e}")))
-}
-
-fn thumbprint(text: &str) -> Result<[u8; THUMBPRINT], BadEnrollment> {
-    let digits: Vec<u8> = text
-        .chars()
-        .filter(|c| *c != ':')
-        .filter_map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
-        .collect();
-    let bytes: Vec<u8> = digits
-        .chunks(2)
-        .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit))
-        .collect();
-    let plain = text.chars().filter(|c| *c != ':').count();
-    match <[u8; THUMBPRINT]>::try_from(bytes) {
-        Ok(print) if plain == 2 * THUMBPRINT => Ok(print),
-        _ => bad(format!("{text:?} is no SHA-256 thumbprint: 64 hexadecimal digits")),
-    }
-}
-
-/// The SHA-256 thumbprint of a certificate; `None` if this build has no SHA-256, which no build of rustls is without.
-#[must_use]
-pub fn sha256(der: &[u8]) -> Option<[u8; THUMBPRINT]> {
-    let suites = crate::tls::provider().cipher_suites.clone();
-    suites
-        .iter()
-        .map(|suite| match suite {
-            rustls::SupportedCipherSuite::Tls12(s) => s.common.hash_provider,
-            rustls::SupportedCipherSuite::Tls13(s) => s.common.hash_provider,
-        })
-        .find(|hash| hash.output_len() == THUMBPRINT)
-        .and_then(|hash| hash.hash(der).as_ref().try_into().ok())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02X}")).collect()
-}
-
 impl Attestation {
     fn read(body: &AttestationBody, individual: bool) -> Result<Self, BadEnrollment> {
         if body.kind != "x509" {
@@ -268,7 +222,7 @@ impl Attestation {
             [Some(leaves), None, None] if individual => {
                 let leaf = |slot: &Value| match slot.pointer("/info/sha256Thumbprint").and_then(Value::as_str) {
                     Some(print) if slot.get("certificate").is_none_or(Value::is_null) => {
-                        thumbprint(print).map(Leaf::Thumbprint)
+                        print.parse().map(Leaf::Thumbprint).map_err(BadEnrollment)
                     }
                     _ => upload(slot).map(Leaf::Certificate),
                 };
@@ -310,7 +264,7 @@ impl Attestation {
             Self::Leaves(leaves) => {
                 let show = |leaf: &Leaf| match leaf {
                     Leaf::Certificate(der) => info(der),
-                    Leaf::Thumbprint(print) => json!({"info": {"sha256Thumbprint": hex(print)}}),
+                    Leaf::Thumbprint(print) => json!({"info": {"sha256Thumbprint": print.to_string()}}),
                 };
                 json!({"clientCertificates": slots(leaves.iter().map(show).collect())})
             }
@@ -330,7 +284,7 @@ pub(super) fn info(der: &[u8]) -> Value {
     json!({"info": {
         "subjectName": c.subject().to_string(),
         "issuerName": c.issuer().to_string(),
-        "sha256Thumbprint": sha256(der).map(|t| hex(&t)),
+        "sha256Thumbprint": Thumbprint::of(&CertificateDer::from(der)).to_string(),
         "notBeforeUtc": time(c.validity().not_before.timestamp()),
         "notAfterUtc": time(c.validity().not_after.timestamp()),
         "serialNumber": c.raw_serial_as_string().replace(':', "").to_uppercase(),

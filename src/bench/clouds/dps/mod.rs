@@ -8,6 +8,7 @@
 //! | [`registration`] | registrations and operations: what a device is answered |
 //! | `mqtt` | requests and answers as MQTT topics: the [backend](super::backend) of the MQTT stand-in |
 //! | `https`, `listener` | the same over HTTPS; its TLS connections |
+//! | `hub_link` | the bench's IoT hub, told of every assignment |
 //! | `owner` | what the service's owner does: enrol, verify, link, over HTTP |
 //!
 //! The rules, each with its source, are in [`policy::dps`](super::policy::dps). At its start the stand-in knows the bench's root and
@@ -18,11 +19,14 @@
 pub mod directory;
 pub mod enrollment;
 mod https;
+mod hub_link;
 mod listener;
 mod mqtt;
 pub mod name;
 mod owner;
 pub mod registration;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -38,6 +42,7 @@ use super::policy::dps::Fault;
 use crate::clock::Clock;
 
 pub(crate) use https::serve;
+pub(crate) use hub_link::HubLink;
 pub(crate) use mqtt::DpsMqtt;
 pub use owner::routes;
 
@@ -56,15 +61,15 @@ pub struct Dps {
 }
 
 impl Dps {
-    /// A service that knows nobody yet. `hubs` are the linked ones, by host name; `told` hears of every assignment.
+    /// A service that knows nobody yet. `hubs` are the linked ones, by host name.
     #[must_use]
-    pub fn new(setup: Setup, hubs: Vec<String>, told: Arc<dyn Hubs>, clock: Clock) -> Self {
+    pub fn new(setup: Setup, hubs: Vec<String>, clock: Clock) -> Self {
         Self {
             id_scope: setup.id_scope.clone(),
             clock,
             state: Mutex::new(State {
                 directory: Directory::default(),
-                registrations: Registrations::new(setup, hubs, told, fastrand::Rng::new()),
+                registrations: Registrations::new(setup, hubs, fastrand::Rng::new()),
             }),
         }
     }
@@ -73,6 +78,11 @@ impl Dps {
     #[must_use]
     pub fn id_scope(&self) -> &str {
         &self.id_scope
+    }
+
+    /// From now on `told` hears of every assignment.
+    pub(crate) fn tell(&self, told: Arc<dyn Hubs>) {
+        self.state().registrations.told = told;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -63,6 +63,8 @@ pub struct Assignment<'a> {
     pub hub: &'a str,
     /// The device id.
     pub device_id: &'a str,
+    /// What it showed.
+    pub certificate: Option<&'a CertificateDer<'a>>,
     /// The twin to begin with.
     pub initial_twin: Option<&'a Value>,
     /// The hub that the device leaves, when it moves.
@@ -74,7 +76,10 @@ pub struct Assignment<'a> {
 /// The hubs that devices are assigned to.
 pub trait Hubs: Send + Sync + std::fmt::Debug {
     /// A device is assigned; it may be known already.
-    fn assign(&self, assignment: &Assignment<'_>);
+    ///
+    /// # Errors
+    /// What the hub has against it.
+    fn assign(&self, assignment: &Assignment<'_>) -> Result<(), String>;
 }
 
 /// Hubs that need not be told.
@@ -82,7 +87,9 @@ pub trait Hubs: Send + Sync + std::fmt::Debug {
 pub struct NoHubs;
 
 impl Hubs for NoHubs {
-    fn assign(&self, _assignment: &Assignment<'_>) {}
+    fn assign(&self, _assignment: &Assignment<'_>) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// A good answer.
@@ -179,7 +186,8 @@ pub struct Registrations {
     setup: Setup,
     /// Linked hubs, by host name.
     pub hubs: Vec<String>,
-    told: Arc<dyn Hubs>,
+    /// Who hears of every assignment.
+    pub told: Arc<dyn Hubs>,
     records: HashMap<String, Record>,
     registered: VecDeque<Duration>,
     rng: fastrand::Rng,
@@ -236,11 +244,11 @@ fn broken(rule: &'static Rule, detail: impl Into<String>) -> Refusal {
 
 impl Registrations {
     /// Nobody has registered yet.
-    pub fn new(setup: Setup, hubs: Vec<String>, told: Arc<dyn Hubs>, rng: fastrand::Rng) -> Self {
+    pub fn new(setup: Setup, hubs: Vec<String>, rng: fastrand::Rng) -> Self {
         Self {
             setup,
             hubs,
-            told,
+            told: Arc::new(NoHubs),
             records: HashMap::new(),
             registered: VecDeque::new(),
             rng,
@@ -288,7 +296,7 @@ impl Registrations {
             });
         }
         let enrollment = hit.enrollment.clone();
-        let outcome = self.allocate(&enrollment, id, request.payload, force);
+        let outcome = self.allocate(&enrollment, id, chain.first(), request.payload, force);
         let operation = format!(
             "{OPERATION_GENERATION}.{:016x}.{}",
             hash(&self.setup.id_scope),
@@ -334,7 +342,14 @@ impl Registrations {
     }
 
     /// Where a device goes.
-    fn allocate(&self, e: &Enrollment, id: &RegistrationId, payload: Option<Value>, force: bool) -> Outcome {
+    fn allocate(
+        &self,
+        e: &Enrollment,
+        id: &RegistrationId,
+        certificate: Option<&CertificateDer<'_>>,
+        payload: Option<Value>,
+        force: bool,
+    ) -> Outcome {
         let before = match self.records.get(&id.key()).map(|r| &r.outcome) {
             Some(Outcome::Assigned { hub, .. }) => Some(hub.clone()),
             _ => None,
@@ -376,13 +391,17 @@ impl Registrations {
         let device_id = e.device_id.clone().unwrap_or_else(|| id.as_str().to_owned());
         let moves = before.filter(|b| *b != hub);
         let migrate = e.reprovision != Reprovision::Reset;
-        self.told.assign(&Assignment {
+        let told = self.told.assign(&Assignment {
             hub: &hub,
             device_id: &device_id,
+            certificate,
             initial_twin: e.initial_twin.as_ref(),
             leaves: moves.as_deref(),
             migrate,
         });
+        if let Err(why) = told {
+            return failed(400_209, format!("The IoT hub {hub} does not take the device: {why}"));
+        }
         Outcome::Assigned {
             substatus: match (moves, migrate) {
                 (None, _) => "initialAssignment",
