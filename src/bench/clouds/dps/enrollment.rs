@@ -4,8 +4,8 @@
 //! it acts on; the rest is ignored. One field is the bench's: `customAllocationDefinition.answer` is what the web hook would have
 //! answered, because the stand-in calls nobody.
 
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer, X509Certificate};

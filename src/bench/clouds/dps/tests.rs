@@ -121,7 +121,9 @@ impl Stage {
 fn a_device_of_a_group_is_assigned_as_documented() {
     let mut s = Stage::new();
     let chain = s.chain("Device-1");
-    let reply = s.register("device-1", &chain, json!({"registrationId": "Device-1"})).unwrap();
+    let reply = s
+        .register("device-1", &chain, json!({"registrationId": "Device-1"}))
+        .unwrap();
     assert_eq!((reply.status, reply.retry_after), (202, Some(3)));
     let operation = reply.body["operationId"].as_str().unwrap().to_owned();
     let parts: Vec<_> = operation.split('.').collect();
@@ -186,7 +188,11 @@ fn every_rule_is_kept() {
     });
     rows.push(("dps/will", refused, join(&c)));
     let good = connect("dev", Some(USER));
-    rows.push(("dps/certificate", refused, policy.connect(&peer("dev"), &good).map(|_| ())));
+    rows.push((
+        "dps/certificate",
+        refused,
+        policy.connect(&peer("dev"), &good).map(|_| ()),
+    ));
     let mut stranger = shown();
     stranger.cn = Some("other".into());
     rows.push(("dps/common-name", refused, policy.connect(&stranger, &good).map(|_| ())));
@@ -195,7 +201,11 @@ fn every_rule_is_kept() {
     rows.push(("dps/topic", Look::Close, publish("devices/dev/messages/events/", 0, 1)));
     rows.push(("dps/qos-2", Look::Close, publish(REGISTER, 2, 1)));
     rows.push(("dps/message-size", Look::Close, publish(POLL, 1, BODY_MAX + 1)));
-    rows.push(("dps/filter", Look::Close, policy.subscribe(&session, "$dps/#", 0, 0).map(|_| ())));
+    rows.push((
+        "dps/filter",
+        Look::Close,
+        policy.subscribe(&session, "$dps/#", 0, 0).map(|_| ()),
+    ));
 
     let answer = |reply: Result<Reply, Fault>| match reply {
         Ok(reply) => reply.broken.map_or(Ok(()), Err),
@@ -208,42 +218,103 @@ fn every_rule_is_kept() {
     let chain = s.chain("dev");
     let bad_request = Look::Answer(400);
     let unauthorized = Look::Answer(401);
-    for body in [json!([]), json!("x"), json!({"registrationId": "other"}), json!({"registrationId": 1})] {
+    for body in [
+        json!([]),
+        json!("x"),
+        json!({"registrationId": "other"}),
+        json!({"registrationId": 1}),
+    ] {
         rows.push(("dps/body", bad_request, answer(s.register("dev", &chain, body))));
     }
     let large = json!({"payload": "x".repeat(BODY_MAX)});
-    rows.push(("dps/message-size", bad_request, answer(s.register("dev", &chain, large))));
-    rows.push(("dps/certificate", unauthorized, answer(s.register("dev", &[], json!({})))));
+    rows.push((
+        "dps/message-size",
+        bad_request,
+        answer(s.register("dev", &chain, large)),
+    ));
+    rows.push((
+        "dps/certificate",
+        unauthorized,
+        answer(s.register("dev", &[], json!({}))),
+    ));
     // Without the intermediate the chain does not reach the root.
-    rows.push(("dps/certificate", unauthorized, answer(s.register("dev", &chain[..1], json!({})))));
-    rows.push(("dps/common-name", unauthorized, answer(s.register("dev2", &chain, json!({})))));
+    rows.push((
+        "dps/certificate",
+        unauthorized,
+        answer(s.register("dev", &chain[..1], json!({}))),
+    ));
+    rows.push((
+        "dps/common-name",
+        unauthorized,
+        answer(s.register("dev2", &chain, json!({}))),
+    ));
     let expired = der(&s.ca.expired_device("dev").unwrap().chain_pem);
-    rows.push(("dps/certificate", unauthorized, answer(s.register("dev", &expired, json!({})))));
-    rows.push(("dps/operation", Look::Answer(404), answer(s.poll("dev", &chain, "5.x.y"))));
+    rows.push((
+        "dps/certificate",
+        unauthorized,
+        answer(s.register("dev", &expired, json!({}))),
+    ));
+    rows.push((
+        "dps/operation",
+        Look::Answer(404),
+        answer(s.poll("dev", &chain, "5.x.y")),
+    ));
     let reply = s.register("dev", &chain, json!({})).unwrap();
-    rows.push(("dps/operation", Look::Answer(404), answer(s.poll("dev", &chain, "5.x.y"))));
+    rows.push((
+        "dps/operation",
+        Look::Answer(404),
+        answer(s.poll("dev", &chain, "5.x.y")),
+    ));
     let operation = reply.body["operationId"].as_str().unwrap();
     for _ in 1..POLLS_MAX {
         s.poll("dev", &chain, operation).unwrap();
     }
-    rows.push(("dps/poll-rate", Look::Answer(429), answer(s.poll("dev", &chain, operation))));
-    s.group("g", json!({"attestation": references("root"), "provisioningStatus": "disabled"})).unwrap();
-    rows.push(("dps/disabled", Look::Answer(200), answer(s.register("dev", &chain, json!({})))));
+    rows.push((
+        "dps/poll-rate",
+        Look::Answer(429),
+        answer(s.poll("dev", &chain, operation)),
+    ));
+    s.group(
+        "g",
+        json!({"attestation": references("root"), "provisioningStatus": "disabled"}),
+    )
+    .unwrap();
+    rows.push((
+        "dps/disabled",
+        Look::Answer(200),
+        answer(s.register("dev", &chain, json!({}))),
+    ));
     let hook = json!({"attestation": references("root"), "allocationPolicy": "custom",
         "customAllocationDefinition": {"answer": {"status": 400}}});
     s.group("g", hook).unwrap();
-    rows.push(("dps/allocation", Look::Answer(200), answer(Ok(s.whole("dev3", &s.chain("dev3"), json!({}))))));
+    rows.push((
+        "dps/allocation",
+        Look::Answer(200),
+        answer(Ok(s.whole("dev3", &s.chain("dev3"), json!({})))),
+    ));
     s.directory.remove(Kind::Group, "g", None).unwrap();
-    rows.push(("dps/enrollment", unauthorized, answer(s.register("dev", &chain, json!({})))));
+    rows.push((
+        "dps/enrollment",
+        unauthorized,
+        answer(s.register("dev", &chain, json!({}))),
+    ));
     let mut s = Stage::empty(Setup::default());
     s.authority("root", &s.ca.root_pem(), false);
     s.group("g", json!({"attestation": references("root")})).unwrap();
     let chain = s.chain("dev");
-    rows.push(("dps/possession", unauthorized, answer(s.register("dev", &chain, json!({})))));
+    rows.push((
+        "dps/possession",
+        unauthorized,
+        answer(s.register("dev", &chain, json!({}))),
+    ));
     for _ in 1..REGISTERS_MAX {
         let _ = s.register("dev", &[], json!({}));
     }
-    rows.push(("dps/register-rate", Look::Answer(429), answer(s.register("dev", &chain, json!({})))));
+    rows.push((
+        "dps/register-rate",
+        Look::Answer(429),
+        answer(s.register("dev", &chain, json!({}))),
+    ));
 
     let mut unseen: std::collections::BTreeSet<_> = RULES.iter().map(|r| r.id).collect();
     for (rule, look, verdict) in rows {
@@ -330,21 +401,32 @@ fn an_individual_enrolment_beats_the_group_and_the_nearest_authority_the_farther
     let mut s = Stage::new();
     s.authority("near", &s.ca.intermediate_pem(), true);
     s.group("far", json!({"attestation": references("root")})).unwrap_err(); // "g" has it
-    s.group("near", json!({"attestation": references("near"), "provisioningStatus": "disabled"}))
-        .unwrap();
+    s.group(
+        "near",
+        json!({"attestation": references("near"), "provisioningStatus": "disabled"}),
+    )
+    .unwrap();
     let chain = s.chain("dev");
     assert_eq!(s.register("dev", &chain, json!({})).unwrap().body["status"], "disabled");
     let leaf = json!({"type": "x509", "x509": {"clientCertificates": {"primary": {"certificate": s.ca.root_pem()}}}});
-    s.individual("DEV", json!({"attestation": leaf, "deviceId": "shed"})).unwrap();
+    s.individual("DEV", json!({"attestation": leaf, "deviceId": "shed"}))
+        .unwrap();
     let fault = s.register("dev", &chain, json!({})).unwrap_err();
-    assert_eq!((fault.code, fault.refusal.rule.id), (401_002, "dps/enrollment"), "first hit decides");
+    assert_eq!(
+        (fault.code, fault.refusal.rule.id),
+        (401_002, "dps/enrollment"),
+        "first hit decides"
+    );
     let print = crate::bench::clouds::iot_hub::Thumbprint::of(&chain[0]).to_string();
-    let leaf = json!({"type": "x509", "x509": {"clientCertificates": {"primary": {"info": {"sha256Thumbprint": print}}}}});
-    s.individual("dev", json!({"attestation": leaf, "deviceId": "shed"})).unwrap();
+    let leaf =
+        json!({"type": "x509", "x509": {"clientCertificates": {"primary": {"info": {"sha256Thumbprint": print}}}}});
+    s.individual("dev", json!({"attestation": leaf, "deviceId": "shed"}))
+        .unwrap();
     // The leaf alone is enough: nobody asks who signed it.
     let reply = s.whole("dev", &chain[..1], json!({}));
     assert_eq!(reply.body["registrationState"]["deviceId"], "shed");
-    s.individual("dev", json!({"attestation": references("root")})).unwrap_err();
+    s.individual("dev", json!({"attestation": references("root")}))
+        .unwrap_err();
     s.directory.remove(Kind::Group, "g", None).unwrap();
     s.individual("dev", json!({"attestation": references("root")})).unwrap();
     let reply = s.whole("dev", &chain, json!({}));
@@ -367,11 +449,20 @@ fn possession_is_proved_by_a_certificate_for_the_code() {
     ));
     let code = s.directory.verification_code(owner, &mut rng).unwrap();
     assert_eq!(code.len(), 48);
-    assert!(s.directory.verify(owner, &proof(&s, "x"), s.now.wall).unwrap_err().to_string().contains(&code));
+    assert!(
+        s.directory
+            .verify(owner, &proof(&s, "x"), s.now.wall)
+            .unwrap_err()
+            .to_string()
+            .contains(&code)
+    );
     let other = Stage::empty(Setup::default());
     let foreign = s.directory.verify(owner, &proof(&other, &code), s.now.wall);
     assert!(foreign.unwrap_err().to_string().contains("not signed"));
-    assert_eq!(s.register("dev", &chain, json!({})).unwrap_err().refusal.rule.id, "dps/possession");
+    assert_eq!(
+        s.register("dev", &chain, json!({})).unwrap_err().refusal.rule.id,
+        "dps/possession"
+    );
     s.directory.verify(owner, &proof(&s, &code), s.now.wall).unwrap();
     assert_eq!(s.whole("dev", &chain, json!({})).body["status"], "assigned");
 }
@@ -391,7 +482,10 @@ fn an_intermediate_of_a_group_is_vouched_for_by_the_verified_root_above_it() {
     s.register("dev", &chain, json!({})).unwrap();
     // The leaf alone does not show that the root is above.
     assert_eq!(rule(s.register("dev", &chain[..1], json!({}))), "dps/possession");
-    let code = s.directory.verification_code(Owner::Group("g"), &mut fastrand::Rng::with_seed(2)).unwrap();
+    let code = s
+        .directory
+        .verification_code(Owner::Group("g"), &mut fastrand::Rng::with_seed(2))
+        .unwrap();
     let proof = s.ca.device(&code).unwrap().leaf_pem;
     s.directory.verify(Owner::Group("g"), &proof, s.now.wall).unwrap();
     s.register("dev", &chain[..1], json!({})).unwrap();
@@ -419,7 +513,10 @@ fn registering_again_follows_the_policy() {
         let second = s.whole("dev", &chain, json!({})).body;
         let state = |field: &str| second["registrationState"][field].as_str().unwrap();
         assert_eq!((state("assignedHub"), state("substatus")), (hub, substatus));
-        assert_eq!(second["registrationState"]["createdDateTimeUtc"], first["registrationState"]["createdDateTimeUtc"]);
+        assert_eq!(
+            second["registrationState"]["createdDateTimeUtc"],
+            first["registrationState"]["createdDateTimeUtc"]
+        );
         assert_ne!(second["operationId"], first["operationId"]);
     }
 }
@@ -427,18 +524,21 @@ fn registering_again_follows_the_policy() {
 #[test]
 fn a_web_hook_chooses_and_answers_a_payload() {
     let mut s = Stage::new();
-    let hook = |answer: Value| {
-        json!({"attestation": references("root"), "allocationPolicy": "custom", "customAllocationDefinition": {"answer": answer}})
-    };
+    let hook = |answer: Value| json!({"attestation": references("root"), "allocationPolicy": "custom", "customAllocationDefinition": {"answer": answer}});
     let body = || json!({"payload": {"temperature": "hot"}});
     let chain = s.chain("dev");
-    s.group("g", hook(json!({"iotHubHostName": HUB, "echoPayload": true}))).unwrap();
+    s.group("g", hook(json!({"iotHubHostName": HUB, "echoPayload": true})))
+        .unwrap();
     assert_eq!(
         s.whole("dev", &chain, body()).body["registrationState"]["payload"],
         json!({"temperature": "hot"})
     );
-    s.group("g", hook(json!({"iotHubHostName": HUB, "payload": {"k": 1}}))).unwrap();
-    assert_eq!(s.whole("dev", &chain, body()).body["registrationState"]["payload"], json!({"k": 1}));
+    s.group("g", hook(json!({"iotHubHostName": HUB, "payload": {"k": 1}})))
+        .unwrap();
+    assert_eq!(
+        s.whole("dev", &chain, body()).body["registrationState"]["payload"],
+        json!({"k": 1})
+    );
     for (answer, code) in [
         (json!({"status": 400}), 400_207),
         (json!({"status": 200}), 400_207),
@@ -464,7 +564,12 @@ fn a_web_hook_chooses_and_answers_a_payload() {
 fn the_status_look_up_tells_without_an_operation() {
     let mut s = Stage::new();
     let chain = s.chain("dev");
-    let ask = |s: &mut Stage| s.registrations.state(&s.directory, &id("dev"), &chain, s.now).unwrap().body;
+    let ask = |s: &mut Stage| {
+        s.registrations
+            .state(&s.directory, &id("dev"), &chain, s.now)
+            .unwrap()
+            .body
+    };
     assert_eq!(ask(&mut s)["status"], "unassigned");
     s.register("dev", &chain, json!({})).unwrap();
     assert_eq!(ask(&mut s)["assignedHub"], HUB);
@@ -482,9 +587,7 @@ fn tables_are_bounded() {
     }
     let body = json!({"properties": {"certificate": pem}});
     full(s.directory.put_certificate("more", &body));
-    let by_print = |n: usize| {
-        json!({"attestation": {"type": "x509", "x509": {"clientCertificates": {"primary": {"info": {"sha256Thumbprint": format!("{n:064x}")}}}}}})
-    };
+    let by_print = |n: usize| json!({"attestation": {"type": "x509", "x509": {"clientCertificates": {"primary": {"info": {"sha256Thumbprint": format!("{n:064x}")}}}}}});
     for n in 0..super::directory::INDIVIDUALS_MAX {
         s.individual(&format!("i{n}"), by_print(n)).unwrap();
     }
@@ -499,11 +602,15 @@ fn tables_are_bounded() {
         let name = format!("i{}", n % super::directory::INDIVIDUALS_MAX);
         let chain = s.chain(&name);
         let print = crate::bench::clouds::iot_hub::Thumbprint::of(&chain[0]).to_string();
-        let leaf = json!({"type": "x509", "x509": {"clientCertificates": {"primary": {"info": {"sha256Thumbprint": print}}}}});
+        let leaf =
+            json!({"type": "x509", "x509": {"clientCertificates": {"primary": {"info": {"sha256Thumbprint": print}}}}});
         s.individual(&name, json!({"attestation": leaf})).unwrap();
         s.register(&name, &chain, json!({})).unwrap();
     }
-    assert!(s.registrations.show("first").is_none() && s.registrations.show("i0").is_some(), "{print}");
+    assert!(
+        s.registrations.show("first").is_none() && s.registrations.show("i0").is_some(),
+        "{print}"
+    );
 }
 
 #[test]
@@ -513,7 +620,12 @@ fn certificates_are_taken_in_the_ways_people_upload_them() {
     let der = super::enrollment::certificate(&pem).unwrap();
     let inner: String = pem.lines().filter(|l| !l.starts_with("---")).collect();
     assert_eq!(super::enrollment::certificate(&inner).unwrap(), der);
-    for bad in ["", "x", "AAAA", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+    for bad in [
+        "",
+        "x",
+        "AAAA",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    ] {
         assert!(super::enrollment::certificate(bad).is_err(), "{bad:?}");
     }
 }
@@ -521,7 +633,8 @@ fn certificates_are_taken_in_the_ways_people_upload_them() {
 #[test]
 fn an_etag_guards_a_change_and_a_used_authority_stays() {
     let mut s = Stage::new();
-    let e = |etag: &str| Enrollment::read(&json!({"attestation": references("root")}), false, etag.into(), "t").unwrap();
+    let e =
+        |etag: &str| Enrollment::read(&json!({"attestation": references("root")}), false, etag.into(), "t").unwrap();
     let put = |s: &mut Stage, m: Option<&str>| s.directory.put(Kind::Group, "g", e("e2"), m, false).map(drop);
     assert_eq!(put(&mut s, Some("stale")).unwrap_err().status(), 412);
     put(&mut s, Some("\"e1\"")).unwrap();
@@ -531,5 +644,10 @@ fn an_etag_guards_a_change_and_a_used_authority_stays() {
     assert_eq!(s.directory.remove(Kind::Group, "no", None).unwrap_err().status(), 404);
     s.directory.remove(Kind::Group, "g", Some("e2")).unwrap();
     s.directory.remove_certificate("root").unwrap();
-    assert_eq!(s.group("g", json!({"attestation": references("root")})).unwrap_err().status(), 404);
+    assert_eq!(
+        s.group("g", json!({"attestation": references("root")}))
+            .unwrap_err()
+            .status(),
+        404
+    );
 }
