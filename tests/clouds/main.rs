@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod aws_iot;
+mod bounds;
 mod event_grid;
 mod faults;
 mod iot_hub;
@@ -12,4 +13,5 @@ mod judges;
 mod judges_installed;
 mod krypton;
 mod program;
+mod rule_table;
 mod tools;

@@ -70,7 +70,7 @@ const SUBSCRIPTIONS: Rule = Rule {
     source: QUOTAS,
 };
 
-static RULES: [&Rule; 10] = [
+pub(super) static RULES: [&Rule; 10] = [
     &SNI,
     &CLIENT_ID,
     &CONNECT,

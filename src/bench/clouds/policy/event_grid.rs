@@ -50,7 +50,7 @@ const SUBSCRIBER: Rule = Rule {
     source: "inferred: the service's metrics count failed subscriptions per filter",
 };
 
-static RULES: [&Rule; 7] = [
+pub(super) static RULES: [&Rule; 7] = [
     &CLIENT_ID,
     &USER_NAME,
     &AUTH_NAME,

@@ -189,6 +189,18 @@ pub trait Policy: Send + Sync + std::fmt::Debug {
     fn subscribe(&self, session: &Session, filter: &str, qos: u8, held: usize) -> Result<u8, Refusal>;
 }
 
+/// Every rule there is, by rule book, with a title for people.
+#[must_use]
+pub fn rule_books() -> Vec<(&'static str, &'static [&'static Rule])> {
+    vec![
+        ("Every MQTT stand-in", &mqtt::RULES),
+        ("Azure Event Grid", &event_grid::RULES),
+        ("Azure IoT Hub", &iot_hub::RULES),
+        ("AWS IoT Core", &aws_iot::RULES),
+        ("Azure Device Provisioning Service", &dps::RULES),
+    ]
+}
+
 /// One and a half times the keep-alive (MQTT 3.1.1 section 3.1.2.10).
 #[must_use]
 pub fn one_and_a_half(keep_alive_seconds: u16) -> Duration {
