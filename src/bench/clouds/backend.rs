@@ -60,6 +60,13 @@ pub enum Act {
     },
     /// Something a person should know.
     Note(String),
+    /// A rule was broken and the device is told so in an answer; its connection stays.
+    Report {
+        /// Whose request.
+        client_id: String,
+        /// The rule.
+        refusal: Refusal,
+    },
 }
 
 /// What becomes of a publication that the policy let through.

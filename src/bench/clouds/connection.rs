@@ -437,7 +437,7 @@ impl Connection<'_> {
                         self.report(&refusal);
                         return Ok(());
                     }
-                    Look::Close | Look::ConnAck(_) => return Err(refusal.into()),
+                    Look::Close | Look::ConnAck(_) | Look::Answer(_) => return Err(refusal.into()),
                 },
             };
             codes.push(code);

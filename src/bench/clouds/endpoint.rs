@@ -208,6 +208,10 @@ impl Endpoint {
                 }
                 Act::End { client_id, why } => self.end(&client_id, why),
                 Act::Note(text) => self.note(text),
+                Act::Report { client_id, refusal } => {
+                    self.journal
+                        .refused(self.cloud, &refusal, Some(&client_id), "its connection");
+                }
             }
         }
     }

@@ -9,6 +9,7 @@
 //! | [`iot_hub`] | the hub's registry, twins, methods and messages to devices |
 //! | [`monitor`] | what arrives at the hub, printed |
 //! | [`chain`] | from a client's certificate to a registered authority |
+//! | [`dps`] | what the device provisioning service knows and answers; its HTTPS |
 //! | `wire`, `connection`, `endpoint` | bytes of a connection; what a device does on it; a stand-in's listener |
 //! | `krypton`, `subscribers`, `door` | what Krypton answers; who is calling; its HTTPS |
 //! | [`fault`] | misbehaviour on demand |
@@ -24,6 +25,7 @@ pub mod broker;
 pub mod chain;
 mod connection;
 mod door;
+pub mod dps;
 mod endpoint;
 pub mod fault;
 pub mod iot_hub;
@@ -46,6 +48,8 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 
+pub use dps::Dps;
+pub use dps::registration::Setup;
 pub use fault::{KryptonFault, Limited, MqttFault};
 pub use journal::{Event, Message, Payload, What};
 pub use service::{Clouds, StartError};
@@ -133,6 +137,21 @@ struct Options {
     /// The IoT hub knows registered devices only; otherwise every certificate of the authority makes its device known.
     #[arg(long)]
     hub_closed: bool,
+    /// The device provisioning service's global endpoint.
+    #[arg(long, value_name = "NAME", default_value_t = Hosts::default().dps)]
+    dps_host: String,
+    /// The device provisioning service's id scope.
+    #[arg(long, value_name = "SCOPE", default_value_t = Setup::default().id_scope)]
+    dps_id_scope: String,
+    /// How many status requests the device provisioning service answers "assigning".
+    #[arg(long, value_name = "N", default_value_t = Setup::default().assigning_polls)]
+    dps_assigning_polls: u32,
+    /// For how long the device provisioning service answers "assigning", e.g. 3s.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = units::duration)]
+    dps_assigning_for: Duration,
+    /// What the device provisioning service's Retry-After says, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = Setup::default().retry_after)]
+    dps_retry_after: u64,
     /// JSON lines instead of text.
     #[arg(long)]
     json: bool,
@@ -174,6 +193,7 @@ impl Options {
             event_grid: self.event_grid_host.clone(),
             iot_hub: self.iot_hub_host.clone(),
             aws_iot: self.aws_iot_host.clone(),
+            dps: self.dps_host.clone(),
             ..Hosts::default()
         };
         if let Some(imsi) = &self.imsi {
@@ -190,6 +210,12 @@ impl Options {
         config.devices.clone_from(&self.device);
         config.krypton_fault = self.krypton_fault;
         config.hub_open = !self.hub_closed;
+        config.dps = Setup {
+            id_scope: self.dps_id_scope.clone(),
+            assigning_polls: self.dps_assigning_polls,
+            assigning_for: self.dps_assigning_for,
+            retry_after: self.dps_retry_after,
+        };
         config.mqtt_faults = mqtt_faults(&self.mqtt_fault).map_err(anyhow::Error::msg)?;
         Ok(config)
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::dps::registration::Setup;
 use super::fault::{KryptonFault, Limited, MqttFault};
 use super::subscribers::Subscribers;
 use crate::tls::Versions;
@@ -192,6 +193,8 @@ pub struct Config {
     pub krypton_fault: Option<Limited<KryptonFault>>,
     /// What MQTT stand-ins do wrong.
     pub mqtt_faults: Vec<(Cloud, Limited<MqttFault>)>,
+    /// How the device provisioning service registers.
+    pub dps: Setup,
     /// Whether the IoT hub takes every device with a certificate of the authority, or only those that were registered with it.
     pub hub_open: bool,
 }
@@ -217,6 +220,7 @@ impl Config {
             devices: Vec::new(),
             krypton_fault: None,
             mqtt_faults: Vec::new(),
+            dps: Setup::default(),
             hub_open: true,
         }
     }
