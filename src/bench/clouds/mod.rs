@@ -24,6 +24,7 @@ mod connection;
 mod door;
 mod endpoint;
 pub mod fault;
+mod gate;
 pub mod journal;
 mod krypton;
 pub mod policy;
@@ -31,6 +32,8 @@ pub mod service;
 pub mod stand_in;
 mod subscribers;
 pub mod topic;
+pub mod visit;
+mod wardrobe;
 mod wire;
 
 use std::io::Write;

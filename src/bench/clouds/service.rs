@@ -15,7 +15,8 @@ use super::authority::{AuthorityError, Ca};
 use super::backend::{Backend, Nothing};
 use super::door::{self, Door};
 use super::endpoint::Endpoint;
-use super::fault::{KryptonFault, Limited, MqttFault};
+use super::fault::{Board, KryptonFault, Limited, MqttFault, Switch};
+use super::gate::{Gate, Place};
 use super::journal::{Event, Journal, Message};
 use super::krypton::{Krypton, check_pattern};
 use super::policy::Policy;
@@ -23,6 +24,7 @@ use super::policy::aws_iot::AwsIot;
 use super::policy::event_grid::EventGrid;
 use super::policy::iot_hub::IotHub;
 use super::stand_in::{Cloud, Config, Protocol, StandIn};
+use super::wardrobe::Wardrobe;
 use crate::clock::Clock;
 use crate::files::{PUBLIC, write_atomically};
 use crate::pki::Issued;
@@ -103,6 +105,8 @@ pub struct Clouds {
     krypton: Arc<Krypton>,
     endpoints: BTreeMap<Cloud, Arc<Endpoint>>,
     stand_ins: Vec<StandIn>,
+    boards: BTreeMap<Cloud, Arc<Board>>,
+    clocks: BTreeMap<Cloud, Clock>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -122,7 +126,9 @@ impl Clouds {
         let ca = Arc::new(Ca::open(&directory, clock.clone())?);
         let log = directory.join("messages.jsonl");
         let journal = Arc::new(Journal::open(&log, clock.clone()).map_err(file(log))?);
-        let krypton = Arc::new(Krypton::new(&config, Arc::clone(&ca), clock.clone()));
+        let krypton_clock = clock.fork();
+        let krypton = Arc::new(Krypton::new(&config, Arc::clone(&ca), krypton_clock.clone()));
+        let krypton_board = Arc::clone(krypton.fault.board());
         for name in &config.devices {
             ca.write_device(&directory, name)?;
         }
@@ -132,11 +138,13 @@ impl Clouds {
             krypton,
             endpoints: BTreeMap::new(),
             stand_ins: Vec::new(),
+            boards: BTreeMap::from([(Cloud::Krypton, krypton_board)]),
+            clocks: BTreeMap::from([(Cloud::Krypton, krypton_clock)]),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             directory,
         };
-        clouds.open_krypton(&config, &clock).await?;
+        clouds.open_krypton(&config).await?;
         let both = format!("{}{}", clouds.ca.root_pem(), clouds.ca.intermediate_pem());
         // Event Grid is given the certificate that directly signs the leaves, and no root.
         let signer = clouds.ca.intermediate_pem();
@@ -183,7 +191,23 @@ impl Clouds {
         Ok(clouds)
     }
 
-    async fn listen(&mut self, config: &Config, cloud: Cloud, protocol: Protocol) -> Result<TcpListener, StartError> {
+    /// The faults of a stand-in, shared by its doors.
+    fn board(&mut self, cloud: Cloud) -> Arc<Board> {
+        Arc::clone(self.boards.entry(cloud).or_default())
+    }
+
+    /// The clock of a stand-in, shared by its doors; it can be put wrong without the others.
+    fn clock(&mut self, cloud: Cloud, common: &Clock) -> Clock {
+        self.clocks.entry(cloud).or_insert_with(|| common.fork()).clone()
+    }
+
+    async fn listen(
+        &mut self,
+        config: &Config,
+        cloud: Cloud,
+        protocol: Protocol,
+        clock: &Clock,
+    ) -> Result<Gate, StartError> {
         let (ip, port) = config.place(cloud, protocol).map_err(StartError::Option)?;
         let address = SocketAddr::new(ip, port);
         let failed = |source| StartError::Listen { cloud, address, source };
@@ -196,18 +220,25 @@ impl Clouds {
             port: bound.port(),
             protocol,
         });
-        Ok(listener)
+        let wardrobe = (protocol != Protocol::Mqtt)
+            .then(|| Wardrobe::new(Arc::clone(&self.ca), clock.clone(), names(config, cloud, bound)));
+        let place = Place {
+            cloud,
+            protocol,
+            board: self.board(cloud),
+            wardrobe: wardrobe.map(Arc::new),
+            journal: Arc::clone(&self.journal),
+        };
+        Gate::new(listener, place).map_err(failed)
     }
 
-    /// A certificate for the host name, for `localhost` and for the address, because a client that is pointed at the address checks that.
-    fn server_identity(&self, config: &Config, cloud: Cloud, listener: &TcpListener) -> Result<Identity, StartError> {
-        let mut names = vec![config.hosts.of(cloud).to_owned(), "localhost".to_owned()];
-        names.extend(listener.local_addr().ok().map(|a| a.ip().to_string()));
-        Ok(self.ca.server(names)?)
+    fn server_identity(&self, config: &Config, cloud: Cloud, gate: &Gate) -> Result<Identity, StartError> {
+        Ok(self.ca.server(names(config, cloud, gate.local_addr()))?)
     }
 
-    async fn open_krypton(&mut self, config: &Config, clock: &Clock) -> Result<(), StartError> {
-        let listener = self.listen(config, Cloud::Krypton, Protocol::Https).await?;
+    async fn open_krypton(&mut self, config: &Config) -> Result<(), StartError> {
+        let clock = &self.clock(Cloud::Krypton, &Clock::new());
+        let listener = self.listen(config, Cloud::Krypton, Protocol::Https, clock).await?;
         let identity = self.server_identity(config, Cloud::Krypton, &listener)?;
         let tls = Server {
             identity: &identity,
@@ -226,16 +257,19 @@ impl Clouds {
     }
 
     async fn open_mqtt(&mut self, config: &Config, stack: Stack, clock: &Clock) -> Result<(), StartError> {
-        let endpoint = Arc::new(Endpoint::new(
+        let clock = &self.clock(stack.cloud, clock);
+        let mut endpoint = Endpoint::new(
             stack.cloud,
             stack.policy,
             stack.backend,
             Arc::clone(&self.journal),
             clock.clone(),
             self.stop.clone(),
-        ));
+        );
+        endpoint.fault = Switch::on(self.board(stack.cloud));
+        let endpoint = Arc::new(endpoint);
         for door in stack.doors {
-            let listener = self.listen(config, stack.cloud, door.protocol).await?;
+            let listener = self.listen(config, stack.cloud, door.protocol, clock).await?;
             let tls = match door.clients {
                 None => None,
                 Some(clients) => {
@@ -373,13 +407,24 @@ impl Clouds {
     /// Ends every connection and closes every door.
     pub async fn stop(self) {
         self.stop.cancel();
+        self.journal.register().cut_stalled("the stand-ins stop");
         self.tasks.close();
         let _ = tokio::time::timeout(STOP_MAX, self.tasks.wait()).await;
     }
 }
 
+/// What a door's certificate is for: the host name, `localhost`, and the address, because a client that is pointed at it checks that.
+fn names(config: &Config, cloud: Cloud, address: SocketAddr) -> Vec<String> {
+    vec![
+        config.hosts.of(cloud).to_owned(),
+        "localhost".to_owned(),
+        address.ip().to_string(),
+    ]
+}
+
 impl Drop for Clouds {
     fn drop(&mut self) {
         self.stop.cancel();
+        self.journal.register().cut_stalled("the stand-ins stop");
     }
 }
