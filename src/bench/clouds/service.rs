@@ -13,9 +13,10 @@ use tokio_util::task::TaskTracker;
 
 use super::authority::{AuthorityError, Ca};
 use super::backend::{Backend, Nothing};
+use super::control::{self, Controls};
 use super::door::{self, Door};
 use super::endpoint::Endpoint;
-use super::fault::{Board, KryptonFault, Limited, MqttFault, Switch};
+use super::fault::{Board, KryptonFault, Limited, MqttFault, Spec, Switch};
 use super::gate::{Gate, Place};
 use super::journal::{Event, Journal, Message};
 use super::krypton::{Krypton, check_pattern};
@@ -23,6 +24,7 @@ use super::policy::Policy;
 use super::policy::aws_iot::AwsIot;
 use super::policy::event_grid::EventGrid;
 use super::policy::iot_hub::IotHub;
+use super::scenario;
 use super::stand_in::{Cloud, Config, Protocol, StandIn};
 use super::wardrobe::Wardrobe;
 use crate::clock::Clock;
@@ -30,6 +32,7 @@ use crate::files::{PUBLIC, write_atomically};
 use crate::pki::Issued;
 use crate::tls::{Clients, Identity, Server, TlsError, roots};
 
+const LOCALHOST: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 /// Connections have this long to end after a stop.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
@@ -48,10 +51,24 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// An address or port cannot be had.
-    #[error("{cloud} cannot listen on {address}: {source}; is another bench running, or is the port privileged?")]
+    #[error(
+        "the {} door of {cloud} cannot listen on {address}: {source}; {}",
+        protocol.as_str(),
+        listen_cure(source, *address)
+    )]
     Listen {
         /// Which stand-in.
         cloud: Cloud,
+        /// Which of its doors.
+        protocol: Protocol,
+        /// Where.
+        address: SocketAddr,
+        /// What is wrong.
+        source: std::io::Error,
+    },
+    /// The control endpoint's address cannot be had.
+    #[error("the control endpoint cannot listen on {address}: {source}; name another address with --control")]
+    Control {
         /// Where.
         address: SocketAddr,
         /// What is wrong.
@@ -63,6 +80,24 @@ pub enum StartError {
     /// rustls does not take it.
     #[error(transparent)]
     Tls(#[from] TlsError),
+}
+
+/// What to do about an address that cannot be had.
+fn listen_cure(error: &std::io::Error, address: SocketAddr) -> String {
+    use std::io::ErrorKind as E;
+    match error.kind() {
+        E::PermissionDenied => format!(
+            "ports below 1024 are the superuser's: run as root, allow it with \
+             'sysctl net.ipv4.ip_unprivileged_port_start={}', or leave out --standard-ports",
+            address.port()
+        ),
+        E::AddrInUse => format!(
+            "something else has it ('ss -ltnp sport = :{}' tells what): stop that, or take another address with --bind",
+            address.port()
+        ),
+        E::AddrNotAvailable => "this machine has no such address: take one of 127.0.0.0/8 with --bind".into(),
+        _ => "take another address with --bind".into(),
+    }
 }
 
 /// An MQTT stand-in to be.
@@ -109,6 +144,8 @@ pub struct Clouds {
     clocks: BTreeMap<Cloud, Clock>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    controls: Arc<Controls>,
+    control: SocketAddr,
 }
 
 impl Clouds {
@@ -132,7 +169,25 @@ impl Clouds {
         for name in &config.devices {
             ca.write_device(&directory, name)?;
         }
+        let nothing_yet = Controls {
+            journal: Arc::clone(&journal),
+            boards: BTreeMap::new(),
+            clocks: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+        };
+        let control = config.control.unwrap_or_else(|| {
+            SocketAddr::new(
+                if config.bind.is_loopback() {
+                    config.bind
+                } else {
+                    LOCALHOST
+                },
+                0,
+            )
+        });
         let mut clouds = Self {
+            controls: Arc::new(nothing_yet),
+            control,
             ca,
             journal,
             krypton,
@@ -187,8 +242,44 @@ impl Clouds {
         for (cloud, fault) in &config.mqtt_faults {
             clouds.set_mqtt_fault(*cloud, Some(*fault));
         }
+        clouds.open_control(&config).await?;
         clouds.write_directory()?;
         Ok(clouds)
+    }
+
+    /// Last: it needs to know everything that runs.
+    async fn open_control(&mut self, config: &Config) -> Result<(), StartError> {
+        let address = self.control;
+        if !address.ip().is_loopback() {
+            let why = format!(
+                "the control endpoint cannot be at {address}: it is for this machine, write for example --control 127.0.0.1:9000"
+            );
+            return Err(StartError::Option(why));
+        }
+        self.controls = Arc::new(Controls {
+            journal: Arc::clone(&self.journal),
+            boards: self.boards.clone(),
+            clocks: self.clocks.clone(),
+            endpoints: self.endpoints.clone(),
+        });
+        for spec in &config.faults {
+            self.controls.put(spec).map_err(StartError::Option)?;
+        }
+        let failed = |source| StartError::Control { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        self.control = listener.local_addr().map_err(failed)?;
+        // The stand-ins' own control routers come here.
+        let stand_ins = Vec::new();
+        let serving = control::http::serve(listener, Arc::clone(&self.controls), stand_ins, self.stop.clone());
+        self.tasks.spawn(serving);
+        let playing = scenario::run(
+            config.scenario.clone(),
+            Arc::clone(&self.controls),
+            self.events(),
+            self.stop.clone(),
+        );
+        self.tasks.spawn(playing);
+        Ok(())
     }
 
     /// The faults of a stand-in, shared by its doors.
@@ -210,7 +301,12 @@ impl Clouds {
     ) -> Result<Gate, StartError> {
         let (ip, port) = config.place(cloud, protocol).map_err(StartError::Option)?;
         let address = SocketAddr::new(ip, port);
-        let failed = |source| StartError::Listen { cloud, address, source };
+        let failed = |source| StartError::Listen {
+            cloud,
+            protocol,
+            address,
+            source,
+        };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         self.stand_ins.push(StandIn {
@@ -296,6 +392,7 @@ impl Clouds {
             "ca": "ca.pem",
             "intermediate": "intermediate.pem",
             "messages": "messages.jsonl",
+            "control": self.control_url(),
             "stand_ins": self.stand_ins,
         });
         write_atomically(&path, format!("{content:#}\n").as_bytes(), PUBLIC)
@@ -306,6 +403,26 @@ impl Clouds {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The hand on the running stand-ins.
+    #[must_use]
+    pub fn controls(&self) -> &Arc<Controls> {
+        &self.controls
+    }
+
+    /// Where the control endpoint answers.
+    #[must_use]
+    pub fn control_url(&self) -> String {
+        format!("http://{}", self.control)
+    }
+
+    /// Puts a fault in force, beside those that are.
+    ///
+    /// # Errors
+    /// A stand-in that does not run; too many faults.
+    pub fn put_fault(&self, spec: &Spec) -> Result<Vec<control::Put>, String> {
+        self.controls.put(spec)
     }
 
     /// Every stand-in.

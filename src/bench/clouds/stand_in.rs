@@ -1,12 +1,13 @@
 //! Which stand-ins there are, and how they are configured.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::fault::{KryptonFault, Limited, MqttFault};
+use super::fault::{KryptonFault, Limited, MqttFault, Spec};
+use super::scenario::Scenario;
 use super::subscribers::Subscribers;
 use crate::tls::Versions;
 
@@ -43,6 +44,17 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// The name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mqtts => "mqtts",
+            Self::MqttsAlpn => "mqtts-alpn",
+            Self::Mqtt => "mqtt",
+            Self::Https => "https",
+        }
+    }
+
     /// The port of the real services; `None` where each has its own.
     #[must_use]
     fn standard_port(self) -> u16 {
@@ -192,6 +204,12 @@ pub struct Config {
     pub krypton_fault: Option<Limited<KryptonFault>>,
     /// What MQTT stand-ins do wrong.
     pub mqtt_faults: Vec<(Cloud, Limited<MqttFault>)>,
+    /// Further faults, of any kind.
+    pub faults: Vec<Spec>,
+    /// What happens when.
+    pub scenario: Scenario,
+    /// Where the control endpoint listens: a loopback address; `None` takes a free port.
+    pub control: Option<SocketAddr>,
 }
 
 impl Config {
@@ -215,6 +233,9 @@ impl Config {
             devices: Vec::new(),
             krypton_fault: None,
             mqtt_faults: Vec::new(),
+            faults: Vec::new(),
+            scenario: Scenario::default(),
+            control: None,
         }
     }
 

@@ -284,7 +284,9 @@ impl Visit {
         if visit.wardrobe.is_some() {
             let expired = |f: CertificateFault| f == CertificateFault::Clients;
             visit.clients_expired = entry.board.take(Some(&visit), expired).is_some();
-            visit.certificate = entry.board.take(Some(&visit), |f: CertificateFault| f != CertificateFault::Clients);
+            visit.certificate = entry
+                .board
+                .take(Some(&visit), |f: CertificateFault| f != CertificateFault::Clients);
         }
         visit.arm(|whom| !matches!(whom, Whom::Client(_)));
         visit.journal = Some(Arc::clone(entry.journal));
@@ -332,7 +334,9 @@ impl Visit {
 
     /// Whether TCP itself is to refuse it.
     pub(crate) fn is_refused(&self) -> bool {
-        self.board.take(Some(self), |f: WireFault| f == WireFault::RefuseTcp).is_some()
+        self.board
+            .take(Some(self), |f: WireFault| f == WireFault::RefuseTcp)
+            .is_some()
     }
 
     /// The server configuration for this connection: the door's own, or one with a certificate that is wrong on demand.
