@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
@@ -221,6 +221,12 @@ impl Identity {
             key: Arc::new(CertifiedKey::new(chain, signer)),
             leaf,
         })
+    }
+
+    /// Shows this identity to every client.
+    #[must_use]
+    pub fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
+        Arc::new(SingleCertAndKey::from(self.key.clone()))
     }
 
     /// The chain, leaf first.

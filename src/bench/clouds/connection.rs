@@ -18,10 +18,11 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::backend::{Handling, Received};
 use super::broker::{AttachError, ConnectionId, FILTERS_MAX, Message};
 use super::endpoint::{Admitted, Endpoint};
-use super::fault::MqttFault;
+use super::fault::{MqttFault, Step, Tapped};
 use super::journal::What;
 use super::policy::{Look, Peer, Publication, Refusal, Session, mqtt};
 use super::topic;
+use super::visit;
 use super::wire::{Stream, Wire};
 use crate::mqtt::{Connect, Frame, connack};
 use crate::tls::Leaf;
@@ -56,7 +57,7 @@ impl From<Refusal> for End {
 /// Serves a connection from its first byte to its last; without `tls` there is none.
 pub(crate) async fn run(
     endpoint: &Endpoint,
-    stream: TcpStream,
+    stream: Tapped<TcpStream>,
     tls: Option<Arc<rustls::ServerConfig>>,
     from: SocketAddr,
 ) {
@@ -64,7 +65,6 @@ pub(crate) async fn run(
     let refused = |refusal: &Refusal, client_id: Option<&str>| {
         endpoint.journal.refused(endpoint.cloud, refusal, client_id, &peer_name);
     };
-    let _ = stream.set_nodelay(true);
     let (stream, peer) = match timeout(HANDSHAKE_MAX, handshake(endpoint, stream, tls, from)).await {
         Ok(Ok(done)) => done,
         Ok(Err(refusal)) => return refused(&refusal, None),
@@ -85,6 +85,8 @@ pub(crate) async fn run(
             return refused(&Refusal::new(&mqtt::CONNECT_FIRST, Look::Close, detail), None);
         }
     };
+    visit::named(&connect.client_id);
+    visit::step(Step::Connect).await;
     let (session, admitted) = match admit(endpoint, &peer, &connect, &peer_name) {
         Ok(both) => both,
         Err(refusal) => {
@@ -143,7 +145,7 @@ pub(crate) async fn run(
 
 async fn handshake(
     endpoint: &Endpoint,
-    stream: TcpStream,
+    stream: Tapped<TcpStream>,
     tls: Option<Arc<rustls::ServerConfig>>,
     address: SocketAddr,
 ) -> Result<(Box<dyn Stream>, Peer), Refusal> {
@@ -269,6 +271,10 @@ impl Connection<'_> {
                 let mut publish = Publish::from_bytes(&*out.message.topic, qos(out.message.qos), out.message.payload);
                 publish.pkid = out.id;
                 publish.dup = out.dup;
+                if publish.pkid != 0 && self.endpoint.fault.take(|f| f == MqttFault::Duplicate).is_some() {
+                    wire.send(Packet::Publish(publish.clone())).await?;
+                    publish.dup = true;
+                }
                 wire.send(Packet::Publish(publish)).await?;
             }
             tokio::select! {
@@ -325,6 +331,7 @@ impl Connection<'_> {
                 }
                 Ok(())
             }
+            Packet::PingReq if self.swallowed(MqttFault::NoPingresp).await => Ok(()),
             Packet::PingReq => Ok(wire.send(Packet::PingResp).await?),
             Packet::Disconnect => Err(End::Goodbye),
             // The QoS 2 dance (there is none here), a second CONNECT (MQTT-3.1.0-2), and what only a server sends.
@@ -335,7 +342,17 @@ impl Connection<'_> {
         }
     }
 
+    /// Whether a fault swallows an acknowledgement; another one makes it late.
+    async fn swallowed(&self, by: MqttFault) -> bool {
+        let late = self.endpoint.fault.take(|f| matches!(f, MqttFault::Late(_)));
+        if let Some(MqttFault::Late(late)) = late {
+            tokio::time::sleep(late).await;
+        }
+        self.endpoint.fault.take(|f| f == by).is_some()
+    }
+
     async fn publish(&mut self, wire: &mut Wire, publish: Publish) -> Result<(), End> {
+        visit::step(Step::Publish).await;
         self.publishes += 1;
         let count = self.publishes;
         if let Some(fault) = self.endpoint.fault.take(|f| f == MqttFault::CutAfter(count)) {
@@ -387,13 +404,14 @@ impl Connection<'_> {
                 endpoint.perform(acts);
             }
         }
-        if publish.qos == QoS::AtMostOnce || self.endpoint.fault.take(|f| f == MqttFault::NoPuback).is_some() {
+        if publish.qos == QoS::AtMostOnce || self.swallowed(MqttFault::NoPuback).await {
             return Ok(());
         }
         Ok(wire.send(Packet::PubAck(PubAck::new(publish.pkid))).await?)
     }
 
     async fn subscribe(&mut self, wire: &mut Wire, subscribe: Subscribe) -> Result<(), End> {
+        visit::step(Step::Subscribe).await;
         self.endpoint.policy.subscribe_packet(subscribe.filters.len())?;
         if subscribe.filters.len() > FILTERS_MAX {
             let detail = format!("a SUBSCRIBE with {} filters", subscribe.filters.len());
@@ -442,7 +460,9 @@ impl Connection<'_> {
             };
             codes.push(code);
         }
-        wire.send(Packet::SubAck(SubAck::new(subscribe.pkid, codes))).await?;
+        if !self.swallowed(MqttFault::NoSuback).await {
+            wire.send(Packet::SubAck(SubAck::new(subscribe.pkid, codes))).await?;
+        }
         for (filter, qos) in granted {
             let endpoint = self.endpoint;
             let acts = endpoint.backend.granted(&self.session, &filter, qos, endpoint.now());

@@ -19,7 +19,7 @@ use axum::routing::{get, post};
 use axum::serve::{IncomingStream, Listener};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -28,11 +28,13 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
 use super::endpoint::ACCEPT_PAUSE;
-use super::fault::KryptonFault;
+use super::fault::{self, KryptonFault, Tapped};
+use super::gate::Gate;
 use super::journal::{Journal, What};
 use super::krypton::{ApiError, Krypton};
 use super::policy::{Look, Refusal, mqtt};
 use super::stand_in::Cloud;
+use super::visit::Visit;
 use crate::identity::Imsi;
 
 /// Connections at a time.
@@ -59,13 +61,13 @@ pub(crate) struct Door {
     pub(crate) stop: CancellationToken,
 }
 
-/// The caller's address.
-#[derive(Debug, Clone, Copy)]
-struct Caller(SocketAddr);
+/// The caller's address and connection.
+#[derive(Debug, Clone)]
+struct Caller(SocketAddr, Arc<Visit>);
 
 impl Connected<IncomingStream<'_, Tls>> for Caller {
     fn connect_info(stream: IncomingStream<'_, Tls>) -> Self {
-        Self(*stream.remote_addr())
+        Self(*stream.remote_addr(), Arc::clone(&stream.io().visit))
     }
 }
 
@@ -96,7 +98,8 @@ impl Listener for Tls {
 
 /// A TLS connection that ends with the stand-in, or when its time is up.
 struct Connection {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Tapped<TcpStream>>,
+    visit: Arc<Visit>,
     deadline: Pin<Box<Sleep>>,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
     _permit: OwnedSemaphorePermit,
@@ -131,14 +134,14 @@ impl AsyncWrite for Connection {
 /// Serves until told to stop.
 pub(crate) async fn serve(
     door: Door,
-    listener: TcpListener,
+    gate: Gate,
     tls: Arc<rustls::ServerConfig>,
     tasks: TaskTracker,
 ) -> std::io::Result<()> {
-    let local = listener.local_addr()?;
+    let local = gate.local_addr();
     let (send, ready) = mpsc::channel(CONNECTIONS_MAX);
     let stop = door.stop.clone();
-    tasks.clone().spawn(accept(door.clone(), listener, tls, send, tasks));
+    tasks.clone().spawn(accept(door.clone(), gate, tls, send, tasks));
     let service = router(door).into_make_service_with_connect_info::<Caller>();
     axum::serve(Tls { ready, local }, service)
         .with_graceful_shutdown(async move { stop.cancelled().await })
@@ -147,20 +150,19 @@ pub(crate) async fn serve(
 
 async fn accept(
     door: Door,
-    listener: TcpListener,
+    mut gate: Gate,
     tls: Arc<rustls::ServerConfig>,
     ready: mpsc::Sender<Ready>,
     tasks: TaskTracker,
 ) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let acceptor = TlsAcceptor::from(tls);
     let note = |text: String| door.journal.record(Cloud::Krypton, What::Note { text });
     loop {
         let accepted = tokio::select! {
             () = door.stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
+            accepted = gate.accept() => accepted,
         };
-        let (stream, peer) = match accepted {
+        let (stream, visit) = match accepted {
             Ok(both) => both,
             Err(e) => {
                 note(format!("cannot accept a connection: {e}"));
@@ -168,34 +170,42 @@ async fn accept(
                 continue;
             }
         };
+        let peer = visit.peer;
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
             note(format!(
                 "{CONNECTIONS_MAX} connections are open: {peer} was turned away"
             ));
             continue;
         };
-        let (acceptor, ready, door) = (acceptor.clone(), ready.clone(), door.clone());
+        let acceptor = TlsAcceptor::from(visit.tls(&tls));
+        let stream = Tapped::new(stream, &visit);
+        let (ready, door) = (ready.clone(), door.clone());
         tasks.spawn(async move {
-            let shaken = tokio::select! {
-                () = door.stop.cancelled() => return,
-                shaken = timeout(HANDSHAKE_MAX, acceptor.accept(stream)) => shaken,
+            let serving = Arc::clone(&visit);
+            let shaking = async move {
+                let shaken = tokio::select! {
+                    () = door.stop.cancelled() => return,
+                    shaken = timeout(HANDSHAKE_MAX, acceptor.accept(stream)) => shaken,
+                };
+                let problem = match shaken {
+                    Ok(Ok(stream)) => {
+                        let connection = Connection {
+                            stream,
+                            visit,
+                            deadline: Box::pin(tokio::time::sleep(CONNECTION_MAX)),
+                            stop: Box::pin(door.stop.clone().cancelled_owned()),
+                            _permit: permit,
+                        };
+                        let _ = ready.send((connection, peer)).await;
+                        return;
+                    }
+                    Ok(Err(e)) => e.to_string(),
+                    Err(_) => format!("not over after {} s", HANDSHAKE_MAX.as_secs()),
+                };
+                let refusal = Refusal::new(&mqtt::TLS_SERVER_ONLY, Look::Close, problem);
+                door.journal.refused(Cloud::Krypton, &refusal, None, &peer.to_string());
             };
-            let problem = match shaken {
-                Ok(Ok(stream)) => {
-                    let connection = Connection {
-                        stream,
-                        deadline: Box::pin(tokio::time::sleep(CONNECTION_MAX)),
-                        stop: Box::pin(door.stop.clone().cancelled_owned()),
-                        _permit: permit,
-                    };
-                    let _ = ready.send((connection, peer)).await;
-                    return;
-                }
-                Ok(Err(e)) => e.to_string(),
-                Err(_) => format!("not over after {} s", HANDSHAKE_MAX.as_secs()),
-            };
-            let refusal = Refusal::new(&mqtt::TLS_SERVER_ONLY, Look::Close, problem);
-            door.journal.refused(Cloud::Krypton, &refusal, None, &peer.to_string());
+            serving.serve(shaking).await;
         });
     }
 }
@@ -222,13 +232,19 @@ fn router(door: Door) -> Router {
         })
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn_with_state(door.clone(), around))
+        .layer(middleware::from_fn(in_visit))
         .with_state(door)
+}
+
+/// Outermost: what happens now belongs to the connection, and a fault may hold it still.
+async fn in_visit(ConnectInfo(Caller(_, visit)): ConnectInfo<Caller>, request: Request, next: Next) -> Response {
+    fault::http::steps(visit, next.run(request)).await
 }
 
 /// Around every request: the faults that concern whole answers, then who the caller is, and one line in the journal.
 async fn around(
     State(door): State<Door>,
-    ConnectInfo(Caller(peer)): ConnectInfo<Caller>,
+    ConnectInfo(Caller(peer, _)): ConnectInfo<Caller>,
     mut request: Request,
     next: Next,
 ) -> Response {

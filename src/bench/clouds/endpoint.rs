@@ -2,11 +2,10 @@
 //! connections between them.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,10 +13,12 @@ use tokio_util::task::TaskTracker;
 use super::backend::{Act, Backend, Now};
 use super::broker::{AttachError, Attached, Broker, ConnectionId, Message, Routed};
 use super::connection;
-use super::fault::{MqttFault, Switch};
+use super::fault::{MqttFault, Switch, Tapped};
+use super::gate::Gate;
 use super::journal::{Journal, What};
 use super::policy::{Policy, Session};
 use super::stand_in::Cloud;
+use super::visit::{self, Visit};
 use crate::clock::Clock;
 
 /// Connections that a stand-in has at a time; more are closed at once.
@@ -81,7 +82,7 @@ impl Endpoint {
     /// Takes connections at one door until told to stop; without `tls` it is a plain one.
     pub(crate) async fn serve(
         self: Arc<Self>,
-        listener: TcpListener,
+        mut gate: Gate,
         tls: Option<Arc<rustls::ServerConfig>>,
         tasks: TaskTracker,
     ) {
@@ -89,20 +90,21 @@ impl Endpoint {
         loop {
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
+                accepted = gate.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => match Arc::clone(&permits).try_acquire_owned() {
+                Ok((stream, visit)) => match Arc::clone(&permits).try_acquire_owned() {
                     Ok(permit) => {
                         let endpoint = Arc::clone(&self);
                         let tls = tls.clone();
                         tasks.spawn(async move {
-                            endpoint.connection(stream, tls, peer).await;
+                            endpoint.connection(stream, tls, visit).await;
                             drop(permit);
                         });
                     }
                     Err(_) => self.note(format!(
-                        "{CONNECTIONS_MAX} connections are open: {peer} was turned away"
+                        "{CONNECTIONS_MAX} connections are open: {} was turned away",
+                        visit.peer
                     )),
                 },
                 Err(e) => {
@@ -113,11 +115,13 @@ impl Endpoint {
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>, peer: SocketAddr) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>, visit: Arc<Visit>) {
         let stop = self.stop.clone();
+        let tls = tls.map(|own| visit.tls(&own));
+        let stream = Tapped::new(stream, &visit);
         tokio::select! {
             () = stop.cancelled() => {}
-            () = connection::run(&self, stream, tls, peer) => {}
+            () = visit.serve(connection::run(&self, stream, tls, visit.peer)) => {}
         }
     }
 
@@ -125,7 +129,7 @@ impl Endpoint {
     pub(crate) fn now(&self) -> Now {
         Now {
             monotonic: self.clock.monotonic(),
-            wall: self.clock.system(),
+            wall: self.clock.system() + visit::clock_ahead(),
         }
     }
 
@@ -250,5 +254,8 @@ impl Endpoint {
         for (_, handle) in self.handles().drain() {
             let _ = handle.end.send(Some("the stand-in restarts"));
         }
+        self.journal
+            .register()
+            .cut_the_rest(self.cloud, "the stand-in restarts");
     }
 }

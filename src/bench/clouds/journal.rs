@@ -13,7 +13,8 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 
 use super::policy::Refusal;
-use super::stand_in::Cloud;
+use super::stand_in::{Cloud, Protocol};
+use super::visit::{self, Register};
 use crate::clock::Clock;
 
 /// Accepted messages kept in memory; the oldest go first.
@@ -92,6 +93,9 @@ pub struct Event {
     pub time: String,
     /// Which stand-in.
     pub cloud: Cloud,
+    /// The same number in all events of one connection; none when it concerns no single one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<u64>,
     /// What.
     #[serde(flatten)]
     pub what: What,
@@ -139,6 +143,17 @@ pub enum What {
     Dropped { client_id: String, topic: String },
     /// A connection ended.
     Disconnected { client_id: String, why: String },
+    /// A TCP connection is closed, whatever it was for. Bytes are those on the wire, TLS included.
+    Closed {
+        client_id: Option<String>,
+        peer: String,
+        protocol: Protocol,
+        bytes_up: u64,
+        bytes_down: u64,
+        age_ms: u64,
+        stalled: bool,
+        why: Option<&'static str>,
+    },
     /// An HTTP request was answered.
     Http {
         method: String,
@@ -202,6 +217,27 @@ impl std::fmt::Display for Event {
                 )
             }
             What::Disconnected { client_id, why } => write!(f, "disconnected {client_id:?}: {why}"),
+            What::Closed {
+                client_id,
+                peer,
+                bytes_up,
+                bytes_down,
+                age_ms,
+                stalled,
+                why,
+                ..
+            } => {
+                let who = client_id.as_ref().map(|c| format!(" {c:?}")).unwrap_or_default();
+                let seconds = *age_ms as f64 / 1_000.0;
+                write!(
+                    f,
+                    "closed{who} from {peer}: {bytes_up} bytes up, {bytes_down} down, {seconds:.1} s"
+                )?;
+                if *stalled {
+                    f.write_str(", held still by a fault")?;
+                }
+                why.map_or(Ok(()), |why| write!(f, ", {why}"))
+            }
             What::Http {
                 method,
                 path,
@@ -229,8 +265,16 @@ struct Log {
 pub struct Journal {
     clock: Clock,
     events: broadcast::Sender<Event>,
-    messages: Mutex<VecDeque<Message>>,
+    messages: Mutex<Kept>,
     log: Mutex<Log>,
+    register: Register,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    list: VecDeque<Message>,
+    /// Messages accepted so far, those forgotten included.
+    total: u64,
 }
 
 impl Journal {
@@ -246,7 +290,13 @@ impl Journal {
             events: broadcast::Sender::new(EVENTS_BEHIND),
             messages: Mutex::default(),
             log: Mutex::new(Log { file, size }),
+            register: Register::default(),
         })
+    }
+
+    /// The doors and the connections that are open.
+    pub fn register(&self) -> &Register {
+        &self.register
     }
 
     /// Events from now on.
@@ -257,14 +307,36 @@ impl Journal {
     /// The messages still in memory, oldest first.
     pub fn messages(&self) -> Vec<Message> {
         let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        messages.iter().cloned().collect()
+        messages.list.iter().cloned().collect()
     }
 
-    /// Something happened.
+    /// The messages still in memory after number `after` (the first one is number 1), with their numbers, oldest first.
+    pub fn messages_after(&self, after: u64) -> Vec<(u64, Message)> {
+        let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = messages.total - messages.list.len() as u64 + 1;
+        let numbered = (first..).zip(messages.list.iter());
+        numbered
+            .filter(|(number, _)| *number > after)
+            .map(|(number, message)| (number, message.clone()))
+            .collect()
+    }
+
+    /// Something happened, on the connection that this task serves if it serves one.
     pub fn record(&self, cloud: Cloud, what: What) {
+        self.register.saw(&what);
+        self.record_for(cloud, visit::current().map(|v| v.number), what);
+    }
+
+    /// Something happened on this connection.
+    pub(crate) fn record_for(&self, cloud: Cloud, connection: Option<u64>, what: What) {
         let time = rfc3339_millis(self.clock.system());
         // Nobody listening is no error.
-        let _ = self.events.send(Event { time, cloud, what });
+        let _ = self.events.send(Event {
+            time,
+            cloud,
+            connection,
+            what,
+        });
     }
 
     /// A rule was broken.
@@ -309,10 +381,11 @@ impl Journal {
         }
         {
             let mut kept = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.len() >= MESSAGES_KEPT {
-                kept.pop_front();
+            if kept.list.len() >= MESSAGES_KEPT {
+                kept.list.pop_front();
             }
-            kept.push_back(message);
+            kept.list.push_back(message);
+            kept.total += 1;
         }
         self.record(
             cloud,

@@ -13,6 +13,10 @@
 //! | `wire`, `connection`, `endpoint` | bytes of a connection; what a device does on it; a stand-in's listener |
 //! | `krypton`, `subscribers`, `door` | what Krypton answers; who is calling; its HTTPS |
 //! | [`fault`] | misbehaviour on demand |
+//! | [`visit`], `gate` | one TCP connection, and the listener it came in by |
+//! | `wardrobe` | server certificates that are wrong on demand |
+//! | [`control`], [`scenario`] | faults by HTTP and by file, while the stand-ins run |
+//! | [`view`] | what is shown |
 //! | [`journal`] | events, and accepted messages as `messages.jsonl` |
 //! | [`authority`] | the certificate authority kept in the directory |
 //! | [`stand_in`], [`service`] | configuration; all of it together as [`Clouds`] |
@@ -24,23 +28,29 @@ pub mod backend;
 pub mod broker;
 pub mod chain;
 mod connection;
+pub mod control;
 mod door;
 pub mod dps;
 mod endpoint;
 pub mod fault;
 pub mod iot_hub;
+mod gate;
+mod https;
 pub mod journal;
 mod krypton;
 pub mod monitor;
 pub mod policy;
+pub mod scenario;
 pub mod service;
 pub mod stand_in;
 mod subscribers;
 pub mod topic;
+pub mod view;
+pub mod visit;
+mod wardrobe;
 mod wire;
 
-use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,28 +60,25 @@ use tokio::sync::broadcast::error::RecvError;
 
 pub use dps::Dps;
 pub use dps::registration::Setup;
-pub use fault::{KryptonFault, Limited, MqttFault};
+pub use control::Controls;
+pub use fault::{Fault, KryptonFault, Limited, MqttFault, Spec};
 pub use journal::{Event, Message, Payload, What};
+pub use scenario::Scenario;
 pub use service::{Clouds, StartError};
 pub use stand_in::{Cloud, Config, Hosts, Protocol, StandIn};
 pub use subscribers::{DEFAULT_IMSI, Subscribers};
 
 use crate::config::units;
+use view::{Form, View};
 
 /// What `onyx-bench clouds` takes.
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, after_long_help = scenario::HELP)]
 pub struct Args {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<control::client::Command>,
     #[command(flatten)]
     options: Box<Options>,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum Command {
-    /// Print messages that arrive at the IoT Hub stand-in, as `az iot hub monitor-events` does
-    Monitor(monitor::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -85,7 +92,7 @@ struct Options {
     /// Listen on an address that others can reach.
     #[arg(long)]
     allow_non_loopback: bool,
-    /// The real ports (8036, 8883), with the MQTT stand-ins on three addresses in a row; otherwise free ports, see clouds.json.
+    /// The real ports (8883, 443, 8036, 1883), the stand-ins on addresses in a row; otherwise free ports, see clouds.json.
     #[arg(long)]
     standard_ports: bool,
     /// Write credentials for a device of this name into devices/; may be repeated.
@@ -152,6 +159,15 @@ struct Options {
     /// What the device provisioning service's Retry-After says, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = Setup::default().retry_after)]
     dps_retry_after: u64,
+    /// Misbehave, in any way there is: see below; may be repeated.
+    #[arg(long, value_name = "SPEC")]
+    fault: Vec<Spec>,
+    /// What happens when: a TOML file, see below.
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
+    /// Where the control endpoint listens: a loopback address and port; otherwise a free port, see clouds.json.
+    #[arg(long, value_name = "ADDRESS")]
+    control: Option<SocketAddr>,
     /// JSON lines instead of text.
     #[arg(long)]
     json: bool,
@@ -217,57 +233,59 @@ impl Options {
             retry_after: self.dps_retry_after,
         };
         config.mqtt_faults = mqtt_faults(&self.mqtt_fault).map_err(anyhow::Error::msg)?;
+        config.faults.clone_from(&self.fault);
+        if let Some(path) = &self.scenario {
+            config.scenario = Scenario::open(path)?;
+        }
+        config.control = self.control;
         Ok(config)
     }
 }
 
-/// Runs the simulated clouds until SIGTERM or SIGINT.
+/// Runs the simulated clouds until SIGTERM or SIGINT, or asks those that run already.
 ///
 /// # Errors
-/// Wrong options, addresses that cannot be had, a directory that cannot be written.
+/// Wrong options, addresses that cannot be had, a directory that cannot be written; no bench to ask.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    if let Some(Command::Monitor(args)) = args.command {
-        return monitor::run(args).await;
+    if let Some(command) = args.command {
+        return control::client::run(command).await;
     }
     let args = args.options;
     let mut terminated = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let clouds = Clouds::start(args.config()?).await?;
     let mut events = clouds.events();
-    say(&format!(
+    view::put(&format!(
         "clouds ready: {}",
         clouds.directory().join("clouds.json").display()
     ));
-    if !args.quiet && !args.json {
-        for s in clouds.stand_ins() {
-            say(&format!("{:<10} {}:{} as {}", s.name, s.address, s.port, s.host));
-        }
-    }
+    let mut view = View::new(match (args.quiet, args.json) {
+        (true, _) => Form::Quiet,
+        (false, true) => Form::Json,
+        (false, false) => Form::Text,
+    });
+    let doors = || clouds.controls().status().doors;
+    view.ready(clouds.stand_ins(), &clouds.control_url(), &doors());
+    let mut refresh = tokio::time::interval(view::REFRESH);
     loop {
         let event = tokio::select! {
             _ = terminated.recv() => break,
             _ = interrupted.recv() => break,
+            _ = refresh.tick(), if view.is_live() => {
+                view.refresh(&doors());
+                continue;
+            }
             event = events.recv() => event,
         };
         match event {
-            _ if args.quiet => {}
-            Ok(event) if args.json => say(&serde_json::to_string(&event)?),
-            Ok(event) => say(&event.to_string()),
-            Err(RecvError::Lagged(n)) if args.json => {
-                say(&serde_json::json!({"event": "lost", "events": n}).to_string())
-            }
-            Err(RecvError::Lagged(n)) => say(&format!("{n} events came too fast to be shown")),
+            Ok(event) => view.event(&event),
+            Err(RecvError::Lagged(n)) => view.lost(n),
             Err(RecvError::Closed) => break,
         }
     }
+    view.end();
     clouds.stop().await;
     Ok(())
-}
-
-/// A line for whoever reads; a reader that has gone away is no reason to stop.
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! Which stand-ins there are, and how they are configured.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::dps::registration::Setup;
-use super::fault::{KryptonFault, Limited, MqttFault};
+use super::fault::{KryptonFault, Limited, MqttFault, Spec};
+use super::scenario::Scenario;
 use super::subscribers::Subscribers;
 use crate::tls::Versions;
 
@@ -44,6 +45,17 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// The name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mqtts => "mqtts",
+            Self::MqttsAlpn => "mqtts-alpn",
+            Self::Mqtt => "mqtt",
+            Self::Https => "https",
+        }
+    }
+
     /// The port of the real services; `None` where each has its own.
     #[must_use]
     fn standard_port(self) -> u16 {
@@ -197,6 +209,12 @@ pub struct Config {
     pub dps: Setup,
     /// Whether the IoT hub takes every device with a certificate of the authority, or only those that were registered with it.
     pub hub_open: bool,
+    /// Further faults, of any kind.
+    pub faults: Vec<Spec>,
+    /// What happens when.
+    pub scenario: Scenario,
+    /// Where the control endpoint listens: a loopback address; `None` takes a free port.
+    pub control: Option<SocketAddr>,
 }
 
 impl Config {
@@ -222,6 +240,9 @@ impl Config {
             mqtt_faults: Vec::new(),
             dps: Setup::default(),
             hub_open: true,
+            faults: Vec::new(),
+            scenario: Scenario::default(),
+            control: None,
         }
     }
 

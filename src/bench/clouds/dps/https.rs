@@ -15,16 +15,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Dps;
-use super::listener::{Caller, listen};
 use super::name::RegistrationId;
 use super::registration::{Register, Reply};
+use crate::bench::clouds::gate::Gate;
+use crate::bench::clouds::https::{self, Caller, Host};
 use crate::bench::clouds::journal::{Journal, What};
+use crate::bench::clouds::policy::{Rule, mqtt};
 use crate::bench::clouds::policy::dps::{self as rules, BODY_MAX, Fault};
 use crate::bench::clouds::stand_in::Cloud;
 
@@ -46,15 +47,26 @@ pub(crate) async fn serve(
     dps: Arc<Dps>,
     journal: Arc<Journal>,
     stop: CancellationToken,
-    listener: TcpListener,
+    gate: Gate,
     tls: Arc<rustls::ServerConfig>,
     tasks: TaskTracker,
 ) -> std::io::Result<()> {
-    let tls = listen(Arc::clone(&journal), stop.clone(), listener, tls, &tasks)?;
-    let service = router(Door { dps, journal }).into_make_service_with_connect_info::<Caller>();
-    axum::serve(tls, service)
-        .with_graceful_shutdown(async move { stop.cancelled().await })
-        .await
+    let host = Host {
+        cloud: Cloud::Dps,
+        journal: Arc::clone(&journal),
+        stop,
+        handshake,
+    };
+    https::serve(host, router(Door { dps, journal }), gate, tls, tasks).await
+}
+
+/// What a failed handshake has broken: most often the client did not offer TLS 1.2.
+fn handshake(error: &std::io::Error) -> &'static Rule {
+    use rustls::PeerIncompatible::{Tls12NotOffered, Tls12NotOfferedOrEnabled};
+    match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::PeerIncompatible(Tls12NotOffered | Tls12NotOfferedOrEnabled)) => &rules::TLS_1_2,
+        _ => &mqtt::TLS,
+    }
 }
 
 fn router(door: Door) -> Router {

@@ -7,7 +7,7 @@
 //! | [`directory`] | authorities, groups, individuals; which of them decides about a device |
 //! | [`registration`] | registrations and operations: what a device is answered |
 //! | `mqtt` | requests and answers as MQTT topics: the [backend](super::backend) of the MQTT stand-in |
-//! | `https`, `listener` | the same over HTTPS; its TLS connections |
+//! | `https` | the same over HTTPS |
 //! | `hub_link` | the bench's IoT hub, told of every assignment |
 //! | `owner` | what the service's owner does: enrol, verify, link, over HTTP |
 //!
@@ -20,7 +20,6 @@ pub mod directory;
 pub mod enrollment;
 mod https;
 mod hub_link;
-mod listener;
 mod mqtt;
 pub mod name;
 mod owner;

@@ -1,5 +1,5 @@
-//! TLS connections for the service's HTTPS, each with what its client showed. Handshakes run in tasks of their own so that one slow client
-//! holds up nobody; connections are bounded in number and life.
+//! HTTPS for stand-ins: a TLS listener of our own behind axum, which shakes hands in tasks of their own so that one slow client holds up
+//! nobody, and bounds how many connections there are and how long each may live.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -8,11 +8,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Request};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::serve::{IncomingStream, Listener};
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -20,10 +24,13 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
-use crate::bench::clouds::endpoint::ACCEPT_PAUSE;
-use crate::bench::clouds::journal::{Journal, What};
-use crate::bench::clouds::policy::{Look, Refusal, dps, mqtt};
-use crate::bench::clouds::stand_in::Cloud;
+use super::endpoint::ACCEPT_PAUSE;
+use super::fault::{self, Tapped};
+use super::gate::Gate;
+use super::journal::{Journal, What};
+use super::policy::{Look, Refusal, Rule};
+use super::stand_in::Cloud;
+use super::visit::Visit;
 
 /// Connections at a time.
 const CONNECTIONS_MAX: usize = 64;
@@ -32,13 +39,25 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// A connection lives no longer than this, busy or not.
 const CONNECTION_MAX: Duration = Duration::from_secs(600);
 
+/// Whose door it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Host {
+    pub(crate) cloud: Cloud,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) stop: CancellationToken,
+    /// The rule that a failed handshake has broken.
+    pub(crate) handshake: fn(&std::io::Error) -> &'static Rule,
+}
+
 /// Who is calling.
 #[derive(Debug, Clone)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     /// From where.
-    pub(super) address: SocketAddr,
-    /// The certificates shown, leaf first; the client has the key of the first.
-    pub(super) chain: Arc<[CertificateDer<'static>]>,
+    pub(crate) address: SocketAddr,
+    /// The certificates shown, leaf first; the client has the key of the first. Empty where none was asked for, or none shown.
+    pub(crate) chain: Arc<[CertificateDer<'static>]>,
+    /// The connection.
+    visit: Option<Arc<Visit>>,
 }
 
 impl Connected<IncomingStream<'_, Tls>> for Caller {
@@ -50,7 +69,7 @@ impl Connected<IncomingStream<'_, Tls>> for Caller {
 type Ready = (Connection, Caller);
 
 /// Hands finished TLS connections to axum.
-pub(super) struct Tls {
+struct Tls {
     ready: mpsc::Receiver<Ready>,
     local: SocketAddr,
 }
@@ -71,13 +90,14 @@ impl Listener for Tls {
         Ok(Caller {
             address: self.local,
             chain: Vec::new().into(),
+            visit: None,
         })
     }
 }
 
 /// A TLS connection that ends with the stand-in, or when its time is up.
-pub(super) struct Connection {
-    stream: TlsStream<TcpStream>,
+struct Connection {
+    stream: TlsStream<Tapped<TcpStream>>,
     deadline: Pin<Box<Sleep>>,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
     _permit: OwnedSemaphorePermit,
@@ -109,47 +129,55 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Begins to take connections.
-pub(super) fn listen(
-    journal: Arc<Journal>,
-    stop: CancellationToken,
-    listener: TcpListener,
+/// Serves until told to stop.
+pub(crate) async fn serve(
+    host: Host,
+    router: Router,
+    gate: Gate,
     tls: Arc<rustls::ServerConfig>,
-    tasks: &TaskTracker,
-) -> std::io::Result<Tls> {
-    let local = listener.local_addr()?;
+    tasks: TaskTracker,
+) -> std::io::Result<()> {
+    let local = gate.local_addr();
     let (send, ready) = mpsc::channel(CONNECTIONS_MAX);
-    let accepting = Accepting {
-        journal,
-        stop,
-        acceptor: TlsAcceptor::from(tls),
-        ready: send,
-    };
-    tasks.spawn(accepting.run(listener, tasks.clone()));
-    Ok(Tls { ready, local })
+    let stop = host.stop.clone();
+    let accepting = Accepting { host, tls, ready: send };
+    tasks.clone().spawn(accepting.run(gate, tasks));
+    let service = router
+        .layer(middleware::from_fn(in_visit))
+        .into_make_service_with_connect_info::<Caller>();
+    axum::serve(Tls { ready, local }, service)
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await
+}
+
+/// Outermost: what happens now belongs to the connection, and a fault may hold it still.
+async fn in_visit(ConnectInfo(caller): ConnectInfo<Caller>, request: Request, next: Next) -> Response {
+    match caller.visit {
+        Some(visit) => fault::http::steps(visit, next.run(request)).await,
+        None => next.run(request).await,
+    }
 }
 
 #[derive(Clone)]
 struct Accepting {
-    journal: Arc<Journal>,
-    stop: CancellationToken,
-    acceptor: TlsAcceptor,
+    host: Host,
+    tls: Arc<rustls::ServerConfig>,
     ready: mpsc::Sender<Ready>,
 }
 
 impl Accepting {
     fn note(&self, text: String) {
-        self.journal.record(Cloud::Dps, What::Note { text });
+        self.host.journal.record(self.host.cloud, What::Note { text });
     }
 
-    async fn run(self, listener: TcpListener, tasks: TaskTracker) {
+    async fn run(self, mut gate: Gate, tasks: TaskTracker) {
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let accepted = tokio::select! {
-                () = self.stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
+                () = self.host.stop.cancelled() => return,
+                accepted = gate.accept() => accepted,
             };
-            let (stream, peer) = match accepted {
+            let (stream, visit) = match accepted {
                 Ok(both) => both,
                 Err(e) => {
                     self.note(format!("cannot accept a connection: {e}"));
@@ -159,53 +187,49 @@ impl Accepting {
             };
             let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
                 self.note(format!(
-                    "{CONNECTIONS_MAX} connections are open: {peer} was turned away"
+                    "{CONNECTIONS_MAX} connections are open: {} was turned away",
+                    visit.peer
                 ));
                 continue;
             };
-            tasks.spawn(self.clone().shake(stream, peer, permit));
+            let shaking = self.clone().shake(stream, Arc::clone(&visit), permit);
+            tasks.spawn(async move { visit.serve(shaking).await });
         }
     }
 
-    async fn shake(self, stream: TcpStream, address: SocketAddr, permit: OwnedSemaphorePermit) {
+    async fn shake(self, stream: TcpStream, visit: Arc<Visit>, permit: OwnedSemaphorePermit) {
+        let address = visit.peer;
+        let acceptor = TlsAcceptor::from(visit.tls(&self.tls));
         let shaken = tokio::select! {
-            () = self.stop.cancelled() => return,
-            shaken = timeout(HANDSHAKE_MAX, self.acceptor.accept(stream)) => shaken,
+            () = self.host.stop.cancelled() => return,
+            shaken = timeout(HANDSHAKE_MAX, acceptor.accept(Tapped::new(stream, &visit))) => shaken,
         };
-        let (rule, problem) = match shaken {
+        let problem = match shaken {
             Ok(Ok(stream)) => {
                 let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
                 let chain: Vec<_> = shown.iter().map(|c| c.clone().into_owned()).collect();
                 let connection = Connection {
                     stream,
                     deadline: Box::pin(tokio::time::sleep(CONNECTION_MAX)),
-                    stop: Box::pin(self.stop.clone().cancelled_owned()),
+                    stop: Box::pin(self.host.stop.clone().cancelled_owned()),
                     _permit: permit,
                 };
                 let caller = Caller {
                     address,
                     chain: chain.into(),
+                    visit: Some(visit),
                 };
                 let _ = self.ready.send((connection, caller)).await;
                 return;
             }
-            Ok(Err(e)) if is_version(&e) => (&dps::TLS_1_2, e.to_string()),
-            Ok(Err(e)) => (&mqtt::TLS, e.to_string()),
-            Err(_) => (&mqtt::TLS, format!("not over after {} s", HANDSHAKE_MAX.as_secs())),
+            Ok(Err(e)) => e,
+            Err(_) => {
+                let detail = format!("not over after {} s", HANDSHAKE_MAX.as_secs());
+                std::io::Error::new(std::io::ErrorKind::TimedOut, detail)
+            }
         };
-        let refusal = Refusal::new(rule, Look::Close, problem);
-        self.journal.refused(Cloud::Dps, &refusal, None, &address.to_string());
+        let refusal = Refusal::new((self.host.handshake)(&problem), Look::Close, problem.to_string());
+        let from = address.to_string();
+        self.host.journal.refused(self.host.cloud, &refusal, None, &from);
     }
-}
-
-/// Whether the client did not offer TLS 1.2.
-fn is_version(error: &std::io::Error) -> bool {
-    use rustls::PeerIncompatible::{Tls12NotOffered, Tls12NotOfferedOrEnabled};
-    let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
-    matches!(
-        inner,
-        Some(rustls::Error::PeerIncompatible(
-            Tls12NotOffered | Tls12NotOfferedOrEnabled
-        ))
-    )
 }
