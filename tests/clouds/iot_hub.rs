@@ -1,10 +1,10 @@
 //! The IoT Hub stand-in.
 
 use onyx::bench::clouds::{Cloud, Payload};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::krypton::{register, registration};
-use crate::tools::{Bench, LIMIT, command, fail, output, succeed};
+use crate::tools::{Bench, LIMIT, command, fail, output, spawn, succeed};
 
 const HUB: &str = "onyx-hub.azure-devices.net";
 
@@ -53,12 +53,13 @@ async fn the_krypton_article_from_the_first_line_to_the_last() {
 async fn mistakes_are_refused_as_the_hub_does() {
     let mut b = Bench::start(|_| {}).await;
     let user = format!("{HUB}/dev/?api-version=2021-04-12");
+    let other = format!("{HUB}/dev2/?api-version=2021-04-12");
     let events = "devices/dev/messages/events/";
     for (id, user, topic, qos, rule, shown) in [
         ("dev", "dev", events, "1", "iot-hub/user-name", "not authorised"),
         (
             "dev2",
-            user.as_str(),
+            other.as_str(),
             events,
             "1",
             "iot-hub/client-id",
@@ -106,4 +107,55 @@ async fn binary_payloads_and_property_bags_arrive() {
     let messages = b.clouds.messages();
     assert_eq!(messages[0].payload, Payload::Base64("/wD+".into()));
     assert_eq!(messages[0].qos, 1);
+    let want = json!({"system": {"content_type": "application/octet-stream"}, "application": {"k": "v"}});
+    assert_eq!(messages[0].properties, Some(want));
+}
+
+#[tokio::test]
+async fn retain_is_a_property_and_a_will_is_telemetry() {
+    let mut b = Bench::start(|_| {}).await;
+    let user = format!("{HUB}/dev/?api-version=2021-04-12");
+    let events = "devices/dev/messages/events/";
+    let mut c = b.mosquitto("mosquitto_pub", Cloud::IotHub, "127.0.0.1", "dev");
+    succeed(c.args(["-i", "dev", "-u", &user, "-q", "1", "-r", "-t", events, "-m", "kept?"])).await;
+    let kept = b.clouds.messages().remove(0);
+    assert_eq!(kept.properties.unwrap()["application"], json!({"mqtt-retain": "true"}));
+
+    let mut c = b.mosquitto("mosquitto_sub", Cloud::IotHub, "127.0.0.1", "dev");
+    c.args(["-i", "dev", "-u", &user, "-t", "$iothub/methods/POST/#"]);
+    c.args(["--will-topic", &format!("{events}who=me"), "--will-payload", "gone"]);
+    let mut child = spawn(&mut c);
+    b.subscribed().await;
+    child.kill().await.unwrap();
+    assert!(b.clouds.wait_for_messages(LIMIT, |m| m.len() == 2).await);
+    let will = b.clouds.messages().remove(1);
+    assert_eq!(will.payload, Payload::Text("gone".into()));
+    let properties = will.properties.unwrap();
+    assert_eq!(
+        properties["application"],
+        json!({"who": "me", "iothub-MessageType": "Will"})
+    );
+}
+
+#[tokio::test]
+async fn tls_1_2_and_1_3_are_spoken_under_the_hubs_name() {
+    let b = Bench::start(|_| {}).await;
+    b.clouds.write_device("dev").unwrap();
+    let address = b.clouds.address(Cloud::IotHub).unwrap().to_string();
+    for (version, shown) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
+        let mut c = command("openssl");
+        c.args(["s_client", "-brief", version, "-connect", &address, "-servername", HUB]);
+        c.args([
+            "-verify_hostname",
+            HUB,
+            "-verify_return_error",
+            "-CAfile",
+            &b.path("ca.pem"),
+        ]);
+        c.args(["-cert", &b.path("devices/dev.pem"), "-key", &b.path("devices/dev.key")]);
+        let out = output(&mut c).await;
+        let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
+        assert!(said.contains("Verification: OK") && said.contains(shown), "{said}");
+        assert!(said.contains(&format!("Verified peername: {HUB}")), "{said}");
+    }
 }

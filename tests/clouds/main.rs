@@ -7,11 +7,14 @@ mod aws_iot;
 mod bounds;
 mod event_grid;
 mod faults;
+mod hub_service;
 mod iot_hub;
+mod iot_hub_judge;
 #[path = "../support/judges.rs"]
 mod judges;
 mod judges_installed;
 mod krypton;
+mod monitor;
 mod program;
 mod rule_table;
 mod tools;

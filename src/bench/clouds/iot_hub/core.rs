@@ -353,3 +353,6 @@ impl Backend for Core {
         Some(bag.to_json())
     }
 }
+
+#[cfg(test)]
+mod tests;
