@@ -295,7 +295,7 @@ impl Clouds {
         self.control = listener.local_addr().map_err(failed)?;
         // What the owner of each cloud does, under its name.
         let mut stand_ins = vec![("/dps", dps::routes(Arc::clone(&self.dps)))];
-        stand_ins.extend(self.hub.as_ref().map(|hub| ("/iot-hub", iot_hub::routes(Arc::clone(hub)))));
+        stand_ins.extend(self.hub.as_ref().map(|hub| ("/iot-hub", iot_hub::control::routes(Arc::clone(hub)))));
         let serving = control::http::serve(listener, Arc::clone(&self.controls), stand_ins, self.stop.clone());
         self.tasks.spawn(serving);
         let playing = scenario::run(
