@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::authority::{AuthorityError, Ca};
+use super::aws_iot::{self, Aws};
 use super::backend::{Backend, Nothing};
 use super::door::{self, Door};
 use super::endpoint::Endpoint;
@@ -88,6 +89,15 @@ impl Entrance {
             alpn: &[],
         }
     }
+
+    /// AWS IoT Core's door at 443, which HTTPS shares (developer guide, device communication protocols).
+    fn mqtts_by_alpn() -> Self {
+        Self {
+            protocol: Protocol::MqttsAlpn,
+            clients: Some(Clients::Proven),
+            alpn: &["x-amzn-mqtt-ca"],
+        }
+    }
 }
 
 fn signed_by(pem: &str) -> Result<Clients, TlsError> {
@@ -101,6 +111,7 @@ pub struct Clouds {
     ca: Arc<Ca>,
     journal: Arc<Journal>,
     krypton: Arc<Krypton>,
+    aws: Arc<Aws>,
     endpoints: BTreeMap<Cloud, Arc<Endpoint>>,
     stand_ins: Vec<StandIn>,
     tasks: TaskTracker,
@@ -126,10 +137,12 @@ impl Clouds {
         for name in &config.devices {
             ca.write_device(&directory, name)?;
         }
+        let aws = aws_iot::open(&config, &ca, &clock).map_err(StartError::Option)?;
         let mut clouds = Self {
             ca,
             journal,
             krypton,
+            aws: Arc::clone(&aws),
             endpoints: BTreeMap::new(),
             stand_ins: Vec::new(),
             tasks: TaskTracker::new(),
@@ -169,9 +182,10 @@ impl Clouds {
                 &config,
                 Stack {
                     cloud: Cloud::AwsIot,
-                    policy: Arc::new(AwsIot::new(config.hosts.aws_iot.clone(), config.aws_topics.clone())),
-                    backend: Arc::new(Nothing),
-                    doors: vec![Entrance::mqtts(signed_by(&both)?)],
+                    policy: Arc::new(AwsIot::new(config.hosts.aws_iot.clone(), Arc::clone(&aws))),
+                    backend: aws,
+                    // Whose certificate it is, and whether it is a good one, the account decides after the handshake.
+                    doors: vec![Entrance::mqtts(Clients::Proven), Entrance::mqtts_by_alpn()],
                 },
                 &clock,
             )
@@ -349,6 +363,21 @@ impl Clouds {
             }
         };
         tokio::time::timeout(limit, wait).await.is_ok()
+    }
+
+    /// The account behind the AWS IoT Core stand-in.
+    #[must_use]
+    pub fn aws_iot(&self) -> &Arc<Aws> {
+        &self.aws
+    }
+
+    /// The account's HTTP routes, to be nested into a server; see [`aws_iot::control`].
+    #[must_use]
+    pub fn aws_iot_routes(&self) -> axum::Router {
+        let endpoint = self.endpoints.get(&Cloud::AwsIot).map(Arc::clone);
+        endpoint.map_or_else(axum::Router::new, |e| {
+            aws_iot::control::routes(Arc::clone(&self.aws), e)
+        })
     }
 
     /// What Krypton does wrong from now on.

@@ -192,6 +192,14 @@ pub struct Config {
     pub krypton_fault: Option<Limited<KryptonFault>>,
     /// What MQTT stand-ins do wrong.
     pub mqtt_faults: Vec<(Cloud, Limited<MqttFault>)>,
+    /// A policy document for every AWS certificate, in place of the bench's own.
+    pub aws_policy: Option<PathBuf>,
+    /// Authorities (PEM files) whose certificates AWS registers just in time.
+    pub aws_jitr: Vec<PathBuf>,
+    /// Claim certificates to write credentials for.
+    pub aws_claims: Vec<String>,
+    /// Provisioning templates (JSON files).
+    pub aws_templates: Vec<PathBuf>,
 }
 
 impl Config {
@@ -215,6 +223,10 @@ impl Config {
             devices: Vec::new(),
             krypton_fault: None,
             mqtt_faults: Vec::new(),
+            aws_policy: None,
+            aws_jitr: Vec::new(),
+            aws_claims: Vec::new(),
+            aws_templates: Vec::new(),
         }
     }
 

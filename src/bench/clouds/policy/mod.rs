@@ -183,6 +183,11 @@ pub trait Policy: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The broken rule.
     fn subscribe(&self, session: &Session, filter: &str, qos: u8, held: usize) -> Result<u8, Refusal>;
+
+    /// Whether a message may be delivered to a device that subscribed to its topic; if not, it is left out without a word.
+    fn receive(&self, _session: &Session, _topic: &str) -> bool {
+        true
+    }
 }
 
 /// One and a half times the keep-alive (MQTT 3.1.1 section 3.1.2.10).

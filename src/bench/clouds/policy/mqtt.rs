@@ -76,3 +76,10 @@ pub const TLS_SERVER_ONLY: Rule = Rule {
     says: "HTTPS begins with a TLS handshake in which the client trusts the server's authority",
     source: "SORACOM Krypton, cellular door",
 };
+/// No application protocol, or another one.
+pub const ALPN: Rule = Rule {
+    id: "tls/alpn",
+    says: "at a door that protocols share, the TLS handshake names this one (ALPN)",
+    source: "AWS IoT Core developer guide, device communication protocols; RFC 7301 section 3.2; that nothing at all is closed after the \
+             handshake is inferred",
+};
