@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod aws_iot;
+mod aws_iot_account;
+mod aws_iot_judges;
 mod event_grid;
 mod faults;
 mod iot_hub;
