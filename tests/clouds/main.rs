@@ -5,6 +5,8 @@
 
 mod aws_iot;
 mod bounds;
+mod aws_iot_account;
+mod aws_iot_judges;
 mod event_grid;
 mod faults;
 mod hub_service;

@@ -147,6 +147,16 @@ impl Ca {
             .issue(name, &Purpose::Device, now(&self.clock)?, DEVICE_VALIDITY)?)
     }
 
+    /// A device's certificate for the key and subject of a signing request (PKCS #10, PEM): the leaf as PEM.
+    ///
+    /// # Errors
+    /// [`AuthorityError`].
+    pub fn sign_request(&self, csr_pem: &str) -> Result<String, AuthorityError> {
+        Ok(self
+            .authority
+            .sign_request(csr_pem, now(&self.clock)?, DEVICE_VALIDITY)?)
+    }
+
     /// A device's credentials that have expired.
     ///
     /// # Errors

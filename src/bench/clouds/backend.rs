@@ -93,6 +93,11 @@ pub struct Received<'a> {
 
 /// The service behind a broker. Every method may be called from several tasks at once.
 pub trait Backend: Send + Sync + std::fmt::Debug {
+    /// A TLS handshake is over; nothing of MQTT has been read. The acts are done whatever the verdict.
+    fn greet(&self, _peer: &Peer, _now: Now) -> (Vec<Act>, Result<(), Refusal>) {
+        (Vec::new(), Ok(()))
+    }
+
     /// A device that the policy lets in; the last word.
     ///
     /// # Errors

@@ -74,6 +74,12 @@ pub(crate) async fn run(
         }
     };
     let mut wire = Wire::new(stream, endpoint.policy.limits().packet);
+    let (acts, greeted) = endpoint.backend.greet(&peer, endpoint.now());
+    endpoint.perform(acts);
+    if let Err(refusal) = greeted {
+        wire.close().await;
+        return refused(&refusal, None);
+    }
     let connect = match timeout(CONNECT_WAIT, wire.connect()).await {
         Ok(Ok(connect)) => connect,
         Ok(Err(refusal)) => {
@@ -165,7 +171,23 @@ async fn handshake(
         .map_err(failed)?;
     peer.sni = start.client_hello().server_name().map(str::to_owned);
     endpoint.policy.hello(peer.sni.as_deref())?;
-    let stream = start.into_stream(tls).await.map_err(failed)?;
+    let offered: Vec<String> = start.client_hello().alpn().map_or_else(Vec::new, |list| {
+        list.map(|p| String::from_utf8_lossy(p).into_owned()).collect()
+    });
+    let spoken = tls.alpn_protocols.clone();
+    let named = |p: &String| spoken.iter().any(|s| s == p.as_bytes());
+    let other = !spoken.is_empty() && !offered.iter().any(named);
+    let alpn = || {
+        let spoken: Vec<_> = spoken.iter().map(|s| String::from_utf8_lossy(s)).collect();
+        let detail = format!("the handshake names {offered:?}, expected {spoken:?}");
+        Refusal::new(&mqtt::ALPN, Look::Close, detail)
+    };
+    // rustls refuses another protocol (no_application_protocol), but lets one pass that names none.
+    let stream = start.into_stream(tls).await;
+    let stream = stream.map_err(|e| if other { alpn() } else { failed(e) })?;
+    if other {
+        return Err(alpn());
+    }
     let common = stream.get_ref().1;
     peer.alpn = common.alpn_protocol().map(|p| String::from_utf8_lossy(p).into_owned());
     peer.chain = common
@@ -268,6 +290,11 @@ impl Connection<'_> {
                 // The lock is gone before anything is sent.
                 let next = self.endpoint.broker().next(&self.session.client_id, self.connection);
                 let Some(out) = next else { break };
+                if !self.endpoint.policy.receive(&self.session, &out.message.topic) {
+                    let mut broker = self.endpoint.broker();
+                    broker.acknowledged(&self.session.client_id, self.connection, out.id);
+                    continue;
+                }
                 let mut publish = Publish::from_bytes(&*out.message.topic, qos(out.message.qos), out.message.payload);
                 publish.pkid = out.id;
                 publish.dup = out.dup;

@@ -12,6 +12,7 @@
 //! | [`dps`] | what the device provisioning service knows and answers; its HTTPS |
 //! | `wire`, `connection`, `endpoint` | bytes of a connection; what a device does on it; a stand-in's listener |
 //! | `krypton`, `subscribers`, `door` | what Krypton answers; who is calling; its HTTPS |
+//! | [`aws_iot`] | the account behind AWS's broker |
 //! | [`fault`] | misbehaviour on demand |
 //! | [`visit`], `gate` | one TCP connection, and the listener it came in by |
 //! | `wardrobe` | server certificates that are wrong on demand |
@@ -24,6 +25,7 @@
 //! A refusal always names the rule that was broken and looks to the device as the real cloud's would.
 
 pub mod authority;
+pub mod aws_iot;
 pub mod backend;
 pub mod broker;
 pub mod chain;
@@ -122,6 +124,18 @@ struct Options {
     /// Topics that the AWS policy allows; may be repeated.
     #[arg(long, value_name = "FILTER", default_value = "#")]
     aws_topic: Vec<String>,
+    /// A policy document for every AWS certificate, in place of the bench's own and of --aws-topic.
+    #[arg(long, value_name = "FILE", conflicts_with = "aws_topic")]
+    aws_policy: Option<PathBuf>,
+    /// An authority that AWS registers certificates of just in time: the first connection ends, the next succeeds; may be repeated.
+    #[arg(long, value_name = "PEM-FILE")]
+    aws_jitr: Vec<PathBuf>,
+    /// Write a claim certificate of this name into devices/, for AWS fleet provisioning; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    aws_claim: Vec<String>,
+    /// An AWS provisioning template, known by its file name without extension; may be repeated. One is there: onyx-bench.
+    #[arg(long, value_name = "FILE")]
+    aws_template: Vec<PathBuf>,
     /// Krypton's host name.
     #[arg(long, value_name = "NAME", default_value_t = Hosts::default().krypton)]
     krypton_host: String,
@@ -224,6 +238,10 @@ impl Options {
         config.topic_templates.clone_from(&self.topic_template);
         config.aws_topics.clone_from(&self.aws_topic);
         config.devices.clone_from(&self.device);
+        config.aws_policy.clone_from(&self.aws_policy);
+        config.aws_jitr.clone_from(&self.aws_jitr);
+        config.aws_claims.clone_from(&self.aws_claim);
+        config.aws_templates.clone_from(&self.aws_template);
         config.krypton_fault = self.krypton_fault;
         config.hub_open = !self.hub_closed;
         config.dps = Setup {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::authority::{AuthorityError, Ca};
+use super::aws_iot::{self, Aws};
 use super::backend::{Backend, Nothing};
 use super::control::{self, Controls};
 use super::door::{self, Door};
@@ -134,6 +135,16 @@ impl Entrance {
             versions: None,
         }
     }
+
+    /// AWS IoT Core's door at 443, which HTTPS shares (developer guide, device communication protocols).
+    fn mqtts_by_alpn() -> Self {
+        Self {
+            protocol: Protocol::MqttsAlpn,
+            clients: Some(Clients::Proven),
+            alpn: &["x-amzn-mqtt-ca"],
+            versions: None,
+        }
+    }
 }
 
 fn signed_by(pem: &str) -> Result<Clients, TlsError> {
@@ -148,6 +159,7 @@ pub struct Clouds {
     journal: Arc<Journal>,
     krypton: Arc<Krypton>,
     dps: Arc<Dps>,
+    aws: Arc<Aws>,
     endpoints: BTreeMap<Cloud, Arc<Endpoint>>,
     hub: Option<Arc<iot_hub::Hub>>,
     stand_ins: Vec<StandIn>,
@@ -200,6 +212,7 @@ impl Clouds {
                 0,
             )
         });
+        let aws = aws_iot::open(&config, &ca, &clock).map_err(StartError::Option)?;
         let mut clouds = Self {
             controls: Arc::new(nothing_yet),
             control,
@@ -207,6 +220,7 @@ impl Clouds {
             journal,
             krypton,
             dps,
+            aws: Arc::clone(&aws),
             endpoints: BTreeMap::new(),
             hub: None,
             stand_ins: Vec::new(),
@@ -238,9 +252,10 @@ impl Clouds {
                 &config,
                 Stack {
                     cloud: Cloud::AwsIot,
-                    policy: Arc::new(AwsIot::new(config.hosts.aws_iot.clone(), config.aws_topics.clone())),
-                    backend: Arc::new(Nothing),
-                    doors: vec![Entrance::mqtts(signed_by(&both)?)],
+                    policy: Arc::new(AwsIot::new(config.hosts.aws_iot.clone(), Arc::clone(&aws))),
+                    backend: aws,
+                    // Whose certificate it is, and whether it is a good one, the account decides after the handshake.
+                    doors: vec![Entrance::mqtts(Clients::Proven), Entrance::mqtts_by_alpn()],
                 },
                 &clock,
             )
@@ -294,7 +309,10 @@ impl Clouds {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         self.control = listener.local_addr().map_err(failed)?;
         // What the owner of each cloud does, under its name.
-        let mut stand_ins = vec![("/dps", dps::routes(Arc::clone(&self.dps)))];
+        let mut stand_ins = vec![
+            ("/aws-iot", self.aws_iot_routes()),
+            ("/dps", dps::routes(Arc::clone(&self.dps))),
+        ];
         stand_ins.extend(self.hub.as_ref().map(|hub| ("/iot-hub", iot_hub::control::routes(Arc::clone(hub)))));
         let serving = control::http::serve(listener, Arc::clone(&self.controls), stand_ins, self.stop.clone());
         self.tasks.spawn(serving);
@@ -569,6 +587,21 @@ impl Clouds {
             }
         };
         tokio::time::timeout(limit, wait).await.is_ok()
+    }
+
+    /// The account behind the AWS IoT Core stand-in.
+    #[must_use]
+    pub fn aws_iot(&self) -> &Arc<Aws> {
+        &self.aws
+    }
+
+    /// The account's HTTP routes, to be nested into a server; see [`aws_iot::control`].
+    #[must_use]
+    pub fn aws_iot_routes(&self) -> axum::Router {
+        let endpoint = self.endpoints.get(&Cloud::AwsIot).map(Arc::clone);
+        endpoint.map_or_else(axum::Router::new, |e| {
+            aws_iot::control::routes(Arc::clone(&self.aws), e)
+        })
     }
 
     /// What Krypton does wrong from now on.

@@ -215,6 +215,14 @@ pub struct Config {
     pub scenario: Scenario,
     /// Where the control endpoint listens: a loopback address; `None` takes a free port.
     pub control: Option<SocketAddr>,
+    /// A policy document for every AWS certificate, in place of the bench's own.
+    pub aws_policy: Option<PathBuf>,
+    /// Authorities (PEM files) whose certificates AWS registers just in time.
+    pub aws_jitr: Vec<PathBuf>,
+    /// Claim certificates to write credentials for.
+    pub aws_claims: Vec<String>,
+    /// Provisioning templates (JSON files).
+    pub aws_templates: Vec<PathBuf>,
 }
 
 impl Config {
@@ -243,6 +251,10 @@ impl Config {
             faults: Vec::new(),
             scenario: Scenario::default(),
             control: None,
+            aws_policy: None,
+            aws_jitr: Vec::new(),
+            aws_claims: Vec::new(),
+            aws_templates: Vec::new(),
         }
     }
 

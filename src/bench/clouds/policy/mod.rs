@@ -187,6 +187,11 @@ pub trait Policy: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The broken rule.
     fn subscribe(&self, session: &Session, filter: &str, qos: u8, held: usize) -> Result<u8, Refusal>;
+
+    /// Whether a message may be delivered to a device that subscribed to its topic; if not, it is left out without a word.
+    fn receive(&self, _session: &Session, _topic: &str) -> bool {
+        true
+    }
 }
 
 /// Every rule there is, by rule book, with a title for people.

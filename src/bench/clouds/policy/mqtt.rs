@@ -76,8 +76,15 @@ pub const TLS_SERVER_ONLY: Rule = Rule {
     says: "HTTPS begins with a TLS handshake in which the client trusts the server's authority",
     source: "SORACOM Krypton, cellular door",
 };
+/// No application protocol, or another one.
+pub const ALPN: Rule = Rule {
+    id: "tls/alpn",
+    says: "at a door that protocols share, the TLS handshake names this one (ALPN)",
+    source: "AWS IoT Core developer guide, device communication protocols; RFC 7301 section 3.2; that nothing at all is closed after the \
+             handshake is inferred",
+};
 
-pub(super) static RULES: [&Rule; 12] = [
+pub(super) static RULES: [&Rule; 13] = [
     &TLS,
     &COMMON_NAME,
     &CONNECT_FIRST,
@@ -90,4 +97,5 @@ pub(super) static RULES: [&Rule; 12] = [
     &FULL,
     &FAULT,
     &TLS_SERVER_ONLY,
+    &ALPN,
 ];
