@@ -88,18 +88,18 @@ impl TryFrom<String> for Sqn {
 /// What a USIM has accepted so far.
 #[derive(Clone, Debug)]
 pub struct Window {
-    /// Highest SEQ for each IND.
-    seqs: [u64; ARRAY],
+    /// Highest SEQ for each IND; `None` before the first.
+    seqs: [Option<u64>; ARRAY],
     /// The number with the highest SEQ of all: SQN_MS.
     highest: Sqn,
 }
 
 impl Window {
-    /// A USIM that has accepted `start` and everything before it.
+    /// A USIM that has accepted `start` and everything before it; with 0 it is new and has accepted nothing, not even 0.
     #[must_use]
     pub fn new(start: Sqn) -> Self {
         Self {
-            seqs: [start.seq(); ARRAY],
+            seqs: [(start != Sqn::default()).then_some(start.seq()); ARRAY],
             highest: start,
         }
     }
@@ -110,10 +110,10 @@ impl Window {
             return false;
         };
         let too_far = sqn.seq() > self.highest.seq().saturating_add(JUMP_MAX);
-        if sqn.seq() <= *held || too_far {
+        if held.is_some_and(|held| sqn.seq() <= held) || too_far {
             return false;
         }
-        *held = sqn.seq();
+        *held = Some(sqn.seq());
         if sqn.seq() > self.highest.seq() {
             self.highest = sqn;
         }
@@ -175,6 +175,8 @@ mod tests {
         assert!(w.accept(sqn(100 + JUMP_MAX, 1)));
         assert!(w.accept(sqn(101, 2)), "old, but the first of its index");
         assert_eq!(w.sqn_ms(), sqn(100 + JUMP_MAX, 1));
+        let mut new = Window::new(Sqn::default());
+        assert!(new.accept(Sqn::default()) && !new.accept(Sqn::default()));
         let mut end = Window::new(sqn(SEQ_MAX, 0));
         assert!(!end.accept(sqn(SEQ_MAX, 1)));
     }
