@@ -10,6 +10,8 @@
 //! - One [`ClientConfig`] per identity for the life of the process: it holds the session tickets, and sharing one between identities
 //!   would let one device resume another's session.
 
+mod proven;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +24,10 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
+use self::proven::Proven;
 use crate::clock::Clock;
+
+pub use proven::INTERMEDIATES_MAX;
 
 /// Why keys, certificates or authorities cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -363,13 +368,25 @@ pub fn refuses_our_certificate(error: &rustls::Error) -> bool {
     )
 }
 
+/// What a TLS server asks of its clients.
+#[derive(Debug)]
+pub enum Clients {
+    /// No certificate.
+    Anybody,
+    /// A certificate that leads to one of these authorities; anything else ends the handshake.
+    SignedBy(RootCertStore),
+    /// A certificate and proof of its key; whether it is a good one is decided by whoever reads
+    /// [`peer_certificates`](rustls::CommonState::peer_certificates), who must not forget to. Version 1 is taken.
+    Proven,
+}
+
 /// How to be a TLS server (bench; later the gateway's listener).
 #[derive(Debug)]
 pub struct Server<'a> {
     /// Whom to be.
     pub identity: &'a Identity,
-    /// Authorities for client certificates; `None` asks for none, `Some` requires one.
-    pub clients: Option<RootCertStore>,
+    /// What is asked of clients.
+    pub clients: Clients,
     /// Which versions to take.
     pub versions: Versions,
     /// Application protocols taken; empty takes any.
@@ -387,13 +404,17 @@ impl Server<'_> {
             .with_protocol_versions(self.versions.list())
             .map_err(|e| TlsError::Setup(e.to_string()))?;
         let builder = match self.clients {
-            Some(roots) => {
+            Clients::SignedBy(roots) => {
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
                     .build()
                     .map_err(|e| TlsError::Setup(e.to_string()))?;
                 builder.with_client_cert_verifier(verifier)
             }
-            None => builder.with_no_client_auth(),
+            Clients::Proven => {
+                let verifier = Proven::new(provider().signature_verification_algorithms);
+                builder.with_client_cert_verifier(Arc::new(verifier))
+            }
+            Clients::Anybody => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(self.identity.key.clone())));
         config.send_tls13_tickets = 1;

@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod aws_iot;
+mod bounds;
 mod event_grid;
 mod faults;
 mod iot_hub;
 mod krypton;
 mod program;
+mod rule_table;
 mod tools;

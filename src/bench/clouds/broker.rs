@@ -102,6 +102,30 @@ struct State {
 }
 
 impl State {
+    /// The highest quality of service among the filters that match.
+    fn granted(&self, topic: &str, limits: &Limits) -> Option<u8> {
+        self.filters
+            .iter()
+            .filter(|(f, _)| topic::matches(f, topic, limits.hash_covers_parent))
+            .map(|(_, qos)| *qos)
+            .max()
+    }
+
+    fn enqueue(&mut self, client_id: &str, message: &Message, granted: u8, limits: &Limits, routed: &mut Routed) {
+        let qos = granted.min(message.qos);
+        if qos == 0 && self.connection.is_none() {
+            return;
+        }
+        let size = message.topic.len() + message.payload.len();
+        if self.queue.len() >= limits.queue || self.bytes + size > QUEUE_BYTES_MAX {
+            routed.dropped.push(client_id.to_owned());
+            return;
+        }
+        self.bytes += size;
+        self.queue.push_back(Message { qos, ..message.clone() });
+        routed.wake.extend(self.connection);
+    }
+
     fn next_id(&mut self) -> u16 {
         loop {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
@@ -231,27 +255,29 @@ impl Broker {
     pub fn publish(&mut self, message: &Message) -> Routed {
         let mut routed = Routed::default();
         for (client_id, state) in &mut self.sessions {
-            let granted = state
-                .filters
-                .iter()
-                .filter(|(f, _)| topic::matches(f, &message.topic, self.limits.hash_covers_parent))
-                .map(|(_, qos)| *qos)
-                .max();
-            let Some(granted) = granted else { continue };
-            let qos = granted.min(message.qos);
-            if qos == 0 && state.connection.is_none() {
-                continue;
+            if let Some(granted) = state.granted(&message.topic, &self.limits) {
+                state.enqueue(client_id, message, granted, &self.limits, &mut routed);
             }
-            let size = message.topic.len() + message.payload.len();
-            if state.queue.len() >= self.limits.queue || state.bytes + size > QUEUE_BYTES_MAX {
-                routed.dropped.push(client_id.clone());
-                continue;
-            }
-            state.bytes += size;
-            state.queue.push_back(Message { qos, ..message.clone() });
-            routed.wake.extend(state.connection);
         }
         routed
+    }
+
+    /// Queues a message for one session, if it is there and subscribed to it; `anyway` sends it even without a subscription.
+    pub fn deliver(&mut self, client_id: &str, message: &Message, anyway: bool) -> Routed {
+        let mut routed = Routed::default();
+        if let Some(state) = self.sessions.get_mut(client_id) {
+            let granted = state.granted(&message.topic, &self.limits);
+            if let Some(granted) = granted.or(anyway.then_some(1)) {
+                state.enqueue(client_id, message, granted, &self.limits, &mut routed);
+            }
+        }
+        routed
+    }
+
+    /// Which connection holds a session now.
+    #[must_use]
+    pub fn connection(&self, client_id: &str) -> Option<ConnectionId> {
+        self.sessions.get(client_id)?.connection
     }
 
     /// The next message to send over a connection, if its window has room.
@@ -289,15 +315,13 @@ impl Broker {
         })
     }
 
-    /// A PUBACK came; one that fits nothing is ignored.
-    pub fn acknowledged(&mut self, client_id: &str, connection: ConnectionId, id: u16) {
-        if let Some(state) = self.held(client_id, connection) {
-            if let Some(at) = state.in_flight.iter().position(|f| f.id == id) {
-                if let Some(flight) = state.in_flight.remove(at) {
-                    state.bytes -= flight.message.topic.len() + flight.message.payload.len();
-                }
-            }
-        }
+    /// A PUBACK came; the answer is the message it was for. One that fits nothing is ignored.
+    pub fn acknowledged(&mut self, client_id: &str, connection: ConnectionId, id: u16) -> Option<Message> {
+        let state = self.held(client_id, connection)?;
+        let at = state.in_flight.iter().position(|f| f.id == id)?;
+        let message = state.in_flight.remove(at)?.message;
+        state.bytes -= message.topic.len() + message.payload.len();
+        Some(message)
     }
 
     fn held(&mut self, client_id: &str, connection: ConnectionId) -> Option<&mut State> {

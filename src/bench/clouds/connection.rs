@@ -2,6 +2,7 @@
 //! is reported with the rule that was broken.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,15 +14,15 @@ use rustls::server::Acceptor;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::server::TlsStream;
 
+use super::backend::{Handling, Received};
 use super::broker::{AttachError, ConnectionId, FILTERS_MAX, Message};
 use super::endpoint::{Admitted, Endpoint};
 use super::fault::MqttFault;
 use super::journal::What;
 use super::policy::{Look, Peer, Publication, Refusal, Session, mqtt};
 use super::topic;
-use super::wire::Wire;
+use super::wire::{Stream, Wire};
 use crate::mqtt::{Connect, Frame, connack};
 use crate::tls::Leaf;
 
@@ -52,14 +53,19 @@ impl From<Refusal> for End {
     }
 }
 
-/// Serves a connection from its first byte to its last.
-pub(crate) async fn run(endpoint: &Endpoint, stream: TcpStream, from: SocketAddr) {
+/// Serves a connection from its first byte to its last; without `tls` there is none.
+pub(crate) async fn run(
+    endpoint: &Endpoint,
+    stream: TcpStream,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    from: SocketAddr,
+) {
     let peer_name = from.to_string();
     let refused = |refusal: &Refusal, client_id: Option<&str>| {
         endpoint.journal.refused(endpoint.cloud, refusal, client_id, &peer_name);
     };
     let _ = stream.set_nodelay(true);
-    let (stream, peer) = match timeout(HANDSHAKE_MAX, handshake(endpoint, stream)).await {
+    let (stream, peer) = match timeout(HANDSHAKE_MAX, handshake(endpoint, stream, tls, from)).await {
         Ok(Ok(done)) => done,
         Ok(Err(refusal)) => return refused(&refusal, None),
         Err(_) => {
@@ -118,34 +124,53 @@ pub(crate) async fn run(endpoint: &Endpoint, stream: TcpStream, from: SocketAddr
         };
         endpoint.publish(&attached.session, &message);
     }
-    let client_id = attached.session.client_id.clone();
+    let session = attached.session.clone();
     drop(attached);
+    endpoint.perform(endpoint.backend.gone(&session, &why, endpoint.now()));
+    let client_id = session.client_id;
     endpoint
         .journal
         .record(endpoint.cloud, What::Disconnected { client_id, why });
     wire.close().await;
 }
 
-async fn handshake(endpoint: &Endpoint, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Peer), Refusal> {
+async fn handshake(
+    endpoint: &Endpoint,
+    stream: TcpStream,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    address: SocketAddr,
+) -> Result<(Box<dyn Stream>, Peer), Refusal> {
+    let mut peer = Peer {
+        address,
+        cn: None,
+        chain: Vec::new(),
+        sni: None,
+        alpn: None,
+    };
+    let Some(tls) = tls else {
+        return Ok((Box::new(stream), peer));
+    };
     let failed = |e: std::io::Error| Refusal::new(&mqtt::TLS, Look::Close, e.to_string());
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
         .await
         .map_err(failed)?;
-    let sni = start.client_hello().server_name().map(str::to_owned);
-    endpoint.policy.hello(sni.as_deref())?;
-    let stream = start.into_stream(endpoint.tls.clone()).await.map_err(failed)?;
-    let nobody = |detail: String| Refusal::new(&mqtt::COMMON_NAME, Look::Close, detail);
-    let leaf = stream
-        .get_ref()
-        .1
+    peer.sni = start.client_hello().server_name().map(str::to_owned);
+    endpoint.policy.hello(peer.sni.as_deref())?;
+    let stream = start.into_stream(tls).await.map_err(failed)?;
+    let common = stream.get_ref().1;
+    peer.alpn = common.alpn_protocol().map(|p| String::from_utf8_lossy(p).into_owned());
+    peer.chain = common
         .peer_certificates()
-        .and_then(<[_]>::first)
-        .ok_or_else(|| nobody("there is no certificate".into()))?;
-    let cn = Leaf::read(leaf, "the client certificate")
-        .map_err(|e| nobody(e.to_string()))?
-        .common_name
-        .ok_or_else(|| nobody("it has none, or several".into()))?;
-    Ok((stream, Peer { cn, sni }))
+        .unwrap_or_default()
+        .iter()
+        .map(|c| c.clone().into_owned())
+        .collect();
+    if let Some(leaf) = peer.chain.first() {
+        peer.cn = Leaf::read(leaf, "the client certificate")
+            .map_err(|e| Refusal::new(&mqtt::TLS, Look::Close, e.to_string()))?
+            .common_name;
+    }
+    Ok((Box::new(stream), peer))
 }
 
 fn admit(endpoint: &Endpoint, peer: &Peer, connect: &Connect, from: &str) -> Result<(Session, Admitted), Refusal> {
@@ -158,6 +183,7 @@ fn admit(endpoint: &Endpoint, peer: &Peer, connect: &Connect, from: &str) -> Res
         ));
     }
     let session = endpoint.policy.connect(peer, connect)?;
+    endpoint.backend.admit(peer, &session, endpoint.now())?;
     let admitted = endpoint.attach(&session, connect.clean_session).map_err(|e| {
         let (rule, code) = match e {
             AttachError::Foreign(_) => (&mqtt::FOREIGN_SESSION, connack::NOT_AUTHORIZED),
@@ -169,7 +195,7 @@ fn admit(endpoint: &Endpoint, peer: &Peer, connect: &Connect, from: &str) -> Res
         endpoint.cloud,
         What::Connected {
             client_id: session.client_id.clone(),
-            cn: peer.cn.clone(),
+            cn: session.cn.clone(),
             peer: from.to_owned(),
             sni: peer.sni.clone(),
             session_present: admitted.attached.session_present,
@@ -217,6 +243,8 @@ impl Connection<'_> {
         if let Some(fault) = self.endpoint.fault.take(|f| f == MqttFault::CloseAfterConnack) {
             return Err(fault_end(fault));
         }
+        let endpoint = self.endpoint;
+        endpoint.perform(endpoint.backend.connected(&self.session, endpoint.now()));
         let mut deadline = Instant::now() + self.silence;
         loop {
             while let Some(frame) = wire.frame()? {
@@ -272,9 +300,16 @@ impl Connection<'_> {
                 Ok(wire.send(Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid))).await?)
             }
             Packet::PubAck(ack) => {
-                self.endpoint
+                let endpoint = self.endpoint;
+                let of = endpoint
                     .broker()
                     .acknowledged(&self.session.client_id, self.connection, ack.pkid);
+                if let Some(message) = of {
+                    let acts = endpoint
+                        .backend
+                        .acknowledged(&self.session, &message.topic, endpoint.now());
+                    endpoint.perform(acts);
+                }
                 Ok(())
             }
             Packet::PingReq => Ok(wire.send(Packet::PingResp).await?),
@@ -315,7 +350,27 @@ impl Connection<'_> {
             payload: Bytes::copy_from_slice(&publish.payload),
             qos: publish.qos as u8,
         };
-        self.endpoint.publish(&self.session, &message);
+        let endpoint = self.endpoint;
+        let received = Received {
+            topic: &message.topic,
+            payload: &message.payload,
+            qos: message.qos,
+            retain: publish.retain,
+        };
+        match endpoint.backend.received(&self.session, received, endpoint.now())? {
+            Handling::Message => endpoint.publish(&self.session, &message),
+            Handling::Request(acts) => {
+                endpoint.journal.record(
+                    endpoint.cloud,
+                    What::Request {
+                        client_id: self.session.client_id.clone(),
+                        topic: publish.topic.clone(),
+                        bytes: message.payload.len(),
+                    },
+                );
+                endpoint.perform(acts);
+            }
+        }
         if publish.qos == QoS::AtMostOnce || self.endpoint.fault.take(|f| f == MqttFault::NoPuback).is_some() {
             return Ok(());
         }
@@ -373,10 +428,13 @@ impl Connection<'_> {
         }
         wire.send(Packet::SubAck(SubAck::new(subscribe.pkid, codes))).await?;
         for (filter, qos) in granted {
+            let endpoint = self.endpoint;
+            let acts = endpoint.backend.subscribed(&self.session, &filter, endpoint.now());
             let client_id = self.session.client_id.clone();
-            self.endpoint
+            endpoint
                 .journal
-                .record(self.endpoint.cloud, What::Subscribed { client_id, filter, qos });
+                .record(endpoint.cloud, What::Subscribed { client_id, filter, qos });
+            endpoint.perform(acts);
         }
         Ok(())
     }

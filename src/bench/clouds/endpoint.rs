@@ -1,4 +1,5 @@
-//! An MQTT stand-in: a listener, a [broker](super::broker), a [policy](super::policy), and the connections between them.
+//! An MQTT stand-in: its doors, a [broker](super::broker), a [policy](super::policy), the [backend](super::backend) of that cloud, and the
+//! connections between them.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,7 +11,8 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::broker::{AttachError, Attached, Broker, ConnectionId, Message};
+use super::backend::{Act, Backend, Now};
+use super::broker::{AttachError, Attached, Broker, ConnectionId, Message, Routed};
 use super::connection;
 use super::fault::{MqttFault, Switch};
 use super::journal::{Journal, What};
@@ -45,7 +47,7 @@ pub(crate) struct Admitted {
 pub(crate) struct Endpoint {
     pub(crate) cloud: Cloud,
     pub(crate) policy: Arc<dyn Policy>,
-    pub(crate) tls: Arc<rustls::ServerConfig>,
+    pub(crate) backend: Arc<dyn Backend>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) fault: Switch<MqttFault>,
     pub(crate) clock: Clock,
@@ -58,7 +60,7 @@ impl Endpoint {
     pub(crate) fn new(
         cloud: Cloud,
         policy: Arc<dyn Policy>,
-        tls: Arc<rustls::ServerConfig>,
+        backend: Arc<dyn Backend>,
         journal: Arc<Journal>,
         clock: Clock,
         stop: CancellationToken,
@@ -67,7 +69,7 @@ impl Endpoint {
             cloud,
             broker: Mutex::new(Broker::new(policy.limits())),
             policy,
-            tls,
+            backend,
             journal,
             fault: Switch::new(None),
             clock,
@@ -76,8 +78,13 @@ impl Endpoint {
         }
     }
 
-    /// Takes connections until told to stop.
-    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, tasks: TaskTracker) {
+    /// Takes connections at one door until told to stop; without `tls` it is a plain one.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        tasks: TaskTracker,
+    ) {
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let accepted = tokio::select! {
@@ -88,8 +95,9 @@ impl Endpoint {
                 Ok((stream, peer)) => match Arc::clone(&permits).try_acquire_owned() {
                     Ok(permit) => {
                         let endpoint = Arc::clone(&self);
+                        let tls = tls.clone();
                         tasks.spawn(async move {
-                            endpoint.connection(stream, peer).await;
+                            endpoint.connection(stream, tls, peer).await;
                             drop(permit);
                         });
                     }
@@ -105,11 +113,19 @@ impl Endpoint {
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>, peer: SocketAddr) {
         let stop = self.stop.clone();
         tokio::select! {
             () = stop.cancelled() => {}
-            () = connection::run(&self, stream, peer) => {}
+            () = connection::run(&self, stream, tls, peer) => {}
+        }
+    }
+
+    /// The time as the backend counts it.
+    pub(crate) fn now(&self) -> Now {
+        Now {
+            monotonic: self.clock.monotonic(),
+            wall: self.clock.system(),
         }
     }
 
@@ -161,13 +177,62 @@ impl Endpoint {
         self.journal
             .message(self.cloud, session, &message.topic, &message.payload, message.qos);
         let routed = self.broker().publish(message);
+        self.routed(routed, &message.topic);
+    }
+
+    /// Does what the backend wants done.
+    pub(crate) fn perform(&self, acts: Vec<Act>) {
+        for act in acts {
+            match act {
+                Act::Send {
+                    client_id,
+                    topic,
+                    payload,
+                    qos,
+                } => {
+                    self.deliver(&client_id, &Message { topic, payload, qos }, false);
+                }
+                Act::Reply {
+                    client_id,
+                    topic,
+                    payload,
+                    qos,
+                } => {
+                    self.deliver(&client_id, &Message { topic, payload, qos }, true);
+                }
+                Act::Publish { topic, payload, qos } => {
+                    let message = Message { topic, payload, qos };
+                    let routed = self.broker().publish(&message);
+                    self.routed(routed, &message.topic);
+                }
+                Act::End { client_id, why } => self.end(&client_id, why),
+                Act::Note(text) => self.note(text),
+            }
+        }
+    }
+
+    fn deliver(&self, client_id: &str, message: &Message, anyway: bool) {
+        let routed = self.broker().deliver(client_id, message, anyway);
+        self.routed(routed, &message.topic);
+    }
+
+    fn routed(&self, routed: Routed, topic: &str) {
         let handles = self.handles();
         for handle in routed.wake.iter().filter_map(|id| handles.get(id)) {
             handle.wake.notify_one();
         }
+        drop(handles);
         for client_id in routed.dropped {
-            let topic = message.topic.to_string();
+            let topic = topic.to_owned();
             self.journal.record(self.cloud, What::Dropped { client_id, topic });
+        }
+    }
+
+    /// Ends the connection that holds a session.
+    pub(crate) fn end(&self, client_id: &str, why: &'static str) {
+        let connection = self.broker().connection(client_id);
+        if let Some(handle) = connection.and_then(|c| self.handles().remove(&c)) {
+            let _ = handle.end.send(Some(why));
         }
     }
 

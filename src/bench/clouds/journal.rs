@@ -126,6 +126,12 @@ pub enum What {
         bytes: usize,
         qos: u8,
     },
+    /// A request to the cloud itself was taken.
+    Request {
+        client_id: String,
+        topic: String,
+        bytes: usize,
+    },
     /// A message did not fit a subscriber's queue.
     Dropped { client_id: String, topic: String },
     /// A connection ended.
@@ -181,6 +187,11 @@ impl std::fmt::Display for Event {
                 bytes,
                 qos,
             } => write!(f, "message from {client_id:?} to {topic:?}, {bytes} bytes, QoS {qos}"),
+            What::Request {
+                client_id,
+                topic,
+                bytes,
+            } => write!(f, "request from {client_id:?} at {topic:?}, {bytes} bytes"),
             What::Dropped { client_id, topic } => {
                 write!(
                     f,

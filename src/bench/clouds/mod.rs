@@ -5,6 +5,8 @@
 //! |---|---|
 //! | [`policy`] | the rule books, one file a cloud; every rule with its source |
 //! | [`broker`], [`topic`] | one broker core for all, no I/O |
+//! | [`backend`] | what a cloud does beyond passing messages on, no I/O |
+//! | [`chain`] | from a client's certificate to a registered authority |
 //! | `wire`, `connection`, `endpoint` | bytes of a connection; what a device does on it; a stand-in's listener |
 //! | `krypton`, `subscribers`, `door` | what Krypton answers; who is calling; its HTTPS |
 //! | [`fault`] | misbehaviour on demand |
@@ -15,7 +17,9 @@
 //! A refusal always names the rule that was broken and looks to the device as the real cloud's would.
 
 pub mod authority;
+pub mod backend;
 pub mod broker;
+pub mod chain;
 mod connection;
 mod door;
 mod endpoint;
@@ -41,7 +45,7 @@ use tokio::sync::broadcast::error::RecvError;
 pub use fault::{KryptonFault, Limited, MqttFault};
 pub use journal::{Event, Message, Payload, What};
 pub use service::{Clouds, StartError};
-pub use stand_in::{Cloud, Config, Hosts, StandIn};
+pub use stand_in::{Cloud, Config, Hosts, Protocol, StandIn};
 pub use subscribers::{DEFAULT_IMSI, Subscribers};
 
 use crate::config::units;
@@ -128,7 +132,8 @@ fn mqtt_faults(list: &[String]) -> Result<Vec<(Cloud, Limited<MqttFault>)>, Stri
             None => (Cloud::MQTT.to_vec(), text.as_str()),
             Some((name, fault)) => {
                 let found = Cloud::MQTT.iter().find(|c| c.as_str() == name);
-                let cloud = found.ok_or_else(|| format!("{name:?} is none of event-grid, iot-hub, aws-iot"))?;
+                let cloud =
+                    found.ok_or_else(|| format!("{name:?} is none of event-grid, iot-hub, aws-iot, dps, beam"))?;
                 (vec![*cloud], fault)
             }
         };
@@ -149,6 +154,7 @@ impl Options {
             event_grid: self.event_grid_host.clone(),
             iot_hub: self.iot_hub_host.clone(),
             aws_iot: self.aws_iot_host.clone(),
+            ..Hosts::default()
         };
         if let Some(imsi) = &self.imsi {
             config.subscribers = Subscribers::everybody(imsi.parse()?);
@@ -221,7 +227,7 @@ mod tests {
     #[test]
     fn faults_go_to_one_or_to_all() {
         let all = mqtt_faults(&["refuse-5*2".into()]).unwrap();
-        assert_eq!(all.len(), 3);
+        assert_eq!(all.len(), Cloud::MQTT.len());
         let one = mqtt_faults(&["iot-hub:no-puback".into()]).unwrap();
         assert_eq!(one, [(Cloud::IotHub, MqttFault::NoPuback.into())]);
         for bad in ["krypton:no-puback", "x", ":refuse-5"] {

@@ -1,7 +1,7 @@
 //! All stand-ins together: started, watched, disturbed and stopped.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::authority::{AuthorityError, Ca};
+use super::backend::{Backend, Nothing};
 use super::door::{self, Door};
 use super::endpoint::Endpoint;
 use super::fault::{KryptonFault, Limited, MqttFault};
@@ -21,11 +22,11 @@ use super::policy::Policy;
 use super::policy::aws_iot::AwsIot;
 use super::policy::event_grid::EventGrid;
 use super::policy::iot_hub::IotHub;
-use super::stand_in::{Cloud, Config, StandIn};
+use super::stand_in::{Cloud, Config, Protocol, StandIn};
 use crate::clock::Clock;
 use crate::files::{PUBLIC, write_atomically};
 use crate::pki::Issued;
-use crate::tls::{Server, TlsError, roots};
+use crate::tls::{Clients, Identity, Server, TlsError, roots};
 
 /// Connections have this long to end after a stop.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -60,6 +61,37 @@ pub enum StartError {
     /// rustls does not take it.
     #[error(transparent)]
     Tls(#[from] TlsError),
+}
+
+/// An MQTT stand-in to be.
+struct Stack {
+    cloud: Cloud,
+    policy: Arc<dyn Policy>,
+    backend: Arc<dyn Backend>,
+    doors: Vec<Entrance>,
+}
+
+/// One of its doors.
+struct Entrance {
+    protocol: Protocol,
+    /// What TLS asks of clients; `None` is a door without TLS.
+    clients: Option<Clients>,
+    /// Application protocols taken; empty takes any.
+    alpn: &'static [&'static str],
+}
+
+impl Entrance {
+    fn mqtts(clients: Clients) -> Self {
+        Self {
+            protocol: Protocol::Mqtts,
+            clients: Some(clients),
+            alpn: &[],
+        }
+    }
+}
+
+fn signed_by(pem: &str) -> Result<Clients, TlsError> {
+    Ok(Clients::SignedBy(roots(pem.as_bytes(), "the bench's authority")?))
 }
 
 /// The running stand-ins. Dropping them stops them too, without waiting.
@@ -107,15 +139,43 @@ impl Clouds {
         clouds.open_krypton(&config, &clock).await?;
         let both = format!("{}{}", clouds.ca.root_pem(), clouds.ca.intermediate_pem());
         // Event Grid is given the certificate that directly signs the leaves, and no root.
-        let event_grid = Arc::new(EventGrid::new(config.topic_templates.clone()));
         let signer = clouds.ca.intermediate_pem();
         clouds
-            .open_mqtt(&config, &clock, Cloud::EventGrid, event_grid, &signer)
+            .open_mqtt(
+                &config,
+                Stack {
+                    cloud: Cloud::EventGrid,
+                    policy: Arc::new(EventGrid::new(config.topic_templates.clone())),
+                    backend: Arc::new(Nothing),
+                    doors: vec![Entrance::mqtts(signed_by(&signer)?)],
+                },
+                &clock,
+            )
             .await?;
-        let iot_hub = Arc::new(IotHub::new(config.hosts.iot_hub.clone()));
-        clouds.open_mqtt(&config, &clock, Cloud::IotHub, iot_hub, &both).await?;
-        let aws_iot = Arc::new(AwsIot::new(config.hosts.aws_iot.clone(), config.aws_topics.clone()));
-        clouds.open_mqtt(&config, &clock, Cloud::AwsIot, aws_iot, &both).await?;
+        clouds
+            .open_mqtt(
+                &config,
+                Stack {
+                    cloud: Cloud::IotHub,
+                    policy: Arc::new(IotHub::new(config.hosts.iot_hub.clone())),
+                    backend: Arc::new(Nothing),
+                    doors: vec![Entrance::mqtts(signed_by(&both)?)],
+                },
+                &clock,
+            )
+            .await?;
+        clouds
+            .open_mqtt(
+                &config,
+                Stack {
+                    cloud: Cloud::AwsIot,
+                    policy: Arc::new(AwsIot::new(config.hosts.aws_iot.clone(), config.aws_topics.clone())),
+                    backend: Arc::new(Nothing),
+                    doors: vec![Entrance::mqtts(signed_by(&both)?)],
+                },
+                &clock,
+            )
+            .await?;
         for (cloud, fault) in &config.mqtt_faults {
             clouds.set_mqtt_fault(*cloud, Some(*fault));
         }
@@ -123,8 +183,8 @@ impl Clouds {
         Ok(clouds)
     }
 
-    async fn listen(&mut self, config: &Config, cloud: Cloud) -> Result<TcpListener, StartError> {
-        let (ip, port) = config.place(cloud).map_err(StartError::Option)?;
+    async fn listen(&mut self, config: &Config, cloud: Cloud, protocol: Protocol) -> Result<TcpListener, StartError> {
+        let (ip, port) = config.place(cloud, protocol).map_err(StartError::Option)?;
         let address = SocketAddr::new(ip, port);
         let failed = |source| StartError::Listen { cloud, address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -134,26 +194,24 @@ impl Clouds {
             host: config.hosts.of(cloud).to_owned(),
             address: bound.ip(),
             port: bound.port(),
-            protocol: cloud,
+            protocol,
         });
         Ok(listener)
     }
 
-    fn server_names(config: &Config, cloud: Cloud, ip: IpAddr) -> Vec<String> {
-        vec![
-            config.hosts.of(cloud).to_owned(),
-            "localhost".to_owned(),
-            ip.to_string(),
-        ]
+    /// A certificate for the host name, for `localhost` and for the address, because a client that is pointed at the address checks that.
+    fn server_identity(&self, config: &Config, cloud: Cloud, listener: &TcpListener) -> Result<Identity, StartError> {
+        let mut names = vec![config.hosts.of(cloud).to_owned(), "localhost".to_owned()];
+        names.extend(listener.local_addr().ok().map(|a| a.ip().to_string()));
+        Ok(self.ca.server(names)?)
     }
 
     async fn open_krypton(&mut self, config: &Config, clock: &Clock) -> Result<(), StartError> {
-        let listener = self.listen(config, Cloud::Krypton).await?;
-        let (ip, _) = config.place(Cloud::Krypton).map_err(StartError::Option)?;
-        let identity = self.ca.server(Self::server_names(config, Cloud::Krypton, ip))?;
+        let listener = self.listen(config, Cloud::Krypton, Protocol::Https).await?;
+        let identity = self.server_identity(config, Cloud::Krypton, &listener)?;
         let tls = Server {
             identity: &identity,
-            clients: None,
+            clients: Clients::Anybody,
             versions: config.tls,
             alpn: &[],
         }
@@ -167,35 +225,34 @@ impl Clouds {
         Ok(())
     }
 
-    async fn open_mqtt(
-        &mut self,
-        config: &Config,
-        clock: &Clock,
-        cloud: Cloud,
-        policy: Arc<dyn Policy>,
-        authorities: &str,
-    ) -> Result<(), StartError> {
-        let listener = self.listen(config, cloud).await?;
-        let (ip, _) = config.place(cloud).map_err(StartError::Option)?;
-        let identity = self.ca.server(Self::server_names(config, cloud, ip))?;
-        let tls = Server {
-            identity: &identity,
-            clients: Some(roots(authorities.as_bytes(), "the bench's authority")?),
-            versions: config.tls,
-            alpn: &[],
-        }
-        .build(clock)?;
+    async fn open_mqtt(&mut self, config: &Config, stack: Stack, clock: &Clock) -> Result<(), StartError> {
         let endpoint = Arc::new(Endpoint::new(
-            cloud,
-            policy,
-            tls,
+            stack.cloud,
+            stack.policy,
+            stack.backend,
             Arc::clone(&self.journal),
             clock.clone(),
             self.stop.clone(),
         ));
-        self.tasks
-            .spawn(Arc::clone(&endpoint).serve(listener, self.tasks.clone()));
-        self.endpoints.insert(cloud, endpoint);
+        for door in stack.doors {
+            let listener = self.listen(config, stack.cloud, door.protocol).await?;
+            let tls = match door.clients {
+                None => None,
+                Some(clients) => {
+                    let identity = self.server_identity(config, stack.cloud, &listener)?;
+                    let server = Server {
+                        identity: &identity,
+                        clients,
+                        versions: config.tls,
+                        alpn: door.alpn,
+                    };
+                    Some(server.build(clock)?)
+                }
+            };
+            self.tasks
+                .spawn(Arc::clone(&endpoint).serve(listener, tls, self.tasks.clone()));
+        }
+        self.endpoints.insert(stack.cloud, endpoint);
         Ok(())
     }
 
@@ -223,10 +280,20 @@ impl Clouds {
         &self.stand_ins
     }
 
-    /// Where one stand-in listens.
+    /// Where one stand-in listens: its first door.
     #[must_use]
     pub fn address(&self, cloud: Cloud) -> Option<SocketAddr> {
         let found = self.stand_ins.iter().find(|s| s.name == cloud)?;
+        Some(SocketAddr::new(found.address, found.port))
+    }
+
+    /// Where one door of a stand-in is.
+    #[must_use]
+    pub fn door(&self, cloud: Cloud, protocol: Protocol) -> Option<SocketAddr> {
+        let found = self
+            .stand_ins
+            .iter()
+            .find(|s| s.name == cloud && s.protocol == protocol)?;
         Some(SocketAddr::new(found.address, found.port))
     }
 

@@ -22,11 +22,41 @@ pub enum Cloud {
     IotHub,
     /// AWS IoT Core.
     AwsIot,
+    /// Azure's device provisioning service.
+    Dps,
+    /// SORACOM Beam's MQTT entry point, with a broker of its own behind it.
+    Beam,
+}
+
+/// What a door speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// MQTT over TLS.
+    Mqtts,
+    /// MQTT over TLS on a port that other protocols share, told apart by ALPN.
+    MqttsAlpn,
+    /// MQTT without TLS.
+    Mqtt,
+    /// HTTP over TLS.
+    Https,
+}
+
+impl Protocol {
+    /// The port of the real services; `None` where each has its own.
+    #[must_use]
+    fn standard_port(self) -> u16 {
+        match self {
+            Self::Mqtts => 8_883,
+            Self::MqttsAlpn | Self::Https => 443,
+            Self::Mqtt => 1_883,
+        }
+    }
 }
 
 impl Cloud {
     /// Those that speak MQTT.
-    pub const MQTT: [Self; 3] = [Self::EventGrid, Self::IotHub, Self::AwsIot];
+    pub const MQTT: [Self; 5] = [Self::EventGrid, Self::IotHub, Self::AwsIot, Self::Dps, Self::Beam];
 
     /// The name.
     #[must_use]
@@ -36,24 +66,27 @@ impl Cloud {
             Self::EventGrid => "event-grid",
             Self::IotHub => "iot-hub",
             Self::AwsIot => "aws-iot",
+            Self::Dps => "dps",
+            Self::Beam => "beam",
         }
     }
 
     /// The port of the real service.
     #[must_use]
-    pub fn standard_port(self) -> u16 {
+    pub fn standard_port(self, protocol: Protocol) -> u16 {
         match self {
             Self::Krypton => 8_036,
-            Self::EventGrid | Self::IotHub | Self::AwsIot => 8_883,
+            _ => protocol.standard_port(),
         }
     }
 
     /// How many addresses after the first this stand-in gets when ports are standard: one address cannot have port 8883 twice.
     pub(crate) fn address_offset(self) -> u32 {
         match self {
-            Self::Krypton | Self::EventGrid => 0,
+            Self::Krypton | Self::EventGrid | Self::Beam => 0,
             Self::IotHub => 1,
             Self::AwsIot => 2,
+            Self::Dps => 3,
         }
     }
 }
@@ -64,7 +97,7 @@ impl std::fmt::Display for Cloud {
     }
 }
 
-/// Where a stand-in listens: an entry of `clouds.json`.
+/// A door of a stand-in: an entry of `clouds.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StandIn {
     /// Which cloud.
@@ -75,8 +108,8 @@ pub struct StandIn {
     pub address: IpAddr,
     /// On which port.
     pub port: u16,
-    /// What it speaks: as the name, until a cloud has several doors.
-    pub protocol: Cloud,
+    /// What it speaks there.
+    pub protocol: Protocol,
 }
 
 /// The host names of the stand-ins.
@@ -90,6 +123,10 @@ pub struct Hosts {
     pub iot_hub: String,
     /// The AWS IoT Core data endpoint.
     pub aws_iot: String,
+    /// The global endpoint of the device provisioning service.
+    pub dps: String,
+    /// Beam.
+    pub beam: String,
 }
 
 impl Default for Hosts {
@@ -99,6 +136,8 @@ impl Default for Hosts {
             event_grid: "onyx.japaneast-1.ts.eventgrid.azure.net".into(),
             iot_hub: "onyx-hub.azure-devices.net".into(),
             aws_iot: "onyx-ats.iot.ap-northeast-1.amazonaws.com".into(),
+            dps: "global.azure-devices-provisioning.net".into(),
+            beam: "beam.soracom.io".into(),
         }
     }
 }
@@ -112,6 +151,8 @@ impl Hosts {
             Cloud::EventGrid => &self.event_grid,
             Cloud::IotHub => &self.iot_hub,
             Cloud::AwsIot => &self.aws_iot,
+            Cloud::Dps => &self.dps,
+            Cloud::Beam => &self.beam,
         }
     }
 }
@@ -178,7 +219,7 @@ impl Config {
     }
 
     /// Where a stand-in is to listen; port 0 takes a free one.
-    pub(crate) fn place(&self, cloud: Cloud) -> Result<(IpAddr, u16), String> {
+    pub(crate) fn place(&self, cloud: Cloud, protocol: Protocol) -> Result<(IpAddr, u16), String> {
         if !self.bind.is_loopback() && !self.allow_non_loopback {
             return Err(format!(
                 "{} is not a loopback address: the stand-ins are for this machine; --allow-non-loopback opens them to others",
@@ -199,10 +240,10 @@ impl Config {
         };
         address
             .filter(|a| a.is_loopback() || self.allow_non_loopback)
-            .map(|a| (a, cloud.standard_port()))
+            .map(|a| (a, cloud.standard_port(protocol)))
             .ok_or_else(|| {
                 format!(
-                    "standard ports need three IPv4 addresses in a row: {} has no {offset} more after it",
+                    "standard ports need four IPv4 addresses in a row: {} has no {offset} more after it",
                     self.bind
                 )
             })
@@ -216,22 +257,35 @@ mod tests {
     #[test]
     fn places_are_loopback_and_in_a_row() {
         let mut c = Config::new("d");
-        assert_eq!(c.place(Cloud::AwsIot).unwrap(), ("127.0.0.1".parse().unwrap(), 0));
+        assert_eq!(
+            c.place(Cloud::AwsIot, Protocol::Mqtts).unwrap(),
+            ("127.0.0.1".parse().unwrap(), 0)
+        );
         c.standard_ports = true;
         c.bind = "127.0.0.77".parse().unwrap();
-        assert_eq!(c.place(Cloud::Krypton).unwrap(), ("127.0.0.77".parse().unwrap(), 8036));
         assert_eq!(
-            c.place(Cloud::EventGrid).unwrap(),
+            c.place(Cloud::Krypton, Protocol::Https).unwrap(),
+            ("127.0.0.77".parse().unwrap(), 8036)
+        );
+        assert_eq!(
+            c.place(Cloud::EventGrid, Protocol::Mqtts).unwrap(),
             ("127.0.0.77".parse().unwrap(), 8883)
         );
-        assert_eq!(c.place(Cloud::AwsIot).unwrap(), ("127.0.0.79".parse().unwrap(), 8883));
+        assert_eq!(
+            c.place(Cloud::AwsIot, Protocol::Mqtts).unwrap(),
+            ("127.0.0.79".parse().unwrap(), 8883)
+        );
         c.bind = "127.255.255.254".parse().unwrap();
-        assert!(c.place(Cloud::AwsIot).is_err());
+        assert!(c.place(Cloud::AwsIot, Protocol::Mqtts).is_err());
         c.bind = "::1".parse().unwrap();
-        assert!(c.place(Cloud::Krypton).is_ok() && c.place(Cloud::IotHub).is_err());
+        assert!(c.place(Cloud::Krypton, Protocol::Https).is_ok() && c.place(Cloud::IotHub, Protocol::Mqtts).is_err());
         c.bind = "192.0.2.1".parse().unwrap();
-        assert!(c.place(Cloud::Krypton).unwrap_err().contains("--allow-non-loopback"));
+        assert!(
+            c.place(Cloud::Krypton, Protocol::Https)
+                .unwrap_err()
+                .contains("--allow-non-loopback")
+        );
         c.allow_non_loopback = true;
-        assert!(c.place(Cloud::Krypton).is_ok());
+        assert!(c.place(Cloud::Krypton, Protocol::Https).is_ok());
     }
 }

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use rumqttc::mqttbytes::v4::Packet;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
-use tokio_rustls::server::TlsStream;
 
 use super::policy::{Look, Refusal, mqtt};
 use crate::mqtt::{Connect, ConnectError, Frame, FrameError, PacketType, connack, split_frame};
@@ -21,16 +19,21 @@ const CONNACK_5_UNSUPPORTED: [u8; 5] = [0x20, 0x03, 0x00, 0x84, 0x00];
 /// First protocol level whose CONNACK has properties.
 const LEVEL_5: u8 = 5;
 
+/// A byte stream, with or without TLS.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 /// The byte stream and what has been read of it.
 pub(super) struct Wire {
-    stream: TlsStream<TcpStream>,
+    stream: Box<dyn Stream>,
     buffer: BytesMut,
     limit: usize,
 }
 
 impl Wire {
     /// `limit` bounds a packet, in bytes.
-    pub(super) fn new(stream: TlsStream<TcpStream>, limit: usize) -> Self {
+    pub(super) fn new(stream: Box<dyn Stream>, limit: usize) -> Self {
         Self {
             stream,
             buffer: BytesMut::new(),

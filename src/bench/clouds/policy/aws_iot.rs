@@ -70,7 +70,7 @@ const SUBSCRIPTIONS: Rule = Rule {
     source: QUOTAS,
 };
 
-static RULES: [&Rule; 10] = [
+pub(super) static RULES: [&Rule; 10] = [
     &SNI,
     &CLIENT_ID,
     &CONNECT,
@@ -163,19 +163,20 @@ impl Policy for AwsIot {
     }
 
     fn connect(&self, peer: &Peer, connect: &Connect) -> Result<Session, Refusal> {
+        let cn = peer.common_name()?;
         let id = connect.client_id.as_str();
         if id.is_empty() || id.len() > CLIENT_ID_MAX || id.starts_with('$') {
             let detail = format!("the client id is {id:?}");
             return Err(Refusal::new(&CLIENT_ID, Look::Close, detail));
         }
-        if id != peer.cn && !id.strip_prefix(&peer.cn).is_some_and(|rest| rest.starts_with('-')) {
-            let detail = format!("the client id is {id:?}, the certificate's common name {:?}", peer.cn);
+        if id != cn && !id.strip_prefix(cn).is_some_and(|rest| rest.starts_with('-')) {
+            let detail = format!("the client id is {id:?}, the certificate's common name {cn:?}");
             return Err(Refusal::new(&CONNECT, Look::Close, detail));
         }
         let session = Session {
             client_id: connect.client_id.clone(),
-            owner: peer.cn.clone(),
-            cn: peer.cn.clone(),
+            owner: cn.to_owned(),
+            cn: cn.to_owned(),
         };
         if let Some(will) = &connect.will {
             let publication = Publication {

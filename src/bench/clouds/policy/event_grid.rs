@@ -50,7 +50,7 @@ const SUBSCRIBER: Rule = Rule {
     source: "inferred: the service's metrics count failed subscriptions per filter",
 };
 
-static RULES: [&Rule; 7] = [
+pub(super) static RULES: [&Rule; 7] = [
     &CLIENT_ID,
     &USER_NAME,
     &AUTH_NAME,
@@ -125,6 +125,7 @@ impl Policy for EventGrid {
     }
 
     fn connect(&self, peer: &Peer, connect: &Connect) -> Result<Session, Refusal> {
+        let cn = peer.common_name()?;
         if connect.client_id.is_empty() {
             return Err(Refusal::new(
                 &CLIENT_ID,
@@ -138,15 +139,15 @@ impl Policy for EventGrid {
             let detail = format!("the user name has {} characters", name.chars().count());
             return Err(Refusal::new(&AUTH_NAME, refused, detail));
         }
-        if name.to_lowercase() != peer.cn.to_lowercase() {
-            let detail = format!("the user name is {name:?}, the certificate's common name {:?}", peer.cn);
+        if name.to_lowercase() != cn.to_lowercase() {
+            let detail = format!("the user name is {name:?}, the certificate's common name {:?}", cn);
             return Err(Refusal::new(&USER_NAME, refused, detail));
         }
         let session = Session {
             client_id: connect.client_id.clone(),
             // Registered under the certificate's spelling: comparison ignores case, topic variables keep it.
-            owner: peer.cn.clone(),
-            cn: peer.cn.clone(),
+            owner: cn.to_owned(),
+            cn: cn.to_owned(),
         };
         if let Some(will) = &connect.will {
             self.publish(

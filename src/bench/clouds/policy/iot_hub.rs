@@ -64,7 +64,7 @@ const NOT_SIMULATED: Rule = Rule {
     source: "the bench",
 };
 
-static RULES: [&Rule; 10] = [
+pub(super) static RULES: [&Rule; 10] = [
     &CLIENT_ID,
     &USER_NAME,
     &PASSWORD,
@@ -155,11 +155,12 @@ impl Policy for IotHub {
     }
 
     fn connect(&self, peer: &Peer, connect: &Connect) -> Result<Session, Refusal> {
+        let cn = peer.common_name()?;
         let refused = Look::ConnAck(connack::NOT_AUTHORIZED);
-        if connect.client_id != peer.cn {
+        if connect.client_id != cn {
             let detail = format!(
                 "the client id is {:?}, the certificate's common name {:?}",
-                connect.client_id, peer.cn
+                connect.client_id, cn
             );
             return Err(Refusal::new(&CLIENT_ID, refused, detail));
         }
@@ -189,8 +190,8 @@ impl Policy for IotHub {
         }
         Ok(Session {
             client_id: connect.client_id.clone(),
-            owner: peer.cn.clone(),
-            cn: peer.cn.clone(),
+            owner: cn.to_owned(),
+            cn: cn.to_owned(),
         })
     }
 

@@ -9,7 +9,10 @@ pub mod event_grid;
 pub mod iot_hub;
 pub mod mqtt;
 
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use rustls_pki_types::CertificateDer;
 
 use crate::mqtt::Connect;
 
@@ -73,10 +76,28 @@ impl Refusal {
 /// Who is on the connection, as the TLS handshake and CONNECT tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// The certificate's one common name.
-    pub cn: String,
+    /// Where from.
+    pub address: SocketAddr,
+    /// The leaf's common name, if it has exactly one that is text.
+    pub cn: Option<String>,
+    /// The certificates that were presented, leaf first; empty on a door without TLS. Whether anybody verified them depends on the door.
+    pub chain: Vec<CertificateDer<'static>>,
     /// The host name asked for in the TLS handshake (SNI); none when the client dialled an address.
     pub sni: Option<String>,
+    /// The application protocol agreed on in the TLS handshake (ALPN).
+    pub alpn: Option<String>,
+}
+
+impl Peer {
+    /// The common name, which most clouds know a device by.
+    ///
+    /// # Errors
+    /// [`mqtt::COMMON_NAME`] is broken.
+    pub fn common_name(&self) -> Result<&str, Refusal> {
+        self.cn
+            .as_deref()
+            .ok_or_else(|| Refusal::new(&mqtt::COMMON_NAME, Look::Close, "it has none, or several"))
+    }
 }
 
 /// Who has been admitted.
@@ -86,7 +107,7 @@ pub struct Session {
     pub client_id: String,
     /// Whom this cloud takes the device for; a session belongs to it.
     pub owner: String,
-    /// The certificate's common name.
+    /// The certificate's common name; empty when this cloud needs none.
     pub cn: String,
 }
 
@@ -126,7 +147,7 @@ pub trait Policy: Send + Sync + std::fmt::Debug {
     /// The numbers.
     fn limits(&self) -> Limits;
 
-    /// Whether the TLS handshake is good enough, given the name the client asked for.
+    /// Whether the TLS handshake may go on, given the name the client asked for.
     ///
     /// # Errors
     /// The broken rule.
@@ -164,6 +185,17 @@ pub trait Policy: Send + Sync + std::fmt::Debug {
     fn subscribe(&self, session: &Session, filter: &str, qos: u8, held: usize) -> Result<u8, Refusal>;
 }
 
+/// Every rule there is, by rule book, with a title for people.
+#[must_use]
+pub fn rule_books() -> Vec<(&'static str, &'static [&'static Rule])> {
+    vec![
+        ("Every MQTT stand-in", &mqtt::RULES),
+        ("Azure Event Grid", &event_grid::RULES),
+        ("Azure IoT Hub", &iot_hub::RULES),
+        ("AWS IoT Core", &aws_iot::RULES),
+    ]
+}
+
 /// One and a half times the keep-alive (MQTT 3.1.1 section 3.1.2.10).
 #[must_use]
 pub fn one_and_a_half(keep_alive_seconds: u16) -> Duration {
@@ -177,8 +209,11 @@ pub(crate) mod testing {
 
     pub(crate) fn peer(cn: &str) -> Peer {
         Peer {
-            cn: cn.into(),
+            address: ([127, 0, 0, 1], 1).into(),
+            cn: Some(cn.into()),
+            chain: Vec::new(),
             sni: Some("localhost".into()),
+            alpn: None,
         }
     }
 

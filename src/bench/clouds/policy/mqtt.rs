@@ -76,3 +76,18 @@ pub const TLS_SERVER_ONLY: Rule = Rule {
     says: "HTTPS begins with a TLS handshake in which the client trusts the server's authority",
     source: "SORACOM Krypton, cellular door",
 };
+
+pub(super) static RULES: [&Rule; 12] = [
+    &TLS,
+    &COMMON_NAME,
+    &CONNECT_FIRST,
+    &VERSION,
+    &MALFORMED,
+    &PACKET_SIZE,
+    &TOPIC,
+    &KEEP_ALIVE,
+    &FOREIGN_SESSION,
+    &FULL,
+    &FAULT,
+    &TLS_SERVER_ONLY,
+];
