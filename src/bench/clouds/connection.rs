@@ -421,7 +421,7 @@ impl Connection<'_> {
                         self.report(&refusal);
                         return Ok(());
                     }
-                    Look::Close | Look::ConnAck(_) => return Err(refusal.into()),
+                    Look::Close | Look::ConnAck(_) | Look::Http(_) => return Err(refusal.into()),
                 },
             };
             codes.push(code);

@@ -8,7 +8,8 @@
 //! | [`backend`] | what a cloud does beyond passing messages on, no I/O |
 //! | [`chain`] | from a client's certificate to a registered authority |
 //! | `wire`, `connection`, `endpoint` | bytes of a connection; what a device does on it; a stand-in's listener |
-//! | `krypton`, `subscribers`, `door` | what Krypton answers; who is calling; its HTTPS |
+//! | `krypton`, `keys`, `subscribers` | what Krypton answers; the key service and its HSS; who is calling |
+//! | `door`, `https` | Krypton's two doors; HTTPS for any stand-in |
 //! | [`fault`] | misbehaviour on demand |
 //! | [`journal`] | events, and accepted messages as `messages.jsonl` |
 //! | [`authority`] | the certificate authority kept in the directory |
@@ -24,7 +25,9 @@ mod connection;
 mod door;
 mod endpoint;
 pub mod fault;
+mod https;
 pub mod journal;
+mod keys;
 mod krypton;
 pub mod policy;
 pub mod service;
@@ -44,10 +47,13 @@ use tokio::sync::broadcast::error::RecvError;
 
 pub use fault::{KryptonFault, Limited, MqttFault};
 pub use journal::{Event, Message, Payload, What};
+pub use keys::{ChallengeStatus, PLANS};
+pub use krypton::{Group, Service};
 pub use service::{Clouds, StartError};
 pub use stand_in::{Cloud, Config, Hosts, Protocol, StandIn};
 pub use subscribers::{DEFAULT_IMSI, Subscribers};
 
+use crate::bench::subscriber;
 use crate::config::units;
 
 /// What `onyx-bench clouds` takes.
@@ -68,7 +74,7 @@ struct Options {
     /// Listen on an address that others can reach.
     #[arg(long)]
     allow_non_loopback: bool,
-    /// The real ports (8036, 8883), with the MQTT stand-ins on three addresses in a row; otherwise free ports, see clouds.json.
+    /// The real ports (8036, 443, 8883), with the MQTT stand-ins on three addresses in a row; otherwise free ports, see clouds.json.
     #[arg(long)]
     standard_ports: bool,
     /// Write credentials for a device of this name into devices/; may be repeated.
@@ -110,6 +116,23 @@ struct Options {
     /// The AWS IoT Core endpoint's host name.
     #[arg(long, value_name = "NAME", default_value_t = Hosts::default().aws_iot)]
     aws_iot_host: String,
+    #[command(flatten)]
+    card: subscriber::Options,
+    /// The SIMs' plan: the key service refuses those without SIM authentication, such as plan-D.
+    #[arg(long, value_name = "PLAN", default_value = "plan01s")]
+    sim_plan: String,
+    /// The status of the key service's challenges: 200 or 401.
+    #[arg(long, value_name = "STATUS", default_value = "401")]
+    keys_status: ChallengeStatus,
+    /// What the SIMs' group allows Krypton: all, none (no group), disabled, or a list of aws,azure,cognito,inventory,arc.
+    #[arg(long, value_name = "LIST", default_value = "all")]
+    krypton_group: Group,
+    /// The group's user data, as Krypton's internet door gives it.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    userdata: String,
+    /// The host name of Krypton's internet door.
+    #[arg(long, value_name = "NAME", default_value_t = Hosts::default().krypton_sim)]
+    krypton_sim_host: String,
     /// Misbehave: http-403, http-404, http-500, html, truncated, empty, slow, wrong-key, expired, garbage-cert, never-assigned, failed;
     /// KIND*N does so N times.
     #[arg(long, value_name = "KIND[*N]")]
@@ -154,6 +177,7 @@ impl Options {
             event_grid: self.event_grid_host.clone(),
             iot_hub: self.iot_hub_host.clone(),
             aws_iot: self.aws_iot_host.clone(),
+            krypton_sim: self.krypton_sim_host.clone(),
             ..Hosts::default()
         };
         if let Some(imsi) = &self.imsi {
@@ -168,6 +192,11 @@ impl Options {
         config.topic_templates.clone_from(&self.topic_template);
         config.aws_topics.clone_from(&self.aws_topic);
         config.devices.clone_from(&self.device);
+        config.sims = self.card.sims()?;
+        config.sim_plan.clone_from(&self.sim_plan);
+        config.challenge_status = self.keys_status;
+        config.krypton_group = self.krypton_group.clone();
+        config.userdata.clone_from(&self.userdata);
         config.krypton_fault = self.krypton_fault;
         config.mqtt_faults = mqtt_faults(&self.mqtt_fault).map_err(anyhow::Error::msg)?;
         Ok(config)

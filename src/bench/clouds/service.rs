@@ -17,12 +17,12 @@ use super::door::{self, Door};
 use super::endpoint::Endpoint;
 use super::fault::{KryptonFault, Limited, MqttFault};
 use super::journal::{Event, Journal, Message};
-use super::krypton::{Krypton, check_pattern};
+use super::krypton::{Entry, Krypton, check_pattern};
 use super::policy::Policy;
 use super::policy::aws_iot::AwsIot;
 use super::policy::event_grid::EventGrid;
 use super::policy::iot_hub::IotHub;
-use super::stand_in::{Cloud, Config, Protocol, StandIn};
+use super::stand_in::{Cloud, Config, JAPAN_API, Protocol, StandIn};
 use crate::clock::Clock;
 use crate::files::{PUBLIC, write_atomically};
 use crate::pki::Issued;
@@ -136,7 +136,8 @@ impl Clouds {
             stop: CancellationToken::new(),
             directory,
         };
-        clouds.open_krypton(&config, &clock).await?;
+        clouds.open_krypton(&config, Cloud::Krypton, &clock).await?;
+        clouds.open_krypton(&config, Cloud::KryptonSim, &clock).await?;
         let both = format!("{}{}", clouds.ca.root_pem(), clouds.ca.intermediate_pem());
         // Event Grid is given the certificate that directly signs the leaves, and no root.
         let signer = clouds.ca.intermediate_pem();
@@ -202,13 +203,16 @@ impl Clouds {
     /// A certificate for the host name, for `localhost` and for the address, because a client that is pointed at the address checks that.
     fn server_identity(&self, config: &Config, cloud: Cloud, listener: &TcpListener) -> Result<Identity, StartError> {
         let mut names = vec![config.hosts.of(cloud).to_owned(), "localhost".to_owned()];
+        if cloud == Cloud::KryptonSim {
+            names.push(JAPAN_API.to_owned());
+        }
         names.extend(listener.local_addr().ok().map(|a| a.ip().to_string()));
         Ok(self.ca.server(names)?)
     }
 
-    async fn open_krypton(&mut self, config: &Config, clock: &Clock) -> Result<(), StartError> {
-        let listener = self.listen(config, Cloud::Krypton, Protocol::Https).await?;
-        let identity = self.server_identity(config, Cloud::Krypton, &listener)?;
+    async fn open_krypton(&mut self, config: &Config, cloud: Cloud, clock: &Clock) -> Result<(), StartError> {
+        let listener = self.listen(config, cloud, Protocol::Https).await?;
+        let identity = self.server_identity(config, cloud, &listener)?;
         let tls = Server {
             identity: &identity,
             clients: Clients::Anybody,
@@ -220,6 +224,10 @@ impl Clouds {
             krypton: Arc::clone(&self.krypton),
             journal: Arc::clone(&self.journal),
             stop: self.stop.clone(),
+            entry: match cloud {
+                Cloud::KryptonSim => Entry::Internet,
+                _ => Entry::Cellular,
+            },
         };
         self.tasks.spawn(door::serve(door, listener, tls, self.tasks.clone()));
         Ok(())
@@ -349,6 +357,12 @@ impl Clouds {
             }
         };
         tokio::time::timeout(limit, wait).await.is_ok()
+    }
+
+    /// The application key of a device that Krypton has bootstrapped for Inventory, in base64; both sides must have come to the same.
+    #[must_use]
+    pub fn inventory_key(&self, psk_id: &str) -> Option<String> {
+        self.krypton.inventory_key(psk_id)
     }
 
     /// What Krypton does wrong from now on.

@@ -7,6 +7,7 @@
 pub mod aws_iot;
 pub mod event_grid;
 pub mod iot_hub;
+pub mod krypton;
 pub mod mqtt;
 
 use std::net::SocketAddr;
@@ -38,6 +39,8 @@ pub enum Look {
     SubAckFailure,
     /// No answer at all; the connection stays.
     Silence,
+    /// An HTTP answer with this status.
+    Http(u16),
 }
 
 impl std::fmt::Display for Look {
@@ -47,6 +50,7 @@ impl std::fmt::Display for Look {
             Self::Close => f.write_str("connection closed"),
             Self::SubAckFailure => f.write_str("SUBACK 128 (failure)"),
             Self::Silence => f.write_str("no answer"),
+            Self::Http(status) => write!(f, "HTTP {status}"),
         }
     }
 }
@@ -193,6 +197,7 @@ pub fn rule_books() -> Vec<(&'static str, &'static [&'static Rule])> {
         ("Azure Event Grid", &event_grid::RULES),
         ("Azure IoT Hub", &iot_hub::RULES),
         ("AWS IoT Core", &aws_iot::RULES),
+        ("SORACOM Krypton and its key service", &krypton::RULES),
     ]
 }
 
