@@ -9,6 +9,7 @@ mod event_grid;
 mod faults;
 mod iot_hub;
 mod krypton;
+mod krypton_sim;
 mod program;
 mod rule_table;
 mod tools;

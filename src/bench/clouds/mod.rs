@@ -117,7 +117,7 @@ struct Options {
     #[arg(long, value_name = "NAME", default_value_t = Hosts::default().aws_iot)]
     aws_iot_host: String,
     #[command(flatten)]
-    card: subscriber::Options,
+    card: subscriber::CardOptions,
     /// The SIMs' plan: the key service refuses those without SIM authentication, such as plan-D.
     #[arg(long, value_name = "PLAN", default_value = "plan01s")]
     sim_plan: String,

@@ -73,7 +73,7 @@ struct Options {
     #[arg(long, value_name = "DIGITS")]
     imsi: Option<Imsi>,
     #[command(flatten)]
-    card: subscriber::Options,
+    card: subscriber::CardOptions,
     /// The modem's number (IMEI) [default: 123456789011111].
     #[arg(long, value_name = "DIGITS")]
     imei: Option<Imei>,

@@ -118,7 +118,7 @@ impl Sim {
 
 /// Options that both halves of the bench have.
 #[derive(Debug, Default, Clone, clap::Args)]
-pub struct Options {
+pub struct CardOptions {
     /// A SIM's secrets: TOML with [sim] imsi, k, opc (32 hexadecimal digits), sqn (12), amf (4); give dongle and clouds the same file.
     /// Without it: the test SIM of 3GPP TS 35.208 test set 1.
     #[arg(long = "sim", value_name = "FILE")]
@@ -131,7 +131,7 @@ pub struct Options {
     pub sim_opc: Option<Opc>,
 }
 
-impl Options {
+impl CardOptions {
     /// The SIMs asked for: those of the files, or one from the options, or the test SIM.
     ///
     /// # Errors
@@ -208,12 +208,12 @@ mod tests {
         let sim = Sim::default();
         assert_eq!(sim.k.bytes()[..], aka::tests::hex(TEST_K)[..]);
         assert_eq!(sim.opc.bytes()[..], aka::tests::hex(TEST_OPC)[..]);
-        let options = Options {
+        let options = CardOptions {
             sim_k: Some("00112233445566778899aabbccddeeff".parse().unwrap()),
             sim_opc: Some(TEST_OPC.parse().unwrap()),
-            ..Options::default()
+            ..CardOptions::default()
         };
         assert_eq!(options.sims().unwrap()[0].k.bytes()[1], 0x11);
-        assert_eq!(Options::default().sims().unwrap()[0].k.bytes(), sim.k.bytes());
+        assert_eq!(CardOptions::default().sims().unwrap()[0].k.bytes(), sim.k.bytes());
     }
 }
