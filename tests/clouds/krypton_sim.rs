@@ -186,7 +186,7 @@ async fn two_programs_share_a_sim_by_its_file() {
     )
     .unwrap();
     let (link, dir) = (b.path("at"), b.path("own"));
-    let mut start = |args: &[&str]| {
+    let start = |args: &[&str]| {
         let mut c = command(env!("CARGO_BIN_EXE_onyx-bench"));
         crate::tools::spawn(c.args(args).args(["--sim", &file]).stdout(std::process::Stdio::piped()))
     };
