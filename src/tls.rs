@@ -378,6 +378,8 @@ pub enum Clients {
     /// A certificate and proof of its key; whether it is a good one is decided by whoever reads
     /// [`peer_certificates`](rustls::CommonState::peer_certificates), who must not forget to. Version 1 is taken.
     Proven,
+    /// The same, and clients without a certificate too.
+    ProvenIfSent,
 }
 
 /// How to be a TLS server (bench; later the gateway's listener).
@@ -410,8 +412,9 @@ impl Server<'_> {
                     .map_err(|e| TlsError::Setup(e.to_string()))?;
                 builder.with_client_cert_verifier(verifier)
             }
-            Clients::Proven => {
-                let verifier = Proven::new(provider().signature_verification_algorithms);
+            clients @ (Clients::Proven | Clients::ProvenIfSent) => {
+                let required = matches!(clients, Clients::Proven);
+                let verifier = Proven::new(provider().signature_verification_algorithms, required);
                 builder.with_client_cert_verifier(Arc::new(verifier))
             }
             Clients::Anybody => builder.with_no_client_auth(),

@@ -144,12 +144,12 @@ async fn mistakes_get_a_code_and_a_message() {
             assert!(error["code"].is_string() && error["message"].is_string(), "{body}");
         }
         if let Some(rule) = rule {
-            assert_eq!(b.refusal(rule).await, format!("HTTP {want}"));
+            assert_eq!(b.refusal(rule).await, format!("status {want}"));
         }
     }
     let too_large = [&sim[..], &["--data-binary", &large]].concat();
     assert_eq!(curl(&b, &too_large, &format!("{azure}/register")).await.0, 413);
-    assert_eq!(b.refusal("krypton/body-size").await, "HTTP 413");
+    assert_eq!(b.refusal("krypton/body-size").await, "status 413");
 }
 
 #[tokio::test]
@@ -162,6 +162,6 @@ async fn a_sim_outside_of_a_krypton_group_is_turned_away() {
         let mut b = Bench::start(|c| c.krypton_group = group.parse().unwrap()).await;
         let (status, body) = curl(&b, &["-X", "POST"], "/v1/provisioning/aws/iot/bootstrap").await;
         assert_eq!(status, want, "{body}");
-        assert_eq!(b.refusal(rule).await, format!("HTTP {want}"));
+        assert_eq!(b.refusal(rule).await, format!("status {want}"));
     }
 }

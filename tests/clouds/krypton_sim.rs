@@ -297,7 +297,7 @@ async fn refusals_have_a_code_a_message_in_two_languages_and_a_rule_in_the_journ
             assert!(body["code"].as_str().unwrap().ends_with(&status.to_string()), "{body}");
             let message = body["message"].as_str().unwrap();
             assert_eq!(message.is_ascii(), language == "en", "{message}");
-            assert_eq!(b.refusal(rule).await, format!("HTTP {status}"));
+            assert_eq!(b.refusal(rule).await, format!("status {status}"));
         }
     }
     // A challenge that nobody has met signs nothing.
@@ -308,11 +308,11 @@ async fn refusals_have_a_code_a_message_in_two_languages_and_a_rule_in_the_journ
     let (status, _) = curl(&b, &[&all(now)[..], &[&body]].concat(), aws).await;
     assert_eq!(
         (status, b.refusal("krypton/key-unverified").await.as_str()),
-        (401, "HTTP 401")
+        (401, "status 401")
     );
     let wrong = r#"{"xres":"AAAAAAAAAAA="}"#;
     let (status, _) = curl(&b, &["-d", wrong], &format!("/v1/keys/{key_id}/verify")).await;
-    assert_eq!((status, b.refusal("keys/response").await.as_str()), (401, "HTTP 401"));
+    assert_eq!((status, b.refusal("keys/response").await.as_str()), (401, "status 401"));
 }
 
 /// Unix milliseconds, as text.
@@ -325,5 +325,5 @@ fn unix_now() -> String {
 async fn a_plan_without_sim_authentication_gets_no_challenge() {
     let mut b = Bench::start(|c: &mut Config| c.sim_plan = "plan-D".into()).await;
     let (status, _) = curl(&b, &["-d", &json!({"imsi": IMSI}).to_string()], "/v1/keys").await;
-    assert_eq!((status, b.refusal("keys/plan").await.as_str()), (403, "HTTP 403"));
+    assert_eq!((status, b.refusal("keys/plan").await.as_str()), (403, "status 403"));
 }

@@ -8,6 +8,9 @@ mod bounds;
 mod event_grid;
 mod faults;
 mod iot_hub;
+#[path = "../support/judges.rs"]
+mod judges;
+mod judges_installed;
 mod krypton;
 mod krypton_sim;
 mod program;

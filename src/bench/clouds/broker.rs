@@ -161,6 +161,8 @@ impl Broker {
     /// [`AttachError`].
     pub fn attach(&mut self, who: &Session, clean: bool, now: Duration) -> Result<Attached, AttachError> {
         let expiry = self.limits.session_expiry;
+        // A cloud without persistent sessions (DPS) has none for whoever takes over either.
+        let clean = clean || expiry.is_zero();
         self.sessions
             .retain(|_, s| s.connection.is_some() || now.saturating_sub(s.left_at) < expiry);
         if let Some(state) = self.sessions.get(&who.client_id) {

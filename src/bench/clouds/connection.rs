@@ -122,7 +122,14 @@ pub(crate) async fn run(
             payload: will.payload.clone(),
             qos: will.qos.min(1),
         };
-        endpoint.publish(&attached.session, &message);
+        let received = Received {
+            topic: &message.topic,
+            payload: &message.payload,
+            qos: message.qos,
+            retain: will.retain,
+        };
+        let properties = endpoint.backend.properties(&attached.session, received, true);
+        endpoint.publish(&attached.session, &message, properties);
     }
     let session = attached.session.clone();
     drop(attached);
@@ -191,6 +198,10 @@ fn admit(endpoint: &Endpoint, peer: &Peer, connect: &Connect, from: &str) -> Res
         };
         Refusal::new(rule, Look::ConnAck(code), e.to_string())
     })?;
+    let present = admitted.attached.session_present;
+    endpoint
+        .backend
+        .attached(&session, connect.clean_session, present, endpoint.now());
     endpoint.journal.record(
         endpoint.cloud,
         What::Connected {
@@ -296,6 +307,8 @@ impl Connection<'_> {
                     self.endpoint
                         .broker()
                         .unsubscribe(&self.session.client_id, self.connection, filter);
+                    let endpoint = self.endpoint;
+                    endpoint.perform(endpoint.backend.unsubscribed(&self.session, filter, endpoint.now()));
                 }
                 Ok(wire.send(Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid))).await?)
             }
@@ -358,7 +371,10 @@ impl Connection<'_> {
             retain: publish.retain,
         };
         match endpoint.backend.received(&self.session, received, endpoint.now())? {
-            Handling::Message => endpoint.publish(&self.session, &message),
+            Handling::Message => {
+                let properties = endpoint.backend.properties(&self.session, received, false);
+                endpoint.publish(&self.session, &message, properties);
+            }
             Handling::Request(acts) => {
                 endpoint.journal.record(
                     endpoint.cloud,
@@ -421,7 +437,7 @@ impl Connection<'_> {
                         self.report(&refusal);
                         return Ok(());
                     }
-                    Look::Close | Look::ConnAck(_) | Look::Http(_) => return Err(refusal.into()),
+                    Look::Close | Look::ConnAck(_) | Look::Answer(_) => return Err(refusal.into()),
                 },
             };
             codes.push(code);
@@ -429,7 +445,7 @@ impl Connection<'_> {
         wire.send(Packet::SubAck(SubAck::new(subscribe.pkid, codes))).await?;
         for (filter, qos) in granted {
             let endpoint = self.endpoint;
-            let acts = endpoint.backend.subscribed(&self.session, &filter, endpoint.now());
+            let acts = endpoint.backend.granted(&self.session, &filter, qos, endpoint.now());
             let client_id = self.session.client_id.clone();
             endpoint
                 .journal

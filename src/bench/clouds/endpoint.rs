@@ -172,10 +172,11 @@ impl Endpoint {
         self.broker().detach(client_id, connection, self.clock.monotonic());
     }
 
-    /// An accepted message: written down, then handed to subscribers.
-    pub(crate) fn publish(&self, session: &Session, message: &Message) {
+    /// An accepted message: written down with what the backend read out of it, then handed to subscribers.
+    pub(crate) fn publish(&self, session: &Session, message: &Message, properties: Option<serde_json::Value>) {
+        let (topic, payload) = (&message.topic, &message.payload);
         self.journal
-            .message(self.cloud, session, &message.topic, &message.payload, message.qos);
+            .message(self.cloud, session, topic, payload, message.qos, properties);
         let routed = self.broker().publish(message);
         self.routed(routed, &message.topic);
     }
@@ -207,6 +208,10 @@ impl Endpoint {
                 }
                 Act::End { client_id, why } => self.end(&client_id, why),
                 Act::Note(text) => self.note(text),
+                Act::Report { client_id, refusal } => {
+                    self.journal
+                        .refused(self.cloud, &refusal, Some(&client_id), "its connection");
+                }
             }
         }
     }

@@ -43,6 +43,9 @@ pub struct Message {
     pub payload: Payload,
     /// 0 or 1.
     pub qos: u8,
+    /// What the cloud read out of the message besides: IoT Hub's system and application properties.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<serde_json::Value>,
 }
 
 /// A payload as JSON can hold it.
@@ -263,7 +266,15 @@ impl Journal {
     }
 
     /// A message was accepted. It is in the file when this returns (a line to the page cache, no sync: cheap enough to do here).
-    pub fn message(&self, cloud: Cloud, who: &super::policy::Session, topic: &str, payload: &[u8], qos: u8) {
+    pub fn message(
+        &self,
+        cloud: Cloud,
+        who: &super::policy::Session,
+        topic: &str,
+        payload: &[u8],
+        qos: u8,
+        properties: Option<serde_json::Value>,
+    ) {
         let message = Message {
             time: rfc3339_millis(self.clock.system()),
             cloud,
@@ -272,6 +283,7 @@ impl Journal {
             topic: topic.to_owned(),
             payload: Payload::new(payload),
             qos,
+            properties,
         };
         if let Err(problem) = self.append(&message) {
             let text = format!("messages.jsonl: {problem}");

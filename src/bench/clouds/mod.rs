@@ -6,7 +6,10 @@
 //! | [`policy`] | the rule books, one file a cloud; every rule with its source |
 //! | [`broker`], [`topic`] | one broker core for all, no I/O |
 //! | [`backend`] | what a cloud does beyond passing messages on, no I/O |
+//! | [`iot_hub`] | the hub's registry, twins, methods and messages to devices |
+//! | [`monitor`] | what arrives at the hub, printed |
 //! | [`chain`] | from a client's certificate to a registered authority |
+//! | [`dps`] | what the device provisioning service knows and answers; its HTTPS |
 //! | `wire`, `connection`, `endpoint` | bytes of a connection; what a device does on it; a stand-in's listener |
 //! | `krypton`, `keys`, `subscribers` | what Krypton answers; the key service and its HSS; who is calling |
 //! | `door`, `https` | Krypton's two doors; HTTPS for any stand-in |
@@ -23,12 +26,15 @@ pub mod broker;
 pub mod chain;
 mod connection;
 mod door;
+pub mod dps;
 mod endpoint;
 pub mod fault;
 mod https;
+pub mod iot_hub;
 pub mod journal;
 mod keys;
 mod krypton;
+pub mod monitor;
 pub mod policy;
 pub mod service;
 pub mod stand_in;
@@ -45,6 +51,8 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 
+pub use dps::Dps;
+pub use dps::registration::Setup;
 pub use fault::{KryptonFault, Limited, MqttFault};
 pub use journal::{Event, Message, Payload, What};
 pub use keys::{ChallengeStatus, PLANS};
@@ -58,16 +66,25 @@ use crate::config::units;
 
 /// What `onyx-bench clouds` takes.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
     options: Box<Options>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Print messages that arrive at the IoT Hub stand-in, as `az iot hub monitor-events` does
+    Monitor(monitor::Args),
 }
 
 #[derive(Debug, clap::Args)]
 struct Options {
     /// Where ca.pem, clouds.json, messages.jsonl and devices/ are written; an authority from an earlier run is taken up.
-    #[arg(long, value_name = "DIRECTORY")]
-    dir: PathBuf,
+    #[arg(long, value_name = "DIRECTORY", required = true)]
+    dir: Option<PathBuf>,
     /// Address to listen on: any of 127.0.0.0/8.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     bind: IpAddr,
@@ -140,6 +157,24 @@ struct Options {
     /// Misbehave: refuse-5, refuse-3, close-after-connack, no-puback, cut-after-N; on all MQTT stand-ins or on one; may be repeated.
     #[arg(long, value_name = "[CLOUD:]KIND[*N]")]
     mqtt_fault: Vec<String>,
+    /// The IoT hub knows registered devices only; otherwise every certificate of the authority makes its device known.
+    #[arg(long)]
+    hub_closed: bool,
+    /// The device provisioning service's global endpoint.
+    #[arg(long, value_name = "NAME", default_value_t = Hosts::default().dps)]
+    dps_host: String,
+    /// The device provisioning service's id scope.
+    #[arg(long, value_name = "SCOPE", default_value_t = Setup::default().id_scope)]
+    dps_id_scope: String,
+    /// How many status requests the device provisioning service answers "assigning".
+    #[arg(long, value_name = "N", default_value_t = Setup::default().assigning_polls)]
+    dps_assigning_polls: u32,
+    /// For how long the device provisioning service answers "assigning", e.g. 3s.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = units::duration)]
+    dps_assigning_for: Duration,
+    /// What the device provisioning service's Retry-After says, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = Setup::default().retry_after)]
+    dps_retry_after: u64,
     /// JSON lines instead of text.
     #[arg(long)]
     json: bool,
@@ -168,7 +203,11 @@ fn mqtt_faults(list: &[String]) -> Result<Vec<(Cloud, Limited<MqttFault>)>, Stri
 
 impl Options {
     fn config(&self) -> anyhow::Result<Config> {
-        let mut config = Config::new(&self.dir);
+        let dir = self
+            .dir
+            .as_ref()
+            .context("--dir is missing: where is everything to be written?")?;
+        let mut config = Config::new(dir);
         config.bind = self.bind;
         config.allow_non_loopback = self.allow_non_loopback;
         config.standard_ports = self.standard_ports;
@@ -178,6 +217,7 @@ impl Options {
             iot_hub: self.iot_hub_host.clone(),
             aws_iot: self.aws_iot_host.clone(),
             krypton_sim: self.krypton_sim_host.clone(),
+            dps: self.dps_host.clone(),
             ..Hosts::default()
         };
         if let Some(imsi) = &self.imsi {
@@ -198,6 +238,13 @@ impl Options {
         config.krypton_group = self.krypton_group.clone();
         config.userdata.clone_from(&self.userdata);
         config.krypton_fault = self.krypton_fault;
+        config.hub_open = !self.hub_closed;
+        config.dps = Setup {
+            id_scope: self.dps_id_scope.clone(),
+            assigning_polls: self.dps_assigning_polls,
+            assigning_for: self.dps_assigning_for,
+            retry_after: self.dps_retry_after,
+        };
         config.mqtt_faults = mqtt_faults(&self.mqtt_fault).map_err(anyhow::Error::msg)?;
         Ok(config)
     }
@@ -208,6 +255,9 @@ impl Options {
 /// # Errors
 /// Wrong options, addresses that cannot be had, a directory that cannot be written.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(Command::Monitor(args)) = args.command {
+        return monitor::run(args).await;
+    }
     let args = args.options;
     let mut terminated = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;

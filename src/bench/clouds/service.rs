@@ -14,22 +14,28 @@ use tokio_util::task::TaskTracker;
 use super::authority::{AuthorityError, Ca};
 use super::backend::{Backend, Nothing};
 use super::door::{self, Door};
+use super::dps::{self, Dps, DpsMqtt, HubLink};
 use super::endpoint::Endpoint;
 use super::fault::{KryptonFault, Limited, MqttFault};
+use super::iot_hub;
 use super::journal::{Event, Journal, Message};
 use super::krypton::{Entry, Krypton, check_pattern};
 use super::policy::Policy;
 use super::policy::aws_iot::AwsIot;
+use super::policy::dps as dps_rules;
 use super::policy::event_grid::EventGrid;
 use super::policy::iot_hub::IotHub;
 use super::stand_in::{Cloud, Config, JAPAN_API, Protocol, StandIn};
 use crate::clock::Clock;
 use crate::files::{PUBLIC, write_atomically};
 use crate::pki::Issued;
-use crate::tls::{Clients, Identity, Server, TlsError, roots};
+use crate::tls::{Clients, Identity, Server, TlsError, Versions, certificates, roots};
 
 /// Connections have this long to end after a stop.
 const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// What the device provisioning service speaks (rule `dps/tls-1.2`).
+const DPS_TLS: Versions = Versions::Only12;
 
 /// Why the stand-ins do not start.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +84,8 @@ struct Entrance {
     clients: Option<Clients>,
     /// Application protocols taken; empty takes any.
     alpn: &'static [&'static str],
+    /// Versions of TLS, if not those of the configuration.
+    versions: Option<Versions>,
 }
 
 impl Entrance {
@@ -86,6 +94,7 @@ impl Entrance {
             protocol: Protocol::Mqtts,
             clients: Some(clients),
             alpn: &[],
+            versions: None,
         }
     }
 }
@@ -101,7 +110,9 @@ pub struct Clouds {
     ca: Arc<Ca>,
     journal: Arc<Journal>,
     krypton: Arc<Krypton>,
+    dps: Arc<Dps>,
     endpoints: BTreeMap<Cloud, Arc<Endpoint>>,
+    hub: Option<Arc<iot_hub::Hub>>,
     stand_ins: Vec<StandIn>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -123,6 +134,10 @@ impl Clouds {
         let log = directory.join("messages.jsonl");
         let journal = Arc::new(Journal::open(&log, clock.clone()).map_err(file(log))?);
         let krypton = Arc::new(Krypton::new(&config, Arc::clone(&ca), clock.clone()));
+        let hubs = vec![config.hosts.iot_hub.clone()];
+        let dps = Arc::new(Dps::new(config.dps.clone(), hubs, clock.clone()));
+        dps::enrol_authority(&dps, &ca.root_pem(), &ca.intermediate_pem())
+            .map_err(|e| StartError::Option(format!("the bench's own authority cannot be enrolled: {e}")))?;
         for name in &config.devices {
             ca.write_device(&directory, name)?;
         }
@@ -130,7 +145,9 @@ impl Clouds {
             ca,
             journal,
             krypton,
+            dps,
             endpoints: BTreeMap::new(),
+            hub: None,
             stand_ins: Vec::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -153,18 +170,7 @@ impl Clouds {
                 &clock,
             )
             .await?;
-        clouds
-            .open_mqtt(
-                &config,
-                Stack {
-                    cloud: Cloud::IotHub,
-                    policy: Arc::new(IotHub::new(config.hosts.iot_hub.clone())),
-                    backend: Arc::new(Nothing),
-                    doors: vec![Entrance::mqtts(signed_by(&both)?)],
-                },
-                &clock,
-            )
-            .await?;
+        clouds.open_iot_hub(&config, &both, &clock).await?;
         clouds
             .open_mqtt(
                 &config,
@@ -177,11 +183,30 @@ impl Clouds {
                 &clock,
             )
             .await?;
+        clouds.open_dps(&config, &clock).await?;
         for (cloud, fault) in &config.mqtt_faults {
             clouds.set_mqtt_fault(*cloud, Some(*fault));
         }
         clouds.write_directory()?;
         Ok(clouds)
+    }
+
+    /// The hub judges certificates itself, after the handshake: a registered device may have one that no authority signed.
+    async fn open_iot_hub(&mut self, config: &Config, authorities: &str, clock: &Clock) -> Result<(), StartError> {
+        let authorities = certificates(authorities.as_bytes(), "the bench's authority")?;
+        let core = Arc::new(iot_hub::Core::new(authorities, config.hub_open));
+        let stack = Stack {
+            cloud: Cloud::IotHub,
+            policy: Arc::new(IotHub::new(config.hosts.iot_hub.clone())),
+            backend: Arc::clone(&core) as Arc<dyn Backend>,
+            doors: vec![Entrance::mqtts(Clients::Proven)],
+        };
+        self.open_mqtt(config, stack, clock).await?;
+        self.hub = self.endpoints.get(&Cloud::IotHub).map(|endpoint| {
+            let host = config.hosts.iot_hub.clone();
+            Arc::new(iot_hub::Hub::new(core, Arc::clone(endpoint), host))
+        });
+        Ok(())
     }
 
     async fn listen(&mut self, config: &Config, cloud: Cloud, protocol: Protocol) -> Result<TcpListener, StartError> {
@@ -233,6 +258,36 @@ impl Clouds {
         Ok(())
     }
 
+    /// Both doors take whoever has the key of some certificate, or no certificate: which is good enough is decided request by request.
+    async fn open_dps(&mut self, config: &Config, clock: &Clock) -> Result<(), StartError> {
+        if let Some(hub) = &self.hub {
+            self.dps.tell(Arc::new(HubLink(Arc::clone(hub))));
+        }
+        let stack = Stack {
+            cloud: Cloud::Dps,
+            policy: Arc::new(dps_rules::Mqtt::new(config.dps.id_scope.clone())),
+            backend: Arc::new(DpsMqtt::new(Arc::clone(&self.dps))),
+            doors: vec![Entrance {
+                versions: Some(DPS_TLS),
+                ..Entrance::mqtts(Clients::ProvenIfSent)
+            }],
+        };
+        self.open_mqtt(config, stack, clock).await?;
+        let listener = self.listen(config, Cloud::Dps, Protocol::Https).await?;
+        let identity = self.server_identity(config, Cloud::Dps, &listener)?;
+        let tls = Server {
+            identity: &identity,
+            clients: Clients::ProvenIfSent,
+            versions: DPS_TLS,
+            alpn: &[],
+        }
+        .build(clock)?;
+        let (dps, journal) = (Arc::clone(&self.dps), Arc::clone(&self.journal));
+        let (stop, tasks) = (self.stop.clone(), self.tasks.clone());
+        self.tasks.spawn(dps::serve(dps, journal, stop, listener, tls, tasks));
+        Ok(())
+    }
+
     async fn open_mqtt(&mut self, config: &Config, stack: Stack, clock: &Clock) -> Result<(), StartError> {
         let endpoint = Arc::new(Endpoint::new(
             stack.cloud,
@@ -251,7 +306,7 @@ impl Clouds {
                     let server = Server {
                         identity: &identity,
                         clients,
-                        versions: config.tls,
+                        versions: door.versions.unwrap_or(config.tls),
                         alpn: door.alpn,
                     };
                     Some(server.build(clock)?)
@@ -331,6 +386,18 @@ impl Clouds {
     /// [`AuthorityError`].
     pub fn write_device(&self, name: &str) -> Result<Issued, AuthorityError> {
         self.ca.write_device(&self.directory, name)
+    }
+
+    /// The device provisioning service: enrolments and registrations.
+    #[must_use]
+    pub fn dps(&self) -> &Arc<Dps> {
+        &self.dps
+    }
+
+    /// The service side of the IoT hub; always there once the stand-ins run.
+    #[must_use]
+    pub fn hub(&self) -> Option<&Arc<iot_hub::Hub>> {
+        self.hub.as_ref()
     }
 
     /// The accepted messages still in memory, oldest first.

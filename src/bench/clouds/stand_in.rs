@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::dps::registration::Setup;
 use super::fault::{KryptonFault, Limited, MqttFault};
 use super::keys::ChallengeStatus;
 use super::krypton::Group;
@@ -216,6 +217,10 @@ pub struct Config {
     pub userdata: String,
     /// What MQTT stand-ins do wrong.
     pub mqtt_faults: Vec<(Cloud, Limited<MqttFault>)>,
+    /// How the device provisioning service registers.
+    pub dps: Setup,
+    /// Whether the IoT hub takes every device with a certificate of the authority, or only those that were registered with it.
+    pub hub_open: bool,
 }
 
 impl Config {
@@ -244,6 +249,8 @@ impl Config {
             krypton_group: Group::default(),
             userdata: String::new(),
             mqtt_faults: Vec::new(),
+            dps: Setup::default(),
+            hub_open: true,
         }
     }
 

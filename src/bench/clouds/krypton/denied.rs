@@ -26,7 +26,7 @@ impl Denied {
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Rule(article, detail) => {
-                let look = Look::Http(article.status);
+                let look = Look::Answer(article.status);
                 Some(Refusal::new(&article.rule, look, detail.clone()))
             }
             Self::Internal(_) => None,

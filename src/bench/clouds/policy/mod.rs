@@ -5,6 +5,7 @@
 //! broker asks for them. The rules of MQTT itself, which every cloud shares, are in [`mqtt`].
 
 pub mod aws_iot;
+pub mod dps;
 pub mod event_grid;
 pub mod iot_hub;
 pub mod krypton;
@@ -39,8 +40,8 @@ pub enum Look {
     SubAckFailure,
     /// No answer at all; the connection stays.
     Silence,
-    /// An HTTP answer with this status.
-    Http(u16),
+    /// An answer with this status, as in HTTP; the connection stays.
+    Answer(u16),
 }
 
 impl std::fmt::Display for Look {
@@ -50,7 +51,7 @@ impl std::fmt::Display for Look {
             Self::Close => f.write_str("connection closed"),
             Self::SubAckFailure => f.write_str("SUBACK 128 (failure)"),
             Self::Silence => f.write_str("no answer"),
-            Self::Http(status) => write!(f, "HTTP {status}"),
+            Self::Answer(status) => write!(f, "status {status}"),
         }
     }
 }
@@ -198,6 +199,7 @@ pub fn rule_books() -> Vec<(&'static str, &'static [&'static Rule])> {
         ("Azure IoT Hub", &iot_hub::RULES),
         ("AWS IoT Core", &aws_iot::RULES),
         ("SORACOM Krypton and its key service", &krypton::RULES),
+        ("Azure Device Provisioning Service", &dps::RULES),
     ]
 }
 
