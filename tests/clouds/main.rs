@@ -16,6 +16,7 @@ mod iot_hub_judge;
 mod judges;
 mod judges_installed;
 mod krypton;
+mod krypton_sim;
 mod monitor;
 mod program;
 mod rule_table;

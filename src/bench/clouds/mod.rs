@@ -11,7 +11,8 @@
 //! | [`chain`] | from a client's certificate to a registered authority |
 //! | [`dps`] | what the device provisioning service knows and answers; its HTTPS |
 //! | `wire`, `connection`, `endpoint` | bytes of a connection; what a device does on it; a stand-in's listener |
-//! | `krypton`, `subscribers`, `door` | what Krypton answers; who is calling; its HTTPS |
+//! | `krypton`, `keys`, `subscribers` | what Krypton answers; the key service and its HSS; who is calling |
+//! | `door`, `https` | Krypton's two doors; HTTPS for any stand-in |
 //! | [`aws_iot`] | the account behind AWS's broker |
 //! | [`fault`] | misbehaviour on demand |
 //! | [`visit`], `gate` | one TCP connection, and the listener it came in by |
@@ -35,10 +36,11 @@ mod door;
 pub mod dps;
 mod endpoint;
 pub mod fault;
+mod https;
 pub mod iot_hub;
 mod gate;
-mod https;
 pub mod journal;
+mod keys;
 mod krypton;
 pub mod monitor;
 pub mod policy;
@@ -66,10 +68,13 @@ pub use control::Controls;
 pub use fault::{Fault, KryptonFault, Limited, MqttFault, Spec};
 pub use journal::{Event, Message, Payload, What};
 pub use scenario::Scenario;
+pub use keys::{ChallengeStatus, PLANS};
+pub use krypton::{Group, Service};
 pub use service::{Clouds, StartError};
 pub use stand_in::{Cloud, Config, Hosts, Protocol, StandIn};
 pub use subscribers::{DEFAULT_IMSI, Subscribers};
 
+use crate::bench::subscriber;
 use crate::config::units;
 use view::{Form, View};
 
@@ -148,6 +153,23 @@ struct Options {
     /// The AWS IoT Core endpoint's host name.
     #[arg(long, value_name = "NAME", default_value_t = Hosts::default().aws_iot)]
     aws_iot_host: String,
+    #[command(flatten)]
+    card: subscriber::CardOptions,
+    /// The SIMs' plan: the key service refuses those without SIM authentication, such as plan-D.
+    #[arg(long, value_name = "PLAN", default_value = "plan01s")]
+    sim_plan: String,
+    /// The status of the key service's challenges: 200 or 401.
+    #[arg(long, value_name = "STATUS", default_value = "401")]
+    keys_status: ChallengeStatus,
+    /// What the SIMs' group allows Krypton: all, none (no group), disabled, or a list of aws,azure,cognito,inventory,arc.
+    #[arg(long, value_name = "LIST", default_value = "all")]
+    krypton_group: Group,
+    /// The group's user data, as Krypton's internet door gives it.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    userdata: String,
+    /// The host name of Krypton's internet door.
+    #[arg(long, value_name = "NAME", default_value_t = Hosts::default().krypton_sim)]
+    krypton_sim_host: String,
     /// Misbehave: http-403, http-404, http-500, html, truncated, empty, slow, wrong-key, expired, garbage-cert, never-assigned, failed;
     /// KIND*N does so N times.
     #[arg(long, value_name = "KIND[*N]")]
@@ -223,6 +245,7 @@ impl Options {
             event_grid: self.event_grid_host.clone(),
             iot_hub: self.iot_hub_host.clone(),
             aws_iot: self.aws_iot_host.clone(),
+            krypton_sim: self.krypton_sim_host.clone(),
             dps: self.dps_host.clone(),
             ..Hosts::default()
         };
@@ -242,6 +265,11 @@ impl Options {
         config.aws_jitr.clone_from(&self.aws_jitr);
         config.aws_claims.clone_from(&self.aws_claim);
         config.aws_templates.clone_from(&self.aws_template);
+        config.sims = self.card.sims()?;
+        config.sim_plan.clone_from(&self.sim_plan);
+        config.challenge_status = self.keys_status;
+        config.krypton_group = self.krypton_group.clone();
+        config.userdata.clone_from(&self.userdata);
         config.krypton_fault = self.krypton_fault;
         config.hub_open = !self.hub_closed;
         config.dps = Setup {

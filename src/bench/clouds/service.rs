@@ -22,14 +22,14 @@ use super::fault::{Board, KryptonFault, Limited, MqttFault, Spec, Switch};
 use super::gate::{Gate, Place};
 use super::iot_hub;
 use super::journal::{Event, Journal, Message};
-use super::krypton::{Krypton, check_pattern};
+use super::krypton::{Entry, Krypton, check_pattern};
 use super::policy::Policy;
 use super::policy::aws_iot::AwsIot;
 use super::policy::dps as dps_rules;
 use super::policy::event_grid::EventGrid;
 use super::policy::iot_hub::IotHub;
 use super::scenario;
-use super::stand_in::{Cloud, Config, Protocol, StandIn};
+use super::stand_in::{Cloud, Config, JAPAN_API, Protocol, StandIn};
 use super::wardrobe::Wardrobe;
 use crate::clock::Clock;
 use crate::files::{PUBLIC, write_atomically};
@@ -224,13 +224,21 @@ impl Clouds {
             endpoints: BTreeMap::new(),
             hub: None,
             stand_ins: Vec::new(),
-            boards: BTreeMap::from([(Cloud::Krypton, krypton_board)]),
-            clocks: BTreeMap::from([(Cloud::Krypton, krypton_clock)]),
+            // Krypton is one service with two doors.
+            boards: BTreeMap::from([
+                (Cloud::Krypton, Arc::clone(&krypton_board)),
+                (Cloud::KryptonSim, krypton_board),
+            ]),
+            clocks: BTreeMap::from([
+                (Cloud::Krypton, krypton_clock.clone()),
+                (Cloud::KryptonSim, krypton_clock),
+            ]),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             directory,
         };
-        clouds.open_krypton(&config).await?;
+        clouds.open_krypton(&config, Cloud::Krypton, &clock).await?;
+        clouds.open_krypton(&config, Cloud::KryptonSim, &clock).await?;
         let both = format!("{}{}", clouds.ca.root_pem(), clouds.ca.intermediate_pem());
         // Event Grid is given the certificate that directly signs the leaves, and no root.
         let signer = clouds.ca.intermediate_pem();
@@ -376,10 +384,10 @@ impl Clouds {
         Ok(self.ca.server(names(config, cloud, gate.local_addr()))?)
     }
 
-    async fn open_krypton(&mut self, config: &Config) -> Result<(), StartError> {
-        let clock = &self.clock(Cloud::Krypton, &Clock::new());
-        let listener = self.listen(config, Cloud::Krypton, Protocol::Https, clock).await?;
-        let identity = self.server_identity(config, Cloud::Krypton, &listener)?;
+    async fn open_krypton(&mut self, config: &Config, cloud: Cloud, clock: &Clock) -> Result<(), StartError> {
+        let clock = &self.clock(cloud, clock);
+        let listener = self.listen(config, cloud, Protocol::Https, clock).await?;
+        let identity = self.server_identity(config, cloud, &listener)?;
         let tls = Server {
             identity: &identity,
             clients: Clients::Anybody,
@@ -391,6 +399,10 @@ impl Clouds {
             krypton: Arc::clone(&self.krypton),
             journal: Arc::clone(&self.journal),
             stop: self.stop.clone(),
+            entry: match cloud {
+                Cloud::KryptonSim => Entry::Internet,
+                _ => Entry::Cellular,
+            },
         };
         self.tasks.spawn(door::serve(door, listener, tls, self.tasks.clone()));
         Ok(())
@@ -604,6 +616,12 @@ impl Clouds {
         })
     }
 
+    /// The application key of a device that Krypton has bootstrapped for Inventory, in base64; both sides must have come to the same.
+    #[must_use]
+    pub fn inventory_key(&self, psk_id: &str) -> Option<String> {
+        self.krypton.inventory_key(psk_id)
+    }
+
     /// What Krypton does wrong from now on.
     pub fn set_krypton_fault(&self, fault: Option<Limited<KryptonFault>>) {
         self.krypton.fault.set(fault);
@@ -634,11 +652,15 @@ impl Clouds {
 
 /// What a door's certificate is for: the host name, `localhost`, and the address, because a client that is pointed at it checks that.
 fn names(config: &Config, cloud: Cloud, address: SocketAddr) -> Vec<String> {
-    vec![
+    let mut names = vec![
         config.hosts.of(cloud).to_owned(),
         "localhost".to_owned(),
         address.ip().to_string(),
-    ]
+    ];
+    if cloud == Cloud::KryptonSim {
+        names.push(JAPAN_API.to_owned());
+    }
+    names
 }
 
 impl Drop for Clouds {

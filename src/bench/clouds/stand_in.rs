@@ -8,8 +8,12 @@ use serde::Serialize;
 
 use super::dps::registration::Setup;
 use super::fault::{KryptonFault, Limited, MqttFault, Spec};
+use super::keys::ChallengeStatus;
+use super::krypton::Group;
 use super::scenario::Scenario;
 use super::subscribers::Subscribers;
+use crate::bench::subscriber::Sim;
+use crate::identity::Imsi;
 use crate::tls::Versions;
 
 /// The clouds that have a stand-in; the names are those in `clouds.json` and `messages.jsonl`.
@@ -28,6 +32,8 @@ pub enum Cloud {
     Dps,
     /// SORACOM Beam's MQTT entry point, with a broker of its own behind it.
     Beam,
+    /// SORACOM Krypton's internet door, with the key service.
+    KryptonSim,
 }
 
 /// What a door speaks.
@@ -81,6 +87,7 @@ impl Cloud {
             Self::AwsIot => "aws-iot",
             Self::Dps => "dps",
             Self::Beam => "beam",
+            Self::KryptonSim => "krypton-sim",
         }
     }
 
@@ -96,7 +103,7 @@ impl Cloud {
     /// How many addresses after the first this stand-in gets when ports are standard: one address cannot have port 8883 twice.
     pub(crate) fn address_offset(self) -> u32 {
         match self {
-            Self::Krypton | Self::EventGrid | Self::Beam => 0,
+            Self::Krypton | Self::EventGrid | Self::Beam | Self::KryptonSim => 0,
             Self::IotHub => 1,
             Self::AwsIot => 2,
             Self::Dps => 3,
@@ -125,6 +132,9 @@ pub struct StandIn {
     pub protocol: Protocol,
 }
 
+/// The internet door's other name: SIMs of the Japanese coverage.
+pub const JAPAN_API: &str = "api.soracom.io";
+
 /// The host names of the stand-ins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hosts {
@@ -140,6 +150,8 @@ pub struct Hosts {
     pub dps: String,
     /// Beam.
     pub beam: String,
+    /// Krypton's internet door; its certificate carries [`JAPAN_API`] as well.
+    pub krypton_sim: String,
 }
 
 impl Default for Hosts {
@@ -151,6 +163,7 @@ impl Default for Hosts {
             aws_iot: "onyx-ats.iot.ap-northeast-1.amazonaws.com".into(),
             dps: "global.azure-devices-provisioning.net".into(),
             beam: "beam.soracom.io".into(),
+            krypton_sim: "g.api.soracom.io".into(),
         }
     }
 }
@@ -166,6 +179,7 @@ impl Hosts {
             Cloud::AwsIot => &self.aws_iot,
             Cloud::Dps => &self.dps,
             Cloud::Beam => &self.beam,
+            Cloud::KryptonSim => &self.krypton_sim,
         }
     }
 }
@@ -203,6 +217,16 @@ pub struct Config {
     pub devices: Vec<String>,
     /// What Krypton does wrong.
     pub krypton_fault: Option<Limited<KryptonFault>>,
+    /// The secrets of SIMs that are not the test SIM. One without a number stands for every subscriber that has none of its own.
+    pub sims: Vec<Sim>,
+    /// The plan of all SIMs: not every one allows SIM authentication.
+    pub sim_plan: String,
+    /// The status of the key service's challenges.
+    pub challenge_status: ChallengeStatus,
+    /// What the SIMs' group allows Krypton to do.
+    pub krypton_group: Group,
+    /// The group's user data, which Krypton's internet door hands out.
+    pub userdata: String,
     /// What MQTT stand-ins do wrong.
     pub mqtt_faults: Vec<(Cloud, Limited<MqttFault>)>,
     /// How the device provisioning service registers.
@@ -245,6 +269,11 @@ impl Config {
             aws_topics: vec!["#".into()],
             devices: Vec::new(),
             krypton_fault: None,
+            sims: Vec::new(),
+            sim_plan: "plan01s".into(),
+            challenge_status: ChallengeStatus::default(),
+            krypton_group: Group::default(),
+            userdata: String::new(),
             mqtt_faults: Vec::new(),
             dps: Setup::default(),
             hub_open: true,
@@ -256,6 +285,16 @@ impl Config {
             aws_claims: Vec::new(),
             aws_templates: Vec::new(),
         }
+    }
+
+    /// Every subscriber with its SIM: those who call the cellular door, and those whose SIM is given.
+    pub(crate) fn sims(&self) -> Vec<(Imsi, Sim)> {
+        let nameless = self.sims.iter().find(|sim| sim.imsi.is_none());
+        let usual = nameless.cloned().unwrap_or_default();
+        let of_callers = self.subscribers.all().map(|imsi| (imsi.clone(), usual.clone()));
+        let own = |sim: &Sim| sim.imsi.clone().map(|imsi| (imsi, sim.clone()));
+        // Later ones win.
+        of_callers.chain(self.sims.iter().filter_map(own)).collect()
     }
 
     /// Where a stand-in is to listen; port 0 takes a free one.

@@ -8,6 +8,7 @@ pub mod aws_iot;
 pub mod dps;
 pub mod event_grid;
 pub mod iot_hub;
+pub mod krypton;
 pub mod mqtt;
 
 use std::net::SocketAddr;
@@ -202,6 +203,7 @@ pub fn rule_books() -> Vec<(&'static str, &'static [&'static Rule])> {
         ("Azure Event Grid", &event_grid::RULES),
         ("Azure IoT Hub", &iot_hub::RULES),
         ("AWS IoT Core", &aws_iot::RULES),
+        ("SORACOM Krypton and its key service", &krypton::RULES),
         ("Azure Device Provisioning Service", &dps::RULES),
     ]
 }
