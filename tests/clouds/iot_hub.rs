@@ -1,6 +1,6 @@
 //! The IoT Hub stand-in.
 
-use onyx::bench::clouds::{Cloud, Payload};
+use onyx::bench::clouds::{Cloud, Payload, What};
 use serde_json::{Value, json};
 
 use crate::krypton::{register, registration};
@@ -135,6 +135,129 @@ async fn retain_is_a_property_and_a_will_is_telemetry() {
         properties["application"],
         json!({"who": "me", "iothub-MessageType": "Will"})
     );
+}
+
+#[tokio::test]
+async fn a_message_has_256_kib_and_no_more() {
+    let mut b = Bench::start(|_| {}).await;
+    let user = format!("{HUB}/dev/?api-version=2021-04-12");
+    for (size, taken) in [(256 * 1024, true), (256 * 1024 + 1, false)] {
+        std::fs::write(b.path("payload"), vec![b'x'; size]).unwrap();
+        let mut c = b.mosquitto("mosquitto_pub", Cloud::IotHub, "127.0.0.1", "dev");
+        c.args([
+            "-i",
+            "dev",
+            "-u",
+            &user,
+            "-q",
+            "1",
+            "-t",
+            "devices/dev/messages/events/",
+            "-f",
+            &b.path("payload"),
+        ]);
+        if taken {
+            succeed(&mut c).await;
+        } else {
+            fail(&mut c).await;
+            assert_eq!(b.refusal("iot-hub/message-size").await, "connection closed");
+        }
+    }
+    assert_eq!(b.payloads(Cloud::IotHub).len(), 1);
+}
+
+#[tokio::test]
+async fn a_twin_is_read_by_mosquitto_and_only_by_who_subscribed() {
+    let mut b = Bench::start(|_| {}).await;
+    let user = format!("{HUB}/dev/?api-version=2021-04-12");
+    let get = "$iothub/twin/GET/?$rid=42";
+    // Without a subscription there is no answer, and nothing else happens.
+    let mut c = b.mosquitto("mosquitto_pub", Cloud::IotHub, "127.0.0.1", "dev");
+    succeed(c.args(["-i", "dev", "-u", &user, "-q", "1", "-t", get, "-n"])).await;
+    b.event(
+        "the request",
+        |e| matches!(&e.what, What::Request { topic, .. } if topic == get),
+    )
+    .await;
+    let mut c = b.mosquitto("mosquitto_rr", Cloud::IotHub, "127.0.0.1", "dev");
+    c.args([
+        "-V",
+        "mqttv311",
+        "-i",
+        "dev",
+        "-u",
+        &user,
+        "-t",
+        get,
+        "-e",
+        "$iothub/twin/res/#",
+        "-m",
+        " ",
+        "-v",
+    ]);
+    let said = succeed(&mut c).await;
+    let (topic, body) = said.trim().split_once(' ').unwrap();
+    assert_eq!(topic, "$iothub/twin/res/200/?$rid=42");
+    let twin: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(twin, json!({"desired": {"$version": 1}, "reported": {"$version": 1}}));
+    assert!(b.clouds.messages().is_empty(), "requests are no telemetry");
+}
+
+#[tokio::test]
+async fn certificates_of_the_walk_through_are_taken_once_their_root_is_registered() {
+    let mut b = Bench::start(|_| {}).await;
+    let openssl = |line: &str| {
+        let mut c = command("openssl");
+        c.args(line.split(' '))
+            .current_dir(b.dir.path())
+            .stderr(std::process::Stdio::null());
+        c
+    };
+    // Without extensions: version 1 with OpenSSL 3.0.
+    let new = "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    for line in [
+        format!("{new} -subj /CN=root -keyout r.key -out r.csr"),
+        "x509 -req -in r.csr -signkey r.key -days 2 -out r.pem".into(),
+        format!("{new} -subj /CN=dev -keyout d.key -out d.csr"),
+        "x509 -req -in d.csr -CA r.pem -CAkey r.key -CAcreateserial -days 2 -out d.pem".into(),
+    ] {
+        succeed(&mut openssl(&line)).await;
+    }
+    let publish = |b: &Bench| {
+        let mut c = command("mosquitto_pub");
+        c.args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &b.port(Cloud::IotHub),
+            "--cafile",
+            &b.path("ca.pem"),
+            "-i",
+            "dev",
+        ]);
+        c.args([
+            "--cert",
+            &b.path("d.pem"),
+            "--key",
+            &b.path("d.key"),
+            "-q",
+            "1",
+            "-m",
+            "x",
+        ]);
+        c.args([
+            "-u",
+            &format!("{HUB}/dev/?api-version=2021-04-12"),
+            "-t",
+            "devices/dev/messages/events/",
+        ]);
+        c
+    };
+    fail(&mut publish(&b)).await;
+    assert!(b.refusal("iot-hub/authority").await.contains("CONNACK 5"));
+    let root = onyx::tls::certificates(&std::fs::read(b.path("r.pem")).unwrap(), "r.pem").unwrap();
+    b.clouds.hub().unwrap().trust(root[0].clone()).unwrap();
+    succeed(&mut publish(&b)).await;
 }
 
 #[tokio::test]

@@ -262,7 +262,7 @@ impl Follower {
     }
 
     /// Passes over what is there already.
-    fn to_the_end(&mut self) -> std::io::Result<()> {
+    fn skip_all(&mut self) -> std::io::Result<()> {
         if self.open()? {
             if let Some((file, _)) = &mut self.file {
                 self.position = file.seek(SeekFrom::End(0))?;
@@ -334,7 +334,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let problem = |path: &Path| format!("cannot read {}", path.display());
     let mut follower = Follower::new(path.clone());
     if !args.all {
-        follower.to_the_end().with_context(|| problem(&path))?;
+        follower.skip_all().with_context(|| problem(&path))?;
     }
     let filter = args
         .device_id

@@ -208,7 +208,10 @@ fn a_qos_0_subscriber_acknowledges_nothing_and_old_messages_expire() {
     assert_eq!(core.granted(&session(), DEVICEBOUND, 1, after), []);
 }
 
-fn call(core: &Core) -> Option<(oneshot::Receiver<Outcome>, Vec<(String, String)>)> {
+/// Where the outcome of a call will be, and what the device was sent.
+type Called = (oneshot::Receiver<Outcome>, Vec<(String, String)>);
+
+fn call(core: &Core) -> Option<Called> {
     let call = MethodCall::new("reboot", json!({"in": 3}));
     core.call("d", &call)
         .unwrap()
@@ -300,4 +303,71 @@ fn properties_are_read_out_of_telemetry() {
         json!({"iothub-MessageType": "Will"})
     );
     assert_eq!(of("$iothub/twin/GET/?$rid=1", false, false), None);
+}
+
+proptest::proptest! {
+    /// Whatever a device publishes to `$iothub/…`, the policy and the hub survive, and the twin stays within its bounds.
+    #[test]
+    fn any_request_is_survived(
+        path in "(twin/(GET|PATCH/properties/reported)|methods/res/-?[0-9]{1,12}|[a-z/]{0,20})/(\\?\\$rid=.{0,20}|.{0,20})",
+        payload in proptest::collection::vec(proptest::arbitrary::any::<u8>(), 0..200),
+    ) {
+        use crate::bench::clouds::policy::{Policy, Publication, iot_hub::IotHub};
+        let core = with(&[rules::TWIN_RESPONSES, rules::METHODS]);
+        let topic = format!("$iothub/{path}");
+        let publication = Publication { topic: &topic, qos: 0, payload: payload.len() };
+        if IotHub::new("h".into()).publish(&session(), publication).is_ok() {
+            let payload = Bytes::from(payload);
+            let received = Received { topic: &topic, payload: &payload, qos: 0, retain: false };
+            let handled = core.received(&session(), received, NOW);
+            proptest::prop_assert!(matches!(handled, Ok(Handling::Request(_))), "{topic} passed the policy and is no request");
+        }
+    }
+
+    /// A merged twin is what RFC 7396 says of the same patches, and stays so whatever came before.
+    #[test]
+    fn patches_merge_as_rfc_7396_says(patches in proptest::collection::vec(patch(3), 1..6)) {
+        let mut twin = crate::bench::clouds::iot_hub::twin::Twin::new(NOW.wall);
+        let mut want = json!({});
+        for patch in &patches {
+            twin.report(patch.to_string().as_bytes(), NOW.wall).unwrap();
+            rfc_7396(&mut want, patch);
+        }
+        let mut got = twin.for_device()["reported"].clone();
+        got.as_object_mut().unwrap().remove("$version");
+        proptest::prop_assert_eq!(got, want);
+    }
+}
+
+/// Objects of a few names, nested a little.
+fn patch(depth: u32) -> impl proptest::strategy::Strategy<Value = Value> {
+    use proptest::prelude::*;
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from)
+    ];
+    let inner = leaf.prop_recursive(depth, 16, 4, |inner| {
+        proptest::collection::btree_map("[abc]", inner, 0..4).prop_map(|m| m.into_iter().collect::<Value>())
+    });
+    proptest::collection::btree_map("[abc]", inner, 0..4).prop_map(|m| m.into_iter().collect::<Value>())
+}
+
+/// The algorithm of RFC 7396 section 2, word for word.
+fn rfc_7396(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let target = target.as_object_mut().unwrap();
+    for (name, value) in patch {
+        if value.is_null() {
+            target.remove(name);
+        } else {
+            rfc_7396(target.entry(name.clone()).or_insert(Value::Null), value);
+        }
+    }
 }
