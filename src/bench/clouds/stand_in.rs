@@ -334,6 +334,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_subscriber_has_a_sim_and_a_file_wins() {
+        let mut c = Config::new("d");
+        c.subscribers = Subscribers::parse(&["440101111111111@127.0.0.9".into(), "440102222222222".into()]).unwrap();
+        let imsis = |c: &Config| {
+            c.sims()
+                .into_iter()
+                .map(|(imsi, _)| imsi.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(imsis(&c), ["440101111111111", "440102222222222"]);
+        let named = Sim {
+            imsi: Some("440102222222222".parse().unwrap()),
+            amf: crate::bench::subscriber::Amf([1, 2]),
+            ..Sim::default()
+        };
+        let nameless = Sim {
+            amf: crate::bench::subscriber::Amf([3, 4]),
+            ..Sim::default()
+        };
+        c.sims = vec![named, nameless];
+        let amfs: std::collections::BTreeMap<_, _> =
+            c.sims().into_iter().map(|(i, s)| (i.to_string(), s.amf.0)).collect();
+        assert_eq!((amfs["440101111111111"], amfs["440102222222222"]), ([3, 4], [1, 2]));
+    }
+
+    #[test]
     fn places_are_loopback_and_in_a_row() {
         let mut c = Config::new("d");
         assert_eq!(
@@ -345,6 +371,10 @@ mod tests {
         assert_eq!(
             c.place(Cloud::Krypton, Protocol::Https).unwrap(),
             ("127.0.0.77".parse().unwrap(), 8036)
+        );
+        assert_eq!(
+            c.place(Cloud::KryptonSim, Protocol::Https).unwrap(),
+            ("127.0.0.77".parse().unwrap(), 443)
         );
         assert_eq!(
             c.place(Cloud::EventGrid, Protocol::Mqtts).unwrap(),

@@ -67,7 +67,7 @@ impl Krypton {
         let claims = json!({
             "iss": "https://cognito-identity.amazonaws.com",
             "sub": identity,
-            "aud": identity.replacen(|c: char| c == ':', ":pool-", 1),
+            "aud": identity.replacen(':', ":pool-", 1),
             "iat": now.as_secs(),
             "exp": now.saturating_add(TOKEN_LIFE).as_secs(),
         });

@@ -25,6 +25,8 @@ mod operation;
 mod request;
 mod signed;
 #[cfg(test)]
+mod signed_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
