@@ -5,6 +5,11 @@
 
 mod aws_iot;
 mod bounds;
+#[path = "../support/certs.rs"]
+mod certs;
+mod dps;
+mod dps_judges;
+mod dps_mqtt;
 mod event_grid;
 mod faults;
 mod iot_hub;
@@ -13,5 +18,6 @@ mod judges;
 mod judges_installed;
 mod krypton;
 mod program;
+mod proven;
 mod rule_table;
 mod tools;
