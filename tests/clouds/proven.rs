@@ -89,7 +89,14 @@ impl Stage {
         ])
         .arg(root);
         let (cert, key) = (self.path(&format!("{name}.pem")), self.path(&format!("{name}.key")));
-        c.args(["-cert", &cert, "-key", &key, "-cert_chain", &cert]);
+        c.args(["-cert", &cert, "-key", &key]);
+        // openssl takes the first certificate of that file; the others come from one of their own.
+        let text = String::from_utf8(self.read(&format!("{name}.pem"))).unwrap();
+        if let Some(at) = text.rfind("-----BEGIN").filter(|at| *at > 0) {
+            let rest = self.path(&format!("{name}-rest.pem"));
+            std::fs::write(&rest, &text[at..]).unwrap();
+            c.args(["-cert_chain", &rest]);
+        }
         let (shown, _) = tokio::join!(self.accept(), output(&mut c));
         shown
     }
