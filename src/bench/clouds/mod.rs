@@ -73,7 +73,7 @@ struct Options {
     /// Listen on an address that others can reach.
     #[arg(long)]
     allow_non_loopback: bool,
-    /// The real ports (8036, 8883), with the MQTT stand-ins on three addresses in a row; otherwise free ports, see clouds.json.
+    /// The real ports (8036, 8883, 443), with the MQTT stand-ins on addresses in a row; otherwise free ports, see clouds.json.
     #[arg(long)]
     standard_ports: bool,
     /// Write credentials for a device of this name into devices/; may be repeated.
