@@ -7,6 +7,11 @@ mod aws_iot;
 mod bounds;
 mod aws_iot_account;
 mod aws_iot_judges;
+#[path = "../support/certs.rs"]
+mod certs;
+mod dps;
+mod dps_judges;
+mod dps_mqtt;
 mod event_grid;
 mod faults;
 mod hub_service;
@@ -19,5 +24,6 @@ mod krypton;
 mod krypton_sim;
 mod monitor;
 mod program;
+mod proven;
 mod rule_table;
 mod tools;

@@ -651,3 +651,35 @@ fn an_etag_guards_a_change_and_a_used_authority_stays() {
         404
     );
 }
+
+/// How often each parser is given something at random.
+const CASES: u32 = 4_096;
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(CASES))]
+
+    #[test]
+    fn bodies_of_any_bytes_are_read_or_refused(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+        let _ = Register::read(&bytes, &id("dev"), true);
+        let _ = super::enrollment::certificate(&String::from_utf8_lossy(&bytes));
+        let chain = [CertificateDer::from(bytes)];
+        let nobody = Directory::default();
+        let decided = nobody.decide(&id("dev"), &chain, Duration::ZERO);
+        proptest::prop_assert_eq!(decided.unwrap_err().code, 401_002);
+    }
+
+    #[test]
+    fn json_of_any_shape_is_enrolled_or_refused(
+        key in "attestation|x509|type|iotHubs|reprovisionPolicy|deviceId|[a-z]{0,5}",
+        text in ".{0,40}",
+        number in proptest::prelude::any::<i64>(),
+    ) {
+        for value in [json!(text), json!(number), json!([text]), json!({key.clone(): text}), Value::Null] {
+            let attestation = json!({"type": "x509", "x509": {"clientCertificates": {"primary": value}}});
+            for body in [json!({key.clone(): value}), json!({"attestation": attestation, key.clone(): value})] {
+                let _ = Enrollment::read(&body, true, String::new(), "");
+            }
+            let _ = Register::read(json!({"registrationId": value, "payload": value}).to_string().as_bytes(), &id("dev"), false);
+        }
+    }
+}
