@@ -4,9 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod aws_iot;
+mod beam;
+mod control;
 mod event_grid;
 mod faults;
+mod faults_all;
 mod iot_hub;
 mod krypton;
+mod ports;
 mod program;
+mod scenario;
+mod stage;
 mod tools;
+mod view;

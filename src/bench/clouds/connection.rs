@@ -376,6 +376,10 @@ impl Connection<'_> {
         };
         match endpoint.backend.received(&self.session, received, endpoint.now())? {
             Handling::Message => endpoint.publish(&self.session, &message),
+            Handling::MessageAs(topic) => {
+                let message = Message { topic, ..message };
+                endpoint.publish(&self.session, &message);
+            }
             Handling::Request(acts) => {
                 endpoint.journal.record(
                     endpoint.cloud,

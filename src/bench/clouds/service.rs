@@ -22,6 +22,7 @@ use super::journal::{Event, Journal, Message};
 use super::krypton::{Krypton, check_pattern};
 use super::policy::Policy;
 use super::policy::aws_iot::AwsIot;
+use super::policy::beam::Beam;
 use super::policy::event_grid::EventGrid;
 use super::policy::iot_hub::IotHub;
 use super::scenario;
@@ -235,6 +236,27 @@ impl Clouds {
                     policy: Arc::new(AwsIot::new(config.hosts.aws_iot.clone(), config.aws_topics.clone())),
                     backend: Arc::new(Nothing),
                     doors: vec![Entrance::mqtts(signed_by(&both)?)],
+                },
+                &clock,
+            )
+            .await?;
+        let beam = Beam {
+            subscribers: config.subscribers.clone(),
+            append_imsi: config.beam_append_imsi,
+            imsi_in_topics: config.beam_imsi_in_topics,
+        };
+        clouds
+            .open_mqtt(
+                &config,
+                Stack {
+                    cloud: Cloud::Beam,
+                    policy: Arc::new(beam.clone()),
+                    backend: Arc::new(beam),
+                    doors: vec![Entrance {
+                        protocol: Protocol::Mqtt,
+                        clients: None,
+                        alpn: &[],
+                    }],
                 },
                 &clock,
             )

@@ -204,6 +204,10 @@ pub struct Config {
     pub krypton_fault: Option<Limited<KryptonFault>>,
     /// What MQTT stand-ins do wrong.
     pub mqtt_faults: Vec<(Cloud, Limited<MqttFault>)>,
+    /// Beam puts the IMSI at the end of the topics that devices publish to.
+    pub beam_append_imsi: bool,
+    /// Beam puts the IMSI where a publication's topic says `{{imsi}}`.
+    pub beam_imsi_in_topics: bool,
     /// Further faults, of any kind.
     pub faults: Vec<Spec>,
     /// What happens when.
@@ -233,6 +237,8 @@ impl Config {
             devices: Vec::new(),
             krypton_fault: None,
             mqtt_faults: Vec::new(),
+            beam_append_imsi: false,
+            beam_imsi_in_topics: false,
             faults: Vec::new(),
             scenario: Scenario::default(),
             control: None,

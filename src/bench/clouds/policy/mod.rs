@@ -5,6 +5,7 @@
 //! broker asks for them. The rules of MQTT itself, which every cloud shares, are in [`mqtt`].
 
 pub mod aws_iot;
+pub mod beam;
 pub mod event_grid;
 pub mod iot_hub;
 pub mod mqtt;
