@@ -10,7 +10,8 @@ const IMSI: &str = "440103123456789";
 
 fn mosquitto(b: &Bench, program: &str) -> tokio::process::Command {
     let mut c = command(program);
-    c.args(["-h", "127.0.0.1", "-p", &b.port(Cloud::Beam)]);
+    // Without a name of its own mosquitto sends none, which Beam's brokers refuse.
+    c.args(["-h", "127.0.0.1", "-p", &b.port(Cloud::Beam), "-i", program]);
     c
 }
 

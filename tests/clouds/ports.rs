@@ -1,6 +1,6 @@
 //! Every stand-in on the port of the real service, the addresses in a row.
 
-use crate::stage::{Stage, said};
+use crate::stage::{DEVICE, Stage, said};
 use crate::tools::{command, output, succeed};
 
 #[tokio::test]
@@ -29,6 +29,8 @@ async fn every_door_is_on_its_real_port() {
             c.args(["s_client", "-connect", &format!("{host}:{port}"), "-servername", name]);
             c.args(["-CAfile", &stage.path("ca.pem"), "-verify_return_error"])
                 .args(check);
+            c.args(["-cert", &stage.path(&format!("devices/{DEVICE}.pem"))]);
+            c.args(["-key", &stage.path(&format!("devices/{DEVICE}.key"))]);
             succeed(&mut c).await;
         }
     }

@@ -176,6 +176,8 @@ impl Stage {
         ]);
         c.args(["-CAfile", &self.path("ca.pem"), "-verify_return_error"]);
         c.args(["-verify_hostname", "localhost"]);
+        c.args(["-cert", &self.path(&format!("devices/{DEVICE}.pem"))]);
+        c.args(["-key", &self.path(&format!("devices/{DEVICE}.key"))]);
         c
     }
 

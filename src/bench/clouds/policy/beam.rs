@@ -4,7 +4,8 @@
 //! does. User name and password are not looked at, because Beam replaces them by the group's credentials. On the real network the cellular
 //! session tells whose SIM it is; on the bench the source address does ([`Subscribers`]).
 //!
-//! Two options change topics ([`Beam`]): the IMSI at the end of what a device publishes, and `{{imsi}}` within topics.
+//! Two options change topics ([`Beam`]): the IMSI at the end of what a device publishes, and `{{imsi}}` within the topics of publications
+//! (the real one replaces it in subscriptions as well; this one does not).
 
 use std::sync::Arc;
 use std::time::Duration;
