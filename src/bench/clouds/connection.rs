@@ -419,6 +419,10 @@ impl Connection<'_> {
                 let properties = endpoint.backend.properties(&self.session, received, false);
                 endpoint.publish(&self.session, &message, properties);
             }
+            Handling::MessageAs(topic) => {
+                let message = Message { topic, ..message };
+                endpoint.publish(&self.session, &message, None);
+            }
             Handling::Request(acts) => {
                 endpoint.journal.record(
                     endpoint.cloud,

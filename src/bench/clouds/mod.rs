@@ -105,7 +105,7 @@ struct Options {
     /// Write credentials for a device of this name into devices/; may be repeated.
     #[arg(long, value_name = "NAME")]
     device: Vec<String>,
-    /// The SIM that Krypton takes every caller for.
+    /// The SIM that Krypton and Beam take every caller for.
     #[arg(long, value_name = "IMSI", conflicts_with = "subscriber")]
     imsi: Option<String>,
     /// The SIM behind a source address (without one: everybody else); may be repeated. Callers without SIM are refused.
@@ -174,7 +174,7 @@ struct Options {
     /// KIND*N does so N times.
     #[arg(long, value_name = "KIND[*N]")]
     krypton_fault: Option<Limited<KryptonFault>>,
-    /// Misbehave: refuse-5, refuse-3, close-after-connack, no-puback, cut-after-N; on all MQTT stand-ins or on one; may be repeated.
+    /// Misbehave in MQTT, on all stand-ins or on one; may be repeated. --fault takes the same names and more.
     #[arg(long, value_name = "[CLOUD:]KIND[*N]")]
     mqtt_fault: Vec<String>,
     /// The IoT hub knows registered devices only; otherwise every certificate of the authority makes its device known.
@@ -198,6 +198,12 @@ struct Options {
     /// Misbehave, in any way there is: see below; may be repeated.
     #[arg(long, value_name = "SPEC")]
     fault: Vec<Spec>,
+    /// Beam appends /IMSI to the topics that devices publish to.
+    #[arg(long)]
+    beam_append_imsi: bool,
+    /// Beam puts the IMSI where a topic says {{imsi}}.
+    #[arg(long)]
+    beam_imsi_in_topics: bool,
     /// What happens when: a TOML file, see below.
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
@@ -279,6 +285,8 @@ impl Options {
             retry_after: self.dps_retry_after,
         };
         config.mqtt_faults = mqtt_faults(&self.mqtt_fault).map_err(anyhow::Error::msg)?;
+        config.beam_append_imsi = self.beam_append_imsi;
+        config.beam_imsi_in_topics = self.beam_imsi_in_topics;
         config.faults.clone_from(&self.fault);
         if let Some(path) = &self.scenario {
             config.scenario = Scenario::open(path)?;

@@ -26,6 +26,7 @@ use super::krypton::{Entry, Krypton, check_pattern};
 use super::policy::Policy;
 use super::policy::aws_iot::AwsIot;
 use super::policy::dps as dps_rules;
+use super::policy::beam::Beam;
 use super::policy::event_grid::EventGrid;
 use super::policy::iot_hub::IotHub;
 use super::scenario;
@@ -269,6 +270,28 @@ impl Clouds {
             )
             .await?;
         clouds.open_dps(&config, &clock).await?;
+        let beam = Beam {
+            subscribers: config.subscribers.clone(),
+            append_imsi: config.beam_append_imsi,
+            imsi_in_topics: config.beam_imsi_in_topics,
+        };
+        clouds
+            .open_mqtt(
+                &config,
+                Stack {
+                    cloud: Cloud::Beam,
+                    policy: Arc::new(beam.clone()),
+                    backend: Arc::new(beam),
+                    doors: vec![Entrance {
+                        protocol: Protocol::Mqtt,
+                        clients: None,
+                        alpn: &[],
+                        versions: None,
+                    }],
+                },
+                &clock,
+            )
+            .await?;
         for (cloud, fault) in &config.mqtt_faults {
             clouds.set_mqtt_fault(*cloud, Some(*fault));
         }

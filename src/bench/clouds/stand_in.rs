@@ -233,6 +233,10 @@ pub struct Config {
     pub dps: Setup,
     /// Whether the IoT hub takes every device with a certificate of the authority, or only those that were registered with it.
     pub hub_open: bool,
+    /// Beam puts the IMSI at the end of the topics that devices publish to.
+    pub beam_append_imsi: bool,
+    /// Beam puts the IMSI where a publication's topic says `{{imsi}}`.
+    pub beam_imsi_in_topics: bool,
     /// Further faults, of any kind.
     pub faults: Vec<Spec>,
     /// What happens when.
@@ -277,6 +281,8 @@ impl Config {
             mqtt_faults: Vec::new(),
             dps: Setup::default(),
             hub_open: true,
+            beam_append_imsi: false,
+            beam_imsi_in_topics: false,
             faults: Vec::new(),
             scenario: Scenario::default(),
             control: None,

@@ -6,6 +6,7 @@
 
 pub mod aws_iot;
 pub mod dps;
+pub mod beam;
 pub mod event_grid;
 pub mod iot_hub;
 pub mod krypton;
