@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::fault::{KryptonFault, Limited, MqttFault};
+use super::policy::event_grid;
 use super::subscribers::Subscribers;
 use crate::tls::Versions;
 
@@ -192,6 +193,8 @@ pub struct Config {
     pub krypton_fault: Option<Limited<KryptonFault>>,
     /// What MQTT stand-ins do wrong.
     pub mqtt_faults: Vec<(Cloud, Limited<MqttFault>)>,
+    /// How the Event Grid namespace is set up.
+    pub event_grid: event_grid::Settings,
 }
 
 impl Config {
@@ -215,6 +218,7 @@ impl Config {
             devices: Vec::new(),
             krypton_fault: None,
             mqtt_faults: Vec::new(),
+            event_grid: event_grid::Settings::default(),
         }
     }
 

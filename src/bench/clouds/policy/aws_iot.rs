@@ -11,7 +11,8 @@
 
 use std::time::Duration;
 
-use super::{Limits, Look, Peer, Policy, Publication, Refusal, Rule, Session, one_and_a_half};
+use super::{Five, Limits, Look, Peer, Policy, Publication, Refusal, Rule, Session, one_and_a_half};
+use crate::bench::clouds::rate::{Excess, Rate, Rates};
 use crate::bench::clouds::topic;
 use crate::mqtt::Connect;
 
@@ -103,6 +104,16 @@ const KEEP_ALIVE: std::ops::RangeInclusive<u16> = 30..=1_200;
 const IN_FLIGHT: usize = 100;
 /// Not documented as a number; the bench keeps as many as it may send.
 const QUEUE: usize = 1_000;
+/// Inbound messages without acknowledgement ([`QUOTAS`]).
+const RECEIVE_MAXIMUM: u16 = 100;
+/// Topic aliases of a connection; from memory, not looked up.
+const TOPIC_ALIASES: u16 = 8;
+/// What properties may add to a packet, in bytes; inferred from the 8 KB that user properties may have.
+const PROPERTY_ROOM: usize = 8 * 1024;
+/// Messages of a connection in a second; the excess is discarded ([`QUOTAS`]).
+const PUBLISHES_PER_SECOND: u32 = 100;
+/// Bytes of a connection in a second; the excess is delayed ([`QUOTAS`]).
+const BYTES_PER_SECOND: u32 = 512 * 1024;
 /// Persistent sessions expire after this by default.
 const SESSION_EXPIRY: Duration = Duration::from_secs(3_600);
 
@@ -236,6 +247,37 @@ impl Policy for AwsIot {
             return Err(Refusal::new(&SUBSCRIPTIONS, Look::SubAckFailure, detail));
         }
         Ok(qos)
+    }
+
+    fn five(&self) -> Option<Five> {
+        Some(Five {
+            session_expiry_max: SESSION_EXPIRY,
+            receive_maximum: RECEIVE_MAXIMUM,
+            topic_alias_maximum: TOPIC_ALIASES,
+            // No number is published; MQTT's own.
+            will_delay_max: Duration::from_secs(u64::from(u32::MAX)),
+            retain: true,
+            property_room: PROPERTY_ROOM,
+        })
+    }
+
+    fn keep_alive(&self, asked: u16) -> u16 {
+        match asked {
+            0 => *KEEP_ALIVE.end(),
+            seconds => seconds.clamp(*KEEP_ALIVE.start(), *KEEP_ALIVE.end()),
+        }
+    }
+
+    fn retain(&self, _session: &Session, p: Publication<'_>) -> Result<bool, Refusal> {
+        Ok(!p.topic.starts_with('$'))
+    }
+
+    fn rates(&self) -> Rates {
+        let rate = |per_second, excess| Some(Rate { per_second, excess });
+        Rates {
+            publishes: rate(PUBLISHES_PER_SECOND, Excess::Discard),
+            bytes: rate(BYTES_PER_SECOND, Excess::Delay),
+        }
     }
 }
 
