@@ -7,6 +7,9 @@ mod aws_iot;
 mod event_grid;
 mod faults;
 mod iot_hub;
+#[path = "../support/judges.rs"]
+mod judges;
+mod judges_installed;
 mod krypton;
 mod program;
 mod tools;

@@ -10,6 +10,8 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 # The Raspberry Pi's target, and the folder its toolchain settings are written to.
 ARMV7=armv7-unknown-linux-gnueabihf
 ARMV7_DIR=$TARGET_DIR/armv7
+# Seconds that a program which ran into its time limit has to end before it is killed: `timeout -k "$KILL_AFTER" LIMIT PROGRAM`.
+KILL_AFTER=10
 # The oldest compiler Onyx promises to build with: Cargo.toml's rust-version.
 MSRV=$(sed -n 's/^rust-version *= *"\(.*\)"/\1/p' "$ROOT/Cargo.toml")
 
