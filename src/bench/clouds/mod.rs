@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`policy`] | the rule books, one file a cloud; every rule with its source |
 //! | [`broker`], [`topic`] | one broker core for all, no I/O |
+//! | [`codec`], [`rate`] | packets of MQTT 3.1.1 and 5; what a connection may send in a second |
 //! | [`backend`] | what a cloud does beyond passing messages on, no I/O |
 //! | [`chain`] | from a client's certificate to a registered authority |
 //! | `wire`, `connection`, `endpoint` | bytes of a connection; what a device does on it; a stand-in's listener |
@@ -22,6 +23,7 @@ pub mod aws_iot;
 pub mod backend;
 pub mod broker;
 pub mod chain;
+pub mod codec;
 mod connection;
 mod door;
 mod endpoint;
@@ -29,6 +31,7 @@ pub mod fault;
 pub mod journal;
 mod krypton;
 pub mod policy;
+pub mod rate;
 pub mod service;
 pub mod stand_in;
 mod subscribers;
@@ -50,6 +53,7 @@ pub use service::{Clouds, StartError};
 pub use stand_in::{Cloud, Config, Hosts, Protocol, StandIn};
 pub use subscribers::{DEFAULT_IMSI, Subscribers};
 
+use self::policy::event_grid;
 use crate::config::units;
 
 /// What `onyx-bench clouds` takes.
@@ -131,12 +135,52 @@ struct Options {
     /// Misbehave: refuse-5, refuse-3, close-after-connack, no-puback, cut-after-N; on all MQTT stand-ins or on one; may be repeated.
     #[arg(long, value_name = "[CLOUD:]KIND[*N]")]
     mqtt_fault: Vec<String>,
+    #[command(flatten)]
+    event_grid: EventGridOptions,
     /// JSON lines instead of text.
     #[arg(long)]
     json: bool,
     /// Nothing but the first line.
     #[arg(long)]
     quiet: bool,
+}
+
+/// The Event Grid namespace.
+#[derive(Debug, clap::Args)]
+struct EventGridOptions {
+    /// Sessions that an authentication name may have, connected or away.
+    #[arg(long, value_name = "N", default_value_t = event_grid::Settings::default().sessions_per_name)]
+    event_grid_sessions: usize,
+    /// Messages of a session in a second; the documentation has both 1000 and 100.
+    #[arg(long, value_name = "N", default_value_t = event_grid::Settings::default().publishes_per_second)]
+    event_grid_rate: u32,
+    /// How long a session outlives its connection at most, e.g. 8h.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = units::duration)]
+    event_grid_session_expiry: Duration,
+    /// A client with the scheme subject, dns, uri, ip, email, or thumbprint:SHA256; may be repeated. Without one every certificate of the
+    /// intermediate is a client.
+    #[arg(long, value_name = "NAME:SCHEME[;KEY=VALUE]")]
+    event_grid_client: Vec<event_grid::clients::Client>,
+    /// A topic space in place of the one of --topic-template; may be repeated.
+    #[arg(long, value_name = "NAME=TEMPLATE[,TEMPLATE]")]
+    event_grid_space: Vec<event_grid::spaces::TopicSpace>,
+    /// Who may do what where: $all, KEY=VALUE of an attribute or a client's name; a space; publisher or subscriber; may be repeated. Without
+    /// one everybody may do everything in every space.
+    #[arg(long, value_name = "GROUP:SPACE:PERMISSION")]
+    event_grid_binding: Vec<event_grid::spaces::Binding>,
+}
+
+impl EventGridOptions {
+    fn settings(&self) -> event_grid::Settings {
+        event_grid::Settings {
+            sessions_per_name: self.event_grid_sessions,
+            publishes_per_second: self.event_grid_rate,
+            session_expiry: self.event_grid_session_expiry,
+            clients: self.event_grid_client.clone(),
+            spaces: self.event_grid_space.clone(),
+            bindings: self.event_grid_binding.clone(),
+        }
+    }
 }
 
 fn mqtt_faults(list: &[String]) -> Result<Vec<(Cloud, Limited<MqttFault>)>, String> {
@@ -188,6 +232,7 @@ impl Options {
         config.aws_templates.clone_from(&self.aws_template);
         config.krypton_fault = self.krypton_fault;
         config.mqtt_faults = mqtt_faults(&self.mqtt_fault).map_err(anyhow::Error::msg)?;
+        config.event_grid = self.event_grid.settings();
         Ok(config)
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::fault::{KryptonFault, Limited, MqttFault};
+use super::policy::event_grid;
 use super::subscribers::Subscribers;
 use crate::tls::Versions;
 
@@ -200,6 +201,8 @@ pub struct Config {
     pub aws_claims: Vec<String>,
     /// Provisioning templates (JSON files).
     pub aws_templates: Vec<PathBuf>,
+    /// How the Event Grid namespace is set up.
+    pub event_grid: event_grid::Settings,
 }
 
 impl Config {
@@ -227,6 +230,7 @@ impl Config {
             aws_jitr: Vec::new(),
             aws_claims: Vec::new(),
             aws_templates: Vec::new(),
+            event_grid: event_grid::Settings::default(),
         }
     }
 
