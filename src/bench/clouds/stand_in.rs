@@ -10,6 +10,7 @@ use super::dps::registration::Setup;
 use super::fault::{KryptonFault, Limited, MqttFault, Spec};
 use super::keys::ChallengeStatus;
 use super::krypton::Group;
+use super::policy::event_grid;
 use super::scenario::Scenario;
 use super::subscribers::Subscribers;
 use crate::bench::subscriber::Sim;
@@ -251,6 +252,8 @@ pub struct Config {
     pub aws_claims: Vec<String>,
     /// Provisioning templates (JSON files).
     pub aws_templates: Vec<PathBuf>,
+    /// How the Event Grid namespace is set up.
+    pub event_grid: event_grid::Settings,
 }
 
 impl Config {
@@ -290,6 +293,7 @@ impl Config {
             aws_jitr: Vec::new(),
             aws_claims: Vec::new(),
             aws_templates: Vec::new(),
+            event_grid: event_grid::Settings::default(),
         }
     }
 

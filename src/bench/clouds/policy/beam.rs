@@ -38,7 +38,7 @@ const QOS_2: Rule = Rule {
     source: LIMITATIONS,
 };
 
-static RULES: [&Rule; 4] = [&SUBSCRIBER, &KEEP_ALIVE, &CLIENT_ID, &QOS_2];
+pub(super) static RULES: [&Rule; 4] = [&SUBSCRIBER, &KEEP_ALIVE, &CLIENT_ID, &QOS_2];
 
 /// Shortest and longest keep-alive, in seconds; 0 is allowed as well ([`LIMITATIONS`]).
 const KEEP_ALIVE_RANGE: std::ops::RangeInclusive<u16> = 5..=1_200;
