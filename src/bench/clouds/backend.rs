@@ -60,6 +60,13 @@ pub enum Act {
     },
     /// Something a person should know.
     Note(String),
+    /// A rule was broken and the device is told so in an answer; its connection stays.
+    Report {
+        /// Whose request.
+        client_id: String,
+        /// The rule.
+        refusal: Refusal,
+    },
 }
 
 /// What becomes of a publication that the policy let through.
@@ -67,6 +74,8 @@ pub enum Act {
 pub enum Handling {
     /// It is telemetry: written down and passed to subscribers.
     Message,
+    /// It is telemetry under another topic.
+    MessageAs(Arc<str>),
     /// It was a request to the cloud itself: not written down as a message, nobody else sees it.
     Request(Vec<Act>),
 }
@@ -86,6 +95,11 @@ pub struct Received<'a> {
 
 /// The service behind a broker. Every method may be called from several tasks at once.
 pub trait Backend: Send + Sync + std::fmt::Debug {
+    /// A TLS handshake is over; nothing of MQTT has been read. The acts are done whatever the verdict.
+    fn greet(&self, _peer: &Peer, _now: Now) -> (Vec<Act>, Result<(), Refusal>) {
+        (Vec::new(), Ok(()))
+    }
+
     /// A device that the policy lets in; the last word.
     ///
     /// # Errors

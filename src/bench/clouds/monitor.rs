@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use super::say;
+use super::view::put as say;
 
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

@@ -102,7 +102,7 @@ pub(in crate::bench::clouds) const AUTHORITY: Rule = Rule {
     source: "IoT Hub documentation, X.509 CA certificates; that the hub says so after the handshake, by CONNACK, is inferred",
 };
 
-static RULES: [&Rule; 16] = [
+pub(super) static RULES: [&Rule; 16] = [
     &CLIENT_ID,
     &USER_NAME,
     &PASSWORD,
