@@ -17,7 +17,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use self::serve::{Connection, Goodbye};
 use super::broker::{AttachError, ConnectionId, Message, Start};
 use super::codec::{Hello, Hello5, Terms};
-use super::endpoint::{Admitted, Endpoint, Ending};
+use super::endpoint::{Admitted, Ending, Endpoint};
 use super::fault::MqttFault;
 use super::journal::What;
 use super::policy::{Five, Look, Look5, Peer, Publication, Refusal, Session, mqtt, reason};
@@ -105,7 +105,9 @@ pub(crate) async fn run(
         connection,
     };
     let mut attached = Connection::new(endpoint, session.clone(), connection, peer_name.clone(), &hello);
-    let terms = five.filter(|_| hello.five.is_some()).map(|f| terms(endpoint, &hello, f));
+    let terms = five
+        .filter(|_| hello.five.is_some())
+        .map(|f| terms(endpoint, &hello, f));
     let end = attached.serve(&mut wire, admitted, terms).await;
     let (will_wanted, why) = match end {
         End::Goodbye(goodbye) => {
@@ -171,7 +173,10 @@ fn publish_will(endpoint: &Endpoint, session: &Session, hello: &Hello) {
         expires: five
             .and_then(|f| f.will_expiry)
             .map(|seconds| now + Duration::from_secs(seconds.into())),
-        properties: five.map(|f| &f.will).filter(|p| !p.is_empty()).map(|p| Arc::new(p.clone())),
+        properties: five
+            .map(|f| &f.will)
+            .filter(|p| !p.is_empty())
+            .map(|p| Arc::new(p.clone())),
     };
     let publication = Publication {
         topic: &will.topic,

@@ -25,7 +25,8 @@ impl Retained {
         if message.payload.is_empty() {
             return true;
         }
-        let room = |this: &Self| this.messages.len() < RETAINED_MAX && this.bytes + message.size() <= RETAINED_BYTES_MAX;
+        let room =
+            |this: &Self| this.messages.len() < RETAINED_MAX && this.bytes + message.size() <= RETAINED_BYTES_MAX;
         if !room(self) {
             let stale: Vec<_> = self
                 .messages

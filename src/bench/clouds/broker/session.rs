@@ -163,7 +163,12 @@ impl State {
     /// What has to be true at any time.
     pub(super) fn check(&self, limits: &Limits) {
         assert!(self.queue.len() <= limits.queue && self.in_flight.len() <= limits.in_flight);
-        let sum = self.queue.iter().chain(self.in_flight.iter().map(|f| &f.message)).map(Message::size).sum::<usize>();
+        let sum = self
+            .queue
+            .iter()
+            .chain(self.in_flight.iter().map(|f| &f.message))
+            .map(Message::size)
+            .sum::<usize>();
         assert!(self.bytes == sum && sum <= QUEUE_BYTES_MAX);
         let ids: std::collections::BTreeSet<_> = self.in_flight.iter().map(|f| f.id).collect();
         assert!(ids.len() == self.in_flight.len() && !ids.contains(&0));

@@ -1,7 +1,9 @@
 //! What the broker promises.
 
-use super::*;
+use bytes::Bytes;
 use proptest::prelude::*;
+
+use super::*;
 
 const T0: Duration = Duration::from_secs(10);
 
@@ -173,13 +175,19 @@ fn an_owner_has_so_many_sessions_and_those_away_count() {
     let first = b.attach(&who("a", "Name"), start(false), T0).unwrap();
     b.detach("a", first.connection, T0);
     let refused = b.attach(&who("b", "name"), start(true), T0);
-    assert!(matches!(refused, Err(AttachError::TooMany { held: 1, limit: 1, .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(AttachError::TooMany { held: 1, limit: 1, .. })),
+        "{refused:?}"
+    );
     assert!(b.attach(&who("b", "other"), start(true), T0).is_ok());
     assert!(b.attach(&who("a", "name"), start(false), T0).unwrap().session_present);
     // Once it has expired, there is room again.
     let again = b.attach(&who("a", "name"), start(false), T0).unwrap();
     b.detach("a", again.connection, T0);
-    assert!(b.attach(&who("c", "name"), start(true), T0 + limits().session_expiry).is_ok());
+    assert!(
+        b.attach(&who("c", "name"), start(true), T0 + limits().session_expiry)
+            .is_ok()
+    );
 }
 
 #[test]
@@ -227,7 +235,13 @@ fn kept_messages_come_with_a_subscription_as_it_wants_them() {
         ..message("short", 0)
     };
     assert!(b.retain(&short, T0));
-    assert!(b.subscribe("s", c, filter("a/+"), RetainHandling::Always, T0 + Duration::from_secs(1)));
+    assert!(b.subscribe(
+        "s",
+        c,
+        filter("a/+"),
+        RetainHandling::Always,
+        T0 + Duration::from_secs(1)
+    ));
     assert_eq!(drain(&mut b, c), []);
 }
 
@@ -243,7 +257,10 @@ fn kept_messages_are_bounded_in_number_and_bytes() {
         assert!(b.retain(&at(i, 1), T0));
     }
     assert!(!b.retain(&at(RETAINED_MAX, 1), T0));
-    assert!(b.retain(&at(0, 2), T0), "a new one of the same topic takes the old one's place");
+    assert!(
+        b.retain(&at(0, 2), T0),
+        "a new one of the same topic takes the old one's place"
+    );
     let mut b = Broker::new(limits(), Keeping::default());
     assert!(!b.retain(&at(0, RETAINED_BYTES_MAX), T0));
     assert!(b.retain(&at(0, RETAINED_BYTES_MAX - 3), T0));

@@ -84,7 +84,11 @@ impl Properties {
         text(&self.content_type)
             + text(&self.response_topic)
             + self.correlation.as_ref().map_or(0, Bytes::len)
-            + self.user.iter().map(|(k, v)| k.len() + v.len() + USER_PROPERTY_COST).sum::<usize>()
+            + self
+                .user
+                .iter()
+                .map(|(k, v)| k.len() + v.len() + USER_PROPERTY_COST)
+                .sum::<usize>()
     }
 }
 
@@ -263,7 +267,10 @@ pub fn read(version: Version, frame: Frame) -> Result<Packet, Malformed> {
         _ => 0,
     };
     if frame.flags() != wanted {
-        return Err(Malformed::form(format!("its flags are {:#x}, not {wanted:#x}", frame.flags())));
+        return Err(Malformed::form(format!(
+            "its flags are {:#x}, not {wanted:#x}",
+            frame.flags()
+        )));
     }
     match version {
         Version::V4 => v4::read(frame),

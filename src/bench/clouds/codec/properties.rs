@@ -18,7 +18,9 @@ const USER_PROPERTY: u8 = 38;
 
 /// Form of each property, and the packets that a client may send it in (table 2-4); `Will` is written as CONNACK, which no client sends.
 fn form(id: u8) -> Option<(Form, &'static [PacketType])> {
-    use PacketType::{ConnAck as Will, Connect, Disconnect, PubAck, PubComp, PubRec, PubRel, Publish, Subscribe, Unsubscribe};
+    use PacketType::{
+        ConnAck as Will, Connect, Disconnect, PubAck, PubComp, PubRec, PubRel, Publish, Subscribe, Unsubscribe,
+    };
     Some(match id {
         1 => (Form::Byte, &[Publish, Will]),
         2 => (Form::Four, &[Publish, Will]),
@@ -34,7 +36,16 @@ fn form(id: u8) -> Option<(Form, &'static [PacketType])> {
         USER_PROPERTY => (
             Form::Pair,
             &[
-                Connect, Publish, Will, PubAck, PubRec, PubRel, PubComp, Subscribe, Unsubscribe, Disconnect,
+                Connect,
+                Publish,
+                Will,
+                PubAck,
+                PubRec,
+                PubRel,
+                PubComp,
+                Subscribe,
+                Unsubscribe,
+                Disconnect,
             ],
         ),
         39 => (Form::Four, &[Connect]),

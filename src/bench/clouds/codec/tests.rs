@@ -47,8 +47,15 @@ fn short_forms_of_version_5_are_read_and_written() {
         expiry: Some(1),
         user_properties: true,
     };
-    assert_eq!(read5(b"\xe0\x0e\x00\x0c\x11\x00\x00\x00\x01\x26\x00\x01a\x00\x01b"), Ok(expiry));
-    for (bytes, want) in [(&b"\x40\x02\x00\x07"[..], 0), (b"\x40\x03\x00\x07\x00", 0), (b"\x40\x04\x00\x07\x87\x00", 0x80)] {
+    assert_eq!(
+        read5(b"\xe0\x0e\x00\x0c\x11\x00\x00\x00\x01\x26\x00\x01a\x00\x01b"),
+        Ok(expiry)
+    );
+    for (bytes, want) in [
+        (&b"\x40\x02\x00\x07"[..], 0),
+        (b"\x40\x03\x00\x07\x00", 0),
+        (b"\x40\x04\x00\x07\x87\x00", 0x80),
+    ] {
         let ack = Packet::PubAck {
             id: 7,
             reason: want,
@@ -71,7 +78,11 @@ fn short_forms_of_version_5_are_read_and_written() {
         let is_disconnect = matches!(&theirs, peer5::Packet::Disconnect(d) if d.reason_code as u8 == 0x8e);
         assert!(is_disconnect || theirs.size() == bytes.len(), "{theirs:?}");
     }
-    assert_eq!(write(Version::V4, &Out::Disconnect(0x8e)).unwrap(), b""[..], "3.1.1 has none");
+    assert_eq!(
+        write(Version::V4, &Out::Disconnect(0x8e)).unwrap(),
+        b""[..],
+        "3.1.1 has none"
+    );
 }
 
 #[test]
@@ -101,8 +112,14 @@ fn what_rumqttc_lets_pass_is_refused() {
     for (bytes, why) in [
         (&b"\x10\x0e\x00\x04MQTT\x05\x03\x00\x3c\x00\x00\x01s"[..], "reserved"),
         (b"\x10\x0f\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x01sx", "left over"),
-        (b"\x10\x11\x00\x04MQTT\x05\x02\x00\x3c\x03\x21\x00\x00\x00\x01s", "maximum is 0"),
-        (b"\x10\x10\x00\x04MQTT\x05\x02\x00\x3c\x02\x19\x02\x00\x01s", "neither 0 nor 1"),
+        (
+            b"\x10\x11\x00\x04MQTT\x05\x02\x00\x3c\x03\x21\x00\x00\x00\x01s",
+            "maximum is 0",
+        ),
+        (
+            b"\x10\x10\x00\x04MQTT\x05\x02\x00\x3c\x02\x19\x02\x00\x01s",
+            "neither 0 nor 1",
+        ),
         (b"\x10\x0c\x00\x04MQTT\x05\x02\x00\x3c\x00\x00", "ends too early"),
     ] {
         let e = hello(bytes);

@@ -4,7 +4,9 @@ use bytes::{Bytes, BytesMut};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5;
 
-use super::{Hello, Hello5, Malformed, Out, Packet, Properties, Publish, RetainHandling, Wanted, acknowledgement, properties};
+use super::{
+    Hello, Hello5, Malformed, Out, Packet, Properties, Publish, RetainHandling, Wanted, acknowledgement, properties,
+};
 use crate::mqtt::{Connect, Frame, PacketType, Will};
 
 /// The reserved flag and the flags for will, password and user name in CONNECT (section 3.1.2.3).
@@ -68,7 +70,9 @@ pub(super) fn connect(frame: &Frame) -> Result<Hello, Malformed> {
     };
     let p = c.properties.unwrap_or_default();
     if p.receive_maximum == Some(0) || p.max_packet_size == Some(0) {
-        return Err(Malformed::protocol("a maximum is 0 [MQTT 5 sections 3.1.2.11.3 and 3.1.2.11.4]"));
+        return Err(Malformed::protocol(
+            "a maximum is 0 [MQTT 5 sections 3.1.2.11.3 and 3.1.2.11.4]",
+        ));
     }
     for flag in [p.request_problem_info, p.request_response_info].into_iter().flatten() {
         if flag > 1 {
@@ -106,7 +110,10 @@ pub(super) fn connect(frame: &Frame) -> Result<Hello, Malformed> {
                 correlation: p.correlation_data,
                 user: p.user_properties,
             };
-            check_message(&five.will, &connect.will.as_ref().map(|w| w.payload.clone()).unwrap_or_default())?;
+            check_message(
+                &five.will,
+                &connect.will.as_ref().map(|w| w.payload.clone()).unwrap_or_default(),
+            )?;
         }
     }
     Ok(Hello {
@@ -119,8 +126,16 @@ fn check_message(p: &Properties, payload: &[u8]) -> Result<(), Malformed> {
     match p.payload_format {
         None | Some(0) => {}
         Some(1) if std::str::from_utf8(payload).is_ok() => {}
-        Some(1) => return Err(Malformed::protocol("the payload is not the UTF-8 text it is said to be")),
-        Some(other) => return Err(Malformed::protocol(format!("payload format {other} is neither 0 nor 1"))),
+        Some(1) => {
+            return Err(Malformed::protocol(
+                "the payload is not the UTF-8 text it is said to be",
+            ));
+        }
+        Some(other) => {
+            return Err(Malformed::protocol(format!(
+                "payload format {other} is neither 0 nor 1"
+            )));
+        }
     }
     match &p.response_topic {
         Some(topic) if !crate::bench::clouds::topic::is_name(topic) => {
@@ -160,7 +175,8 @@ pub(super) fn read(frame: Frame) -> Result<Packet, Malformed> {
         v5::Packet::Publish(p) => Packet::Publish(publish(p)?),
         v5::Packet::PubAck(ack) => Packet::PubAck {
             id: ack.pkid,
-            reason: if ack.reason == v5::PubAckReason::Success || ack.reason == v5::PubAckReason::NoMatchingSubscribers {
+            reason: if ack.reason == v5::PubAckReason::Success || ack.reason == v5::PubAckReason::NoMatchingSubscribers
+            {
                 0
             } else {
                 crate::bench::clouds::policy::reason::UNSPECIFIED

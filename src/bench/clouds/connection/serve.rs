@@ -133,7 +133,10 @@ impl<'a> Connection<'a> {
         loop {
             let now = self.endpoint.clock.monotonic();
             // The lock is gone before anything is sent.
-            let next = self.endpoint.broker().next(&self.session.client_id, self.connection, now);
+            let next = self
+                .endpoint
+                .broker()
+                .next(&self.session.client_id, self.connection, now);
             let Some(Outgoing { id, dup, message }) = next else {
                 return Ok(());
             };

@@ -138,7 +138,11 @@ impl Connection<'_> {
                     .endpoint
                     .broker()
                     .unsubscribe(&self.session.client_id, self.connection, filter);
-                if known { reason::SUCCESS } else { reason::NO_SUBSCRIPTION }
+                if known {
+                    reason::SUCCESS
+                } else {
+                    reason::NO_SUBSCRIPTION
+                }
             })
             .collect();
         wire.send(&Out::UnsubAck(id, codes)).await?;

@@ -268,7 +268,11 @@ pub(crate) mod testing {
         let mut unseen: std::collections::BTreeSet<_> = policy.rules().iter().map(|r| r.id).collect();
         for (id, look, verdict) in rows {
             let refusal = verdict.expect_err(id);
-            let shown = if let Look::In5(_) = look { Look::In5(refusal.look_5) } else { refusal.look };
+            let shown = if let Look::In5(_) = look {
+                Look::In5(refusal.look_5)
+            } else {
+                refusal.look
+            };
             assert_eq!((refusal.rule.id, shown), (id, look), "{refusal:?}");
             assert!(
                 !refusal.rule.source.is_empty() && !refusal.detail.is_empty(),

@@ -56,7 +56,11 @@ impl FromStr for Client {
         let mut parts = text.split(';');
         let main = parts.next().unwrap_or_default();
         let (name, scheme) = if let Some((name, prints)) = main.rsplit_once(":thumbprint:") {
-            let prints: Vec<_> = prints.split(',').map(thumbprint).collect::<Option<_>>().ok_or_else(usage)?;
+            let prints: Vec<_> = prints
+                .split(',')
+                .map(thumbprint)
+                .collect::<Option<_>>()
+                .ok_or_else(usage)?;
             if prints.len() > THUMBPRINTS_MAX {
                 return Err(format!("{text:?} has more than {THUMBPRINTS_MAX} thumbprints"));
             }
@@ -131,14 +135,20 @@ impl Client {
         if self.scheme == Scheme::Subject {
             return match common_name {
                 Some(cn) if cn.to_lowercase() == wanted => Ok(()),
-                other => Err(format!("its common name is {other:?}, expected {:?}", self.authentication_name)),
+                other => Err(format!(
+                    "its common name is {other:?}, expected {:?}",
+                    self.authentication_name
+                )),
             };
         }
         let found = self.alternative_names(leaf)?;
         if found.iter().any(|name| name.to_lowercase() == wanted) {
             return Ok(());
         }
-        Err(format!("its subject alternative name has {found:?} of this kind, expected {:?}", self.authentication_name))
+        Err(format!(
+            "its subject alternative name has {found:?} of this kind, expected {:?}",
+            self.authentication_name
+        ))
     }
 
     fn alternative_names(&self, leaf: &CertificateDer<'_>) -> Result<Vec<String>, String> {
@@ -153,7 +163,9 @@ impl Client {
             (Scheme::Ip, GeneralName::IPAddress(bytes)) => {
                 let four: Option<[u8; 4]> = (*bytes).try_into().ok();
                 let sixteen: Option<[u8; 16]> = (*bytes).try_into().ok();
-                four.map(IpAddr::from).or(sixteen.map(IpAddr::from)).map(|ip| ip.to_string())
+                four.map(IpAddr::from)
+                    .or(sixteen.map(IpAddr::from))
+                    .map(|ip| ip.to_string())
             }
             _ => None,
         };
@@ -171,11 +183,27 @@ mod tests {
         assert_eq!((c.authentication_name.as_str(), &c.scheme), ("Dev.1", &Scheme::Dns));
         assert_eq!(c.attributes.get("floor").map(String::as_str), Some("2"));
         let print = "ab".repeat(32);
-        let c: Client = format!("urn:x:thumbprint:{print},{}", "AB:".repeat(32)).parse().unwrap();
-        assert_eq!((c.authentication_name.as_str(), &c.scheme), ("urn:x", &Scheme::Thumbprint(vec![[0xab; 32]; 2])));
+        let c: Client = format!("urn:x:thumbprint:{print},{}", "AB:".repeat(32))
+            .parse()
+            .unwrap();
+        assert_eq!(
+            (c.authentication_name.as_str(), &c.scheme),
+            ("urn:x", &Scheme::Thumbprint(vec![[0xab; 32]; 2]))
+        );
         let long = format!("{}:dns", "n".repeat(129));
         let three = format!("n:thumbprint:{print},{print},{print}");
-        for bad in ["", "n", "n:", "n:sha", ":dns", "n:thumbprint:12", "n:dns;x", "n:dns;=1", &long, &three] {
+        for bad in [
+            "",
+            "n",
+            "n:",
+            "n:sha",
+            ":dns",
+            "n:thumbprint:12",
+            "n:dns;x",
+            "n:dns;=1",
+            &long,
+            &three,
+        ] {
             assert!(bad.parse::<Client>().is_err(), "{bad}");
         }
     }
@@ -199,11 +227,24 @@ mod tests {
         ]);
         let print = hex(&sha256(&leaf).unwrap());
         let judge = |client: &str| client.parse::<Client>().unwrap().recognises(&leaf, Some("Dev"));
-        for good in ["dev:subject", "DEV.EXAMPLE:dns", "urn:dev:1:uri", "dev@example.com:email", "192.0.2.7:ip", "2001:db8::1:ip"] {
+        for good in [
+            "dev:subject",
+            "DEV.EXAMPLE:dns",
+            "urn:dev:1:uri",
+            "dev@example.com:email",
+            "192.0.2.7:ip",
+            "2001:db8::1:ip",
+        ] {
             assert_eq!(judge(good), Ok(()), "{good}");
         }
         assert_eq!(judge(&format!("anything:thumbprint:{print}")), Ok(()));
-        for bad in ["dev:dns", "dev.example:uri", "dev@example.com:dns", "192.0.2.8:ip", "dev.example:subject"] {
+        for bad in [
+            "dev:dns",
+            "dev.example:uri",
+            "dev@example.com:dns",
+            "192.0.2.8:ip",
+            "dev.example:subject",
+        ] {
             assert!(judge(bad).is_err(), "{bad}");
         }
         let other = judge(&format!("anything:thumbprint:{}", "00".repeat(32))).unwrap_err();

@@ -33,18 +33,25 @@ impl TopicSpace {
     pub fn new(name: &str, templates: Vec<String>) -> Result<Self, String> {
         if templates.is_empty() || templates.len() > TEMPLATES_MAX {
             let count = templates.len();
-            return Err(format!("topic space {name:?} has {count} templates, 1 to {TEMPLATES_MAX} are allowed"));
+            return Err(format!(
+                "topic space {name:?} has {count} templates, 1 to {TEMPLATES_MAX} are allowed"
+            ));
         }
         for template in &templates {
             let filled = fill(template, |_| Some("x")).ok_or_else(|| {
                 format!("{template:?} has a variable that is neither ${{{NAME}}} nor ${{{ATTRIBUTE}…}}")
             })?;
             if !topic::is_filter(&filled) {
-                return Err(format!("{template:?} is no topic template: wildcards fill whole segments, # the last one"));
+                return Err(format!(
+                    "{template:?} is no topic template: wildcards fill whole segments, # the last one"
+                ));
             }
             let segments = topic::levels(template);
             if segments > super::SEGMENTS_MAX {
-                return Err(format!("{template:?} has {segments} segments, at most {} are allowed", super::SEGMENTS_MAX));
+                return Err(format!(
+                    "{template:?} has {segments} segments, at most {} are allowed",
+                    super::SEGMENTS_MAX
+                ));
             }
         }
         Ok(Self {
@@ -214,16 +221,33 @@ mod tests {
         assert_eq!(lists(Publisher, "S1", Some(&sensor)), ["a/#", "own/S1/+", "rooms/7/#"]);
         assert!(lists(Subscriber, "S1", Some(&sensor)).is_empty());
         let panel: Client = "p:subject;type=panel;room=+".parse().unwrap();
-        assert!(lists(Subscriber, "p", Some(&panel)).is_empty(), "a wildcard from an attribute opens nothing");
+        assert!(
+            lists(Subscriber, "p", Some(&panel)).is_empty(),
+            "a wildcard from an attribute opens nothing"
+        );
         let lost: Client = "p:subject;type=sensor".parse().unwrap();
-        assert_eq!(lists(Publisher, "p", Some(&lost)), ["a/#", "own/p/+"], "no room, no template");
+        assert_eq!(
+            lists(Publisher, "p", Some(&lost)),
+            ["a/#", "own/p/+"],
+            "no room, no template"
+        );
         assert_eq!(lists(Subscriber, "boss", None), ["secret"]);
     }
 
     #[test]
     fn mistakes_are_told() {
-        let many = format!("s={}", vec!["a"; 11].join(","));
-        for bad in ["s", "=a", "s=", "s=a#", "s=${client.name}", "s=${client.attributes.}", "s=${x", "s=1/2/3/4/5/6/7/8/9", &many] {
+        let many = format!("s={}", ["a"; 11].join(","));
+        for bad in [
+            "s",
+            "=a",
+            "s=",
+            "s=a#",
+            "s=${client.name}",
+            "s=${client.attributes.}",
+            "s=${x",
+            "s=1/2/3/4/5/6/7/8/9",
+            &many,
+        ] {
             assert!(bad.parse::<TopicSpace>().is_err(), "{bad}");
         }
         for bad in ["", "$all:s", "$all:s:reader", ":s:publisher", "$all::publisher"] {

@@ -4,7 +4,10 @@ use super::super::testing::{check, connect, peer};
 use super::*;
 
 fn templates() -> Vec<String> {
-    vec!["exampletopics/#".into(), "clients/${client.authenticationName}/+".into()]
+    vec![
+        "exampletopics/#".into(),
+        "clients/${client.authenticationName}/+".into(),
+    ]
 }
 
 fn policy() -> EventGrid {
@@ -52,7 +55,11 @@ fn every_rule_is_kept_and_looks_as_it_should_in_both_versions() {
     });
     let mut holder = peer("name");
     holder.chain = vec![leaf()];
-    let enter = |client: &str| registry(client).connect(&holder, &connect("s", Some("name"))).map(|_| ());
+    let enter = |client: &str| {
+        registry(client)
+            .connect(&holder, &connect("s", Some("name")))
+            .map(|_| ())
+    };
     let admission = Admission::new(&Settings::default(), leaf());
     let session = p.connect(&peer("name"), &connect("s", Some("name"))).unwrap();
     let now = Now {
@@ -76,9 +83,24 @@ fn every_rule_is_kept_and_looks_as_it_should_in_both_versions() {
             Look5::ConnAck(reason::BAD_CLIENT_ID),
             join("", Some("name")),
         ),
-        ("event-grid/user-name", refused, not_authorized, join("s", Some("another"))),
-        ("event-grid/authentication-name", refused, not_authorized, join("s", None)),
-        ("event-grid/authentication-name", refused, not_authorized, join("s", Some(&"n".repeat(129)))),
+        (
+            "event-grid/user-name",
+            refused,
+            not_authorized,
+            join("s", Some("another")),
+        ),
+        (
+            "event-grid/authentication-name",
+            refused,
+            not_authorized,
+            join("s", None),
+        ),
+        (
+            "event-grid/authentication-name",
+            refused,
+            not_authorized,
+            join("s", Some(&"n".repeat(129))),
+        ),
         // Before CONNACK the wire makes a CONNACK of any reason.
         (
             "event-grid/publisher-permission",
@@ -87,8 +109,18 @@ fn every_rule_is_kept_and_looks_as_it_should_in_both_versions() {
             p.connect(&peer("name"), &will).map(|_| ()),
         ),
         ("event-grid/qos-2", close, qos, publish("exampletopics/a", 2)),
-        ("event-grid/qos-2", close, qos, subscribe("exampletopics/a", 2).map(|_| ())),
-        ("event-grid/topic-size", close, topic, publish("exampletopics/2/3/4/5/6/7/8/9", 0)),
+        (
+            "event-grid/qos-2",
+            close,
+            qos,
+            subscribe("exampletopics/a", 2).map(|_| ()),
+        ),
+        (
+            "event-grid/topic-size",
+            close,
+            topic,
+            publish("exampletopics/2/3/4/5/6/7/8/9", 0),
+        ),
         ("event-grid/topic-size", close, topic, publish(&long, 0)),
         (
             "event-grid/topic-size",
@@ -114,11 +146,26 @@ fn every_rule_is_kept_and_looks_as_it_should_in_both_versions() {
             Look5::SubAck(reason::NOT_AUTHORIZED),
             subscribe("#", 0).map(|_| ()),
         ),
-        ("event-grid/unknown-client", refused, not_authorized, enter("other:subject")),
+        (
+            "event-grid/unknown-client",
+            refused,
+            not_authorized,
+            enter("other:subject"),
+        ),
         ("event-grid/certificate", refused, not_authorized, enter("name:dns")),
         ("event-grid/certificate", refused, not_authorized, enter(&thumbprint)),
-        ("event-grid/authority", refused, not_authorized, admission.admit(&holder, &session, now)),
-        ("event-grid/retained-size", close, Look5::PubAck(reason::QUOTA), retained),
+        (
+            "event-grid/authority",
+            refused,
+            not_authorized,
+            admission.admit(&holder, &session, now),
+        ),
+        (
+            "event-grid/retained-size",
+            close,
+            Look5::PubAck(reason::QUOTA),
+            retained,
+        ),
         (
             "event-grid/user-properties",
             close,
@@ -146,7 +193,9 @@ fn every_rule_is_kept_and_looks_as_it_should_in_both_versions() {
 fn clients_are_admitted_as_they_are_registered() {
     let mut holder = peer("Name");
     holder.chain = vec![leaf()];
-    let session = registry("NaMe:subject;room=7").connect(&holder, &connect("s", Some("name"))).unwrap();
+    let session = registry("NaMe:subject;room=7")
+        .connect(&holder, &connect("s", Some("name")))
+        .unwrap();
     assert_eq!(session.owner, "NaMe", "the registered case");
     let print = registry("x:dns").settings.clients[0].recognises(&holder.chain[0], None);
     assert!(print.is_err());
