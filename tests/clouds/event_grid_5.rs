@@ -452,6 +452,20 @@ async fn self_signed(name: &str) -> (tempfile::TempDir, String) {
 }
 
 #[tokio::test]
+async fn where_mqtt_5_is_not_spoken_it_is_refused_in_its_own_words() {
+    let mut b = Bench::start(|_| {}).await;
+    let mut c = b.mosquitto("mosquitto_pub", Cloud::IotHub, "localhost", "name");
+    let out = output(c.args(["-V", "5", "-i", "name", "-t", "a", "-m", "x"])).await;
+    let said = String::from_utf8_lossy(&out.stderr).to_lowercase();
+    assert!(
+        !out.status.success() && said.contains("unsupported protocol version"),
+        "{said}"
+    );
+    let look = b.refusal("mqtt/version").await;
+    assert_eq!(look, "CONNACK 0x84 (protocol version not supported)");
+}
+
+#[tokio::test]
 async fn paho_finds_mqtt_5_as_it_is_written() {
     let b = Bench::start(|_| {}).await;
     b.clouds.write_device("one").unwrap();

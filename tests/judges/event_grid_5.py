@@ -141,7 +141,7 @@ def subscriptions():
     say("first message", d.messages.get(timeout=PATIENCE).payload.decode())
     d.subscribe("exampletopics/kept", retainHandling=0)
     message = d.messages.get(timeout=PATIENCE)
-    say("kept", [message.payload.decode(), message.retain])
+    say("kept", [message.payload.decode(), bool(message.retain)])
     d.publish("exampletopics/kept", "", retain=True)
     other.close()
     d.close()

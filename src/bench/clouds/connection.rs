@@ -134,6 +134,11 @@ pub(crate) async fn run(
     if will_wanted && delay.is_zero() {
         publish_will(endpoint, &session, &hello);
     }
+    // Before the session is given back: whoever takes it up from now on stops a will that waits.
+    let will_waits = will_wanted
+        && hello.connect.will.is_some()
+        && !delay.is_zero()
+        && endpoint.broker().will_waits(client_id, connection);
     drop(guard);
     endpoint.perform(endpoint.backend.gone(&session, &why, endpoint.now()));
     endpoint.journal.record(
@@ -146,9 +151,10 @@ pub(crate) async fn run(
     wire.close().await;
     drop(wire);
     // The connection's place is held until its will is out: that bounds how many wills wait.
-    if will_wanted && !delay.is_zero() && hello.connect.will.is_some() {
+    if will_waits {
         tokio::time::sleep(delay).await;
-        if !endpoint.broker().goes_on(client_id, connection) {
+        let is_due = endpoint.broker().will_is_due(connection);
+        if is_due {
             publish_will(endpoint, &session, &hello);
         }
     }

@@ -42,6 +42,8 @@ pub struct Broker {
     keeping: Keeping,
     sessions: HashMap<String, State>,
     retained: Retained,
+    /// Whose wills wait, by the connection that left them; no more than there are connections.
+    wills: HashMap<ConnectionId, String>,
     connections: u64,
 }
 
@@ -54,6 +56,7 @@ impl Broker {
             keeping,
             sessions: HashMap::new(),
             retained: Retained::default(),
+            wills: HashMap::new(),
             connections: 0,
         }
     }
@@ -79,6 +82,10 @@ impl Broker {
             Some(kept) if !start.clean && kept.is_persistent() => (kept, true),
             _ => (State::new(connection), false),
         };
+        if session_present {
+            // A session that goes on has nothing to mourn (MQTT 5, MQTT-3.1.3-9).
+            self.wills.retain(|_, client_id| *client_id != who.client_id);
+        }
         state.attach(&who.owner, start, connection);
         self.sessions.insert(who.client_id.clone(), state);
         Ok(Attached {
@@ -131,9 +138,21 @@ impl Broker {
         }
     }
 
-    /// Whether the session that this connection held has been taken up again, so that a will that waits is not to be published.
-    #[must_use]
-    pub fn goes_on(&self, client_id: &str, connection: ConnectionId) -> bool {
+    /// A connection ends, and its will is to wait; false when another connection has taken the session up already, and so no will is due.
+    pub fn will_waits(&mut self, client_id: &str, connection: ConnectionId) -> bool {
+        if self.goes_on(client_id, connection) {
+            return false;
+        }
+        self.wills.insert(connection, client_id.to_owned());
+        true
+    }
+
+    /// The wait for a will is over; the answer is whether it is to be published: not if the session was taken up meanwhile.
+    pub fn will_is_due(&mut self, connection: ConnectionId) -> bool {
+        self.wills.remove(&connection).is_some()
+    }
+
+    fn goes_on(&self, client_id: &str, connection: ConnectionId) -> bool {
         self.sessions
             .get(client_id)
             .is_some_and(|s| s.born <= connection && s.latest > connection)
