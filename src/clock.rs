@@ -12,6 +12,7 @@
 //! Deadlines and waits never use this clock: they are monotonic, so a jump of years fires none of them. This room and the places it
 //! names are the only ones that may call `SystemTime::now` and `Instant::now` (a lint sees to it).
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -88,6 +89,8 @@ pub fn decide(w: Witnesses) -> Option<(Duration, Source)> {
 pub struct Clock {
     started: Instant,
     network: Arc<Mutex<Option<(Duration, Instant)>>>,
+    /// By how many milliseconds this clock is wrong on purpose: only ever the bench's stand-ins.
+    skew: Arc<AtomicI64>,
 }
 
 impl std::fmt::Debug for Clock {
@@ -110,6 +113,38 @@ impl Clock {
         Self {
             started: Instant::now(),
             network: Arc::default(),
+            skew: Arc::default(),
+        }
+    }
+
+    /// A clock with the same witnesses that can be put wrong by itself.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self {
+            skew: Arc::new(AtomicI64::new(self.skew.load(Ordering::Relaxed))),
+            ..self.clone()
+        }
+    }
+
+    /// Puts this clock, and its clones, forward by so many milliseconds, or back. [`Self::monotonic`] does not jump.
+    pub fn jump(&self, milliseconds: i64) {
+        let add = |skew: i64| Some(skew.saturating_add(milliseconds));
+        let _ = self.skew.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+
+    /// By how many milliseconds this clock was put forward.
+    #[must_use]
+    pub fn skew(&self) -> i64 {
+        self.skew.load(Ordering::Relaxed)
+    }
+
+    fn skewed(&self, time: Duration) -> Duration {
+        let skew = self.skew();
+        let by = Duration::from_millis(skew.unsigned_abs());
+        if skew < 0 {
+            time.saturating_sub(by)
+        } else {
+            time.saturating_add(by)
         }
     }
 
@@ -126,17 +161,18 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Option<(Duration, Source)> {
         let network = *self.network.lock().unwrap_or_else(PoisonError::into_inner);
-        decide(Witnesses {
+        let decided = decide(Witnesses {
             system: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             synchronised: std::path::Path::new(TIMESYNC_FLAG).exists(),
             network: network.map(|(time, at)| time.saturating_add(at.elapsed())),
-        })
+        });
+        decided.map(|(time, source)| (self.skewed(time), source))
     }
 
     /// What the system clock says, right or wrong; for messages that must say it.
     #[must_use]
     pub fn system(&self) -> Duration {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+        self.skewed(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 
     /// Time since this clock was made; never jumps. The `now` of every protocol core.
@@ -205,6 +241,21 @@ mod tests {
         );
         assert_eq!(w(Duration::ZERO, false, Some(gps_epoch)), None);
         assert_eq!(w(Duration::from_secs(4_294_967_295), false, None), None, "2106");
+    }
+
+    #[test]
+    fn a_fork_jumps_alone() {
+        let clock = Clock::new();
+        let fork = clock.fork();
+        let clone = fork.clone();
+        fork.jump(86_400_000 * 400);
+        assert!(clone.system() > clock.system() + 399 * DAY);
+        assert!(clone.now().unwrap().0 > clock.now().unwrap().0 + 399 * DAY);
+        fork.jump(-86_400_000 * 401);
+        assert!(clone.system() < clock.system());
+        assert!(clone.monotonic() < DAY && clock.skew() == 0);
+        fork.jump(i64::MIN);
+        assert_eq!(fork.system(), Duration::ZERO);
     }
 
     #[test]

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
 };
 use zeroize::Zeroizing;
 
@@ -210,6 +210,29 @@ impl Authority {
             source,
         })
     }
+
+    /// A device certificate for the key and the subject of a signing request (PKCS #10, PEM), whose signature is checked. Nothing else
+    /// that it asks for is granted. Answers the leaf as PEM.
+    ///
+    /// # Errors
+    /// [`PkiError`].
+    pub fn sign_request(&self, csr_pem: &str, now: Duration, valid_for: Duration) -> Result<String, PkiError> {
+        let make = || -> Result<String, rcgen::Error> {
+            let mut request = CertificateSigningRequestParams::from_pem(csr_pem)?;
+            let mut granted = params("", now, valid_for)?;
+            granted.distinguished_name = request.params.distinguished_name;
+            granted.is_ca = IsCa::ExplicitNoCa;
+            granted.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+            granted.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            granted.use_authority_key_identifier_extension = true;
+            request.params = granted;
+            Ok(request.signed_by(&self.intermediate.issuer)?.pem())
+        };
+        make().map_err(|source| PkiError {
+            name: "a signing request".into(),
+            source,
+        })
+    }
 }
 
 fn params(common_name: &str, now: Duration, valid_for: Duration) -> Result<CertificateParams, rcgen::Error> {
@@ -270,6 +293,29 @@ mod tests {
         let mut damaged = ca.save();
         damaged.intermediate_key_pem = String::from("no key").into();
         assert!(Authority::load("Test", &damaged).is_err());
+    }
+
+    #[test]
+    fn a_request_gets_its_key_and_subject_certified_and_nothing_else() {
+        let ca = Authority::generate("Test", NOW, 100 * DAY).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut wish = CertificateParams::new(vec!["server.example".into()]).unwrap();
+        wish.distinguished_name = rcgen::DistinguishedName::new();
+        wish.distinguished_name.push(DnType::CommonName, "thing-1");
+        wish.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let csr = wish.serialize_request(&key).unwrap().pem().unwrap();
+        let leaf = ca.sign_request(&csr, NOW, DAY).unwrap();
+        let id = Identity::from_pem(leaf.as_bytes(), key.serialize_pem().as_bytes(), "test").unwrap();
+        assert_eq!(id.leaf.common_name.as_deref(), Some("thing-1"));
+        assert_eq!(id.leaf.not_after, NOW + DAY);
+        let der = certificates(leaf.as_bytes(), "x").unwrap().remove(0);
+        let (_, read) = x509_parser::certificate::X509Certificate::from_der(&der).unwrap();
+        assert!(read.subject_alternative_name().unwrap().is_none() && !read.is_ca());
+        let usage = read.extended_key_usage().unwrap().unwrap().value;
+        assert!(usage.client_auth && !usage.server_auth);
+        for bad in ["", "no request", &leaf] {
+            assert!(ca.sign_request(bad, NOW, DAY).is_err());
+        }
     }
 
     #[test]

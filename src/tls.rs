@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
@@ -223,6 +223,12 @@ impl Identity {
         })
     }
 
+    /// Shows this identity to every client.
+    #[must_use]
+    pub fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
+        Arc::new(SingleCertAndKey::from(self.key.clone()))
+    }
+
     /// The chain, leaf first.
     #[must_use]
     pub fn chain(&self) -> &[CertificateDer<'static>] {
@@ -378,6 +384,8 @@ pub enum Clients {
     /// A certificate and proof of its key; whether it is a good one is decided by whoever reads
     /// [`peer_certificates`](rustls::CommonState::peer_certificates), who must not forget to. Version 1 is taken.
     Proven,
+    /// The same, and clients without a certificate too.
+    ProvenIfSent,
 }
 
 /// How to be a TLS server (bench; later the gateway's listener).
@@ -410,8 +418,9 @@ impl Server<'_> {
                     .map_err(|e| TlsError::Setup(e.to_string()))?;
                 builder.with_client_cert_verifier(verifier)
             }
-            Clients::Proven => {
-                let verifier = Proven::new(provider().signature_verification_algorithms);
+            clients @ (Clients::Proven | Clients::ProvenIfSent) => {
+                let required = matches!(clients, Clients::Proven);
+                let verifier = Proven::new(provider().signature_verification_algorithms, required);
                 builder.with_client_cert_verifier(Arc::new(verifier))
             }
             Clients::Anybody => builder.with_no_client_auth(),

@@ -4,3 +4,4 @@ pub mod clouds;
 pub mod demo;
 pub mod dongle;
 pub mod man;
+pub mod subscriber;

@@ -192,6 +192,13 @@ impl<'t, 'i> Section<'t, 'i> {
         self.table.is_some_and(|t| t.contains_key(key))
     }
 
+    /// Whether the key is there and holds true or false.
+    #[must_use]
+    pub fn is_boolean(&self, key: &str) -> bool {
+        let value = self.table.and_then(|t| t.get(key));
+        value.is_some_and(|v| v.get_ref().as_bool().is_some())
+    }
+
     /// Reports a mistake at a key (or at the section when the key is not there).
     pub fn mistake(&mut self, key: &str, message: impl Into<String>) {
         let span = self

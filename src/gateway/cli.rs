@@ -28,32 +28,27 @@ pub struct Cli {
     command: Command,
 }
 
+#[derive(Debug, clap::Args)]
+struct ConfigArg {
+    /// The configuration; examples/gateway.toml explains every key.
+    #[arg(long, short, env = "ONYX_GATEWAY_CONFIG", default_value = DEFAULT_PATH)]
+    config: PathBuf,
+}
+
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Serve devices until SIGTERM or SIGINT.
     Run {
-        /// The configuration; examples/gateway.toml explains every key.
-        #[arg(
-            long,
-            short,
-            env = "ONYX_GATEWAY_CONFIG",
-            default_value = DEFAULT_PATH
-        )]
-        config: PathBuf,
+        #[command(flatten)]
+        config: ConfigArg,
         /// Log lines and the line with the address as JSON.
         #[arg(long)]
         json: bool,
     },
     /// Look at the configuration, and at every subscriber's token and credential; status 1 if a device could not get through.
     Check {
-        /// The configuration.
-        #[arg(
-            long,
-            short,
-            env = "ONYX_GATEWAY_CONFIG",
-            default_value = DEFAULT_PATH
-        )]
-        config: PathBuf,
+        #[command(flatten)]
+        config: ConfigArg,
         /// One JSON object.
         #[arg(long)]
         json: bool,
@@ -76,8 +71,8 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run { config, json } => run(&config, json),
-        Command::Check { config, json } => look(&config, json),
+        Command::Run { config, json } => run(&config.config, json),
+        Command::Check { config, json } => look(&config.config, json),
         Command::Status { config, socket, json } => ask(config, socket, json),
     };
     result.unwrap_or_else(|e| {

@@ -25,11 +25,13 @@ pub const INTERMEDIATES_MAX: usize = 8;
 #[derive(Debug)]
 pub(super) struct Proven {
     algorithms: WebPkiSupportedAlgorithms,
+    required: bool,
 }
 
 impl Proven {
-    pub(super) fn new(algorithms: WebPkiSupportedAlgorithms) -> Self {
-        Self { algorithms }
+    /// `required`: a client without a certificate is turned away.
+    pub(super) fn new(algorithms: WebPkiSupportedAlgorithms, required: bool) -> Self {
+        Self { algorithms, required }
     }
 
     fn check(
@@ -70,6 +72,10 @@ impl Proven {
 }
 
 impl ClientCertVerifier for Proven {
+    fn client_auth_mandatory(&self) -> bool {
+        self.required
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }

@@ -25,6 +25,7 @@ async fn a_thing_publishes_and_subscribes_whatever_its_user_name() {
 
 #[tokio::test]
 async fn mistakes_are_refused_as_aws_does() {
+    // Names of their own, because of one CONNECT a second for a client id.
     let mut b = Bench::start(|c| c.aws_topics = vec!["a/#".into()]).await;
     for (host, id, topic, qos, rule, look) in [
         ("127.0.0.1", "thing", "a/b", "1", "aws-iot/sni", "connection closed"),
@@ -46,13 +47,13 @@ async fn mistakes_are_refused_as_aws_does() {
         ),
         (
             "localhost",
-            "thing",
+            "thing-2",
             "a/1/2/3/4/5/6/7/8",
             "1",
             "aws-iot/topic-size",
             "connection closed",
         ),
-        ("localhost", "thing", "a/b", "2", "aws-iot/qos-2", "no answer"),
+        ("localhost", "thing-3", "a/b", "2", "aws-iot/qos-2", "no answer"),
     ] {
         let mut c = b.mosquitto("mosquitto_pub", CLOUD, host, "thing");
         c.args(["-i", id, "-t", topic, "-q", qos, "-m", "x"]);

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use onyx::bench::clouds::{Cloud, What};
+use onyx::bench::clouds::{Cloud, MqttFault, What};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -314,11 +314,7 @@ async fn a_hundred_messages_wait_and_one_more_ends_the_session() {
         "0",
     ]);
     succeed(&mut c).await;
-    b.event(
-        "overflow",
-        |e| matches!(&e.what, What::Dropped { client_id, .. } if client_id == "reader-1"),
-    )
-    .await;
+    assert_eq!(b.refusal("mqtt/queue").await, "connection closed");
     succeed(client(&b, "mosquitto_sub", "reader").args(args).arg("-E")).await;
     b.event(
         "a new session",
@@ -465,9 +461,74 @@ async fn where_mqtt_5_is_not_spoken_it_is_refused_in_its_own_words() {
     assert_eq!(look, "CONNACK 0x84 (protocol version not supported)");
 }
 
+/// What no client of good manners sends: bytes on a TLS connection as "name", after a CONNECT of version 5.
+async fn bytes_after_connect(b: &Bench, bytes: &[u8]) -> tokio::process::Child {
+    use tokio::io::AsyncWriteExt;
+    b.clouds.write_device("name").unwrap();
+    let mut c = crate::tools::command("openssl");
+    c.args([
+        "s_client",
+        "-connect",
+        &format!("127.0.0.1:{}", b.port(CLOUD)),
+        "-quiet",
+    ]);
+    c.args(["-CAfile", &b.path("ca.pem"), "-cert", &b.path("devices/name.pem")]);
+    c.args(["-key", &b.path("devices/name.key")]);
+    let mut child = spawn(c.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()));
+    let mut all = b"\x10\x14\x00\x04MQTT\x05\x82\x00\x3c\x00\x00\x01s\x00\x04name".to_vec();
+    all.extend_from_slice(bytes);
+    let stdin = child.stdin.as_mut().unwrap();
+    stdin.write_all(&all).await.unwrap();
+    stdin.flush().await.unwrap();
+    child
+}
+
+#[tokio::test]
+async fn bad_manners_are_refused_with_their_reason() {
+    let mut b = Bench::start(|_| {}).await;
+    for (bytes, rule, look) in [
+        (
+            &b"\x40\x04\x00\x07\x80\x00"[..],
+            "mqtt/negative-puback",
+            "DISCONNECT 0x83 (implementation specific error)",
+        ),
+        (
+            b"\xe0\x07\x00\x05\x11\x00\x00\x00\x01",
+            "mqtt/session-expiry",
+            "DISCONNECT 0x82 (protocol error)",
+        ),
+        (
+            b"\x30\x04\x00\x01a\x7f",
+            "mqtt/malformed",
+            "DISCONNECT 0x81 (malformed packet)",
+        ),
+        (b"\xf0\x00", "mqtt/malformed", "DISCONNECT 0x81 (malformed packet)"),
+        (
+            b"\x30\xff\xff\xff\x7f",
+            "mqtt/packet-size",
+            "DISCONNECT 0x95 (packet too large)",
+        ),
+    ] {
+        let child = bytes_after_connect(&b, bytes).await;
+        assert_eq!(b.refusal(rule).await, look);
+        drop(child);
+    }
+    // Sixteen messages may be without acknowledgement.
+    b.clouds.set_mqtt_fault(CLOUD, Some(MqttFault::NoPuback.into()));
+    let messages: Vec<u8> = (1..=17)
+        .flat_map(|id| [b"\x32\x15\x00\x0fexampletopics/a\x00".to_vec(), vec![id, 0, b'x']].concat())
+        .collect();
+    let child = bytes_after_connect(&b, &messages).await;
+    assert_eq!(
+        b.refusal("mqtt/receive-maximum").await,
+        "DISCONNECT 0x93 (receive maximum exceeded)"
+    );
+    drop(child);
+}
+
 #[tokio::test]
 async fn paho_finds_mqtt_5_as_it_is_written() {
-    let b = Bench::start(|_| {}).await;
+    let mut b = Bench::start(|_| {}).await;
     b.clouds.write_device("one").unwrap();
     b.clouds.write_device("two").unwrap();
     let mut judge = judges::python();
@@ -511,4 +572,22 @@ async fn paho_finds_mqtt_5_as_it_is_written() {
         assert_eq!(got, &json!({"question": question, "answer": answer}));
     }
     assert_eq!(found.len(), expected.len());
+    for rule in [
+        "event-grid/user-properties",
+        "mqtt/authentication-method",
+        "event-grid/publisher-permission",
+        "mqtt/will-delay",
+        "mqtt/topic-alias",
+        "mqtt/topic-alias",
+        "event-grid/qos-2",
+        "event-grid/publisher-permission",
+        "mqtt/subscription-identifier",
+        "mqtt/shared-subscription",
+        "event-grid/foreign-session",
+        "event-grid/sessions",
+        "event-grid/user-properties",
+        "event-grid/subscriber-permission",
+    ] {
+        b.refusal(rule).await;
+    }
 }

@@ -92,7 +92,7 @@ async fn aws_bootstrap_in_one_go_and_piece_by_piece() {
 
 #[tokio::test]
 async fn mistakes_get_a_code_and_a_message() {
-    let b = Bench::start(|c| {
+    let mut b = Bench::start(|c| {
         c.subscribers = Subscribers::parse(&["440103123456789@127.0.0.9".into()]).unwrap();
     })
     .await;
@@ -100,13 +100,42 @@ async fn mistakes_get_a_code_and_a_message() {
     let large = format!("@{}", b.path("large"));
     std::fs::write(b.path("large"), vec![b' '; 17 * 1024]).unwrap();
     let azure = "/v1/provisioning/azure/iot";
-    for (more, path, want) in [
-        (vec!["-X", "POST"], format!("{azure}/register"), 403),
-        ([&sim[..], &["-X", "POST"]].concat(), format!("{azure}/register"), 200),
-        ([&sim[..], &["-d", "{oops"]].concat(), format!("{azure}/register"), 400),
-        (sim.to_vec(), format!("{azure}/registrations/none"), 404),
-        (sim.to_vec(), format!("{azure}/register"), 405),
-        (sim.to_vec(), "/v2/else".into(), 404),
+    let post = [&sim[..], &["-X", "POST"]].concat();
+    for (more, path, want, rule) in [
+        (
+            vec!["-X", "POST"],
+            format!("{azure}/register"),
+            403,
+            Some("krypton/no-sim"),
+        ),
+        (post.clone(), format!("{azure}/register"), 200, None),
+        (
+            [&sim[..], &["-d", "{oops"]].concat(),
+            format!("{azure}/register"),
+            400,
+            Some("krypton/body"),
+        ),
+        (
+            sim.to_vec(),
+            format!("{azure}/registrations/none"),
+            404,
+            Some("krypton/registration"),
+        ),
+        (
+            post.clone(),
+            format!("{azure}/registrations/none"),
+            405,
+            Some("krypton/method"),
+        ),
+        (sim.to_vec(), format!("{azure}/register"), 405, Some("krypton/method")),
+        (sim.to_vec(), "/v2/else".into(), 404, Some("krypton/path")),
+        (post.clone(), "/v1/keys".into(), 404, Some("krypton/path")),
+        (
+            post,
+            "/v1/provisioning/soracom/air/userdata".into(),
+            404,
+            Some("krypton/path"),
+        ),
     ] {
         let (status, body) = curl(&b, &more, &path).await;
         assert_eq!(status, want, "{path}: {body}");
@@ -114,7 +143,25 @@ async fn mistakes_get_a_code_and_a_message() {
             let error: Value = serde_json::from_str(&body).unwrap();
             assert!(error["code"].is_string() && error["message"].is_string(), "{body}");
         }
+        if let Some(rule) = rule {
+            assert_eq!(b.refusal(rule).await, format!("status {want}"));
+        }
     }
     let too_large = [&sim[..], &["--data-binary", &large]].concat();
     assert_eq!(curl(&b, &too_large, &format!("{azure}/register")).await.0, 413);
+    assert_eq!(b.refusal("krypton/body-size").await, "status 413");
+}
+
+#[tokio::test]
+async fn a_sim_outside_of_a_krypton_group_is_turned_away() {
+    for (group, want, rule) in [
+        ("none", 403, "krypton/group"),
+        ("disabled", 403, "krypton/disabled"),
+        ("azure", 400, "krypton/service"),
+    ] {
+        let mut b = Bench::start(|c| c.krypton_group = group.parse().unwrap()).await;
+        let (status, body) = curl(&b, &["-X", "POST"], "/v1/provisioning/aws/iot/bootstrap").await;
+        assert_eq!(status, want, "{body}");
+        assert_eq!(b.refusal(rule).await, format!("status {want}"));
+    }
 }

@@ -5,13 +5,34 @@
 
 mod aws_iot;
 mod aws_iot_5;
+mod aws_iot_account;
+mod aws_iot_judges;
+mod beam;
+mod bounds;
+#[path = "../support/certs.rs"]
+mod certs;
+mod control;
+mod dps;
+mod dps_judges;
+mod dps_mqtt;
 mod event_grid;
 mod event_grid_5;
 mod faults;
+mod faults_all;
+mod hub_service;
 mod iot_hub;
+mod iot_hub_judge;
 #[path = "../support/judges.rs"]
 mod judges;
 mod judges_installed;
 mod krypton;
+mod krypton_sim;
+mod monitor;
+mod ports;
 mod program;
+mod proven;
+mod rule_table;
+mod scenario;
+mod stage;
 mod tools;
+mod view;

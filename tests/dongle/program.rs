@@ -169,11 +169,61 @@ fn a_dongle_at_rest_uses_no_processor_time() {
     program.signal(Signal::SIGTERM);
 }
 
+/// 3GPP TS 35.208 test set 2.
+const SIM: &str = "[sim]\nk = '0396eb317b6d1c36f19c1c84cd6ffd16'\nopc = '53c15671c60a4b731c55b4a441c0bde2'\nimsi = '440101234567890'\n";
+
+#[test]
+fn a_card_has_the_secrets_it_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, log) = (dir.path().join("sim.toml"), dir.path().join("log"));
+    std::fs::write(&file, SIM).unwrap();
+    let apdu = "008800812210C00D603103DCEE52C4478119494202E810";
+    let options = [
+        "--sim-k",
+        "0396eb317b6d1c36f19c1c84cd6ffd16",
+        "--sim-opc",
+        "53c15671c60a4b731c55b4a441c0bde2",
+    ];
+    let by_file = ["--sim", file.to_str().unwrap()];
+    for (args, imsi) in [(&by_file[..], "440101234567890"), (&options[..], "295012345678901")] {
+        let quick = [
+            "--json",
+            "--boot-time",
+            "0s",
+            "--sim-ready-after",
+            "0s",
+            "--log",
+            log.to_str().unwrap(),
+        ];
+        let program = Program::start(&[args, &quick].concat());
+        assert!(!program.first_line.to_lowercase().contains("0396eb"));
+        let ready: serde_json::Value = serde_json::from_str(&program.first_line).unwrap();
+        let mut peer = Peer::open(Path::new(ready["path"].as_str().unwrap()));
+        peer.expect("PB DONE");
+        peer.send("ATE0\rAT+CIMI\r");
+        peer.expect(imsi);
+        peer.expect("OK\r\n");
+        peer.send("AT+CCHO=\"A0000000871002\"\r");
+        peer.expect("\r\n+CCHO: 1\r\n\r\nOK\r\n");
+        // AUTN of set 2 itself: its SQN is too far ahead of a card that begins at 0, so the card asks to be followed.
+        let autn = "39F96CD9800FAF175DF5B31807E258B0";
+        peer.send(&format!("AT+CGLA=1,78,\"{apdu}{autn}\"\r"));
+        peer.expect("\r\n+CGLA: 4,\"6110\"\r\n\r\nOK\r\n");
+        peer.send("AT+CGLA=1,10,\"00C0000010\"\r");
+        // The card's number is 0, so AUTS begins with AK* of the set.
+        peer.expect("+CGLA: 36,\"DC0E30F1197061C1");
+        peer.expect("9000\"\r\n\r\nOK\r\n");
+    }
+}
+
 #[test]
 fn mistakes_are_told_in_a_line() {
     let dir = tempfile::tempdir().unwrap();
     let scenario = dir.path().join("bad.toml");
     std::fs::write(&scenario, "[sim]\nready_afer = '1s'\n").unwrap();
+    let sim = dir.path().join("sim.toml");
+    std::fs::write(&sim, SIM).unwrap();
+    let sim = sim.to_str().unwrap();
     for (args, wanted) in [
         (
             vec!["--scenario", scenario.to_str().unwrap()],
@@ -184,6 +234,16 @@ fn mistakes_are_told_in_a_line() {
             vec!["cannot read the scenario /nonexistent/x.toml"],
         ),
         (vec!["--imsi", "12"], vec!["14 or 15 digits"]),
+        (vec!["--sim-k", "00", "--sim-opc", "00"], vec!["K has 2 characters"]),
+        (vec!["--sim-k", "00112233445566778899aabbccddeeff"], vec!["--sim-opc"]),
+        (
+            vec!["--sim", "/nonexistent/sim.toml"],
+            vec!["cannot read the SIM file /nonexistent/sim.toml"],
+        ),
+        (
+            vec!["--sim", sim, "--sim", sim],
+            vec!["a dongle has one card", "not 2 times"],
+        ),
         (vec!["--register-after", "soon"], vec!["1500ms"]),
         (
             vec!["--link", "/nonexistent/at"],
@@ -214,7 +274,14 @@ fn the_help_describes_scenarios() {
         .output()
         .unwrap();
     let help = String::from_utf8_lossy(&output.stdout);
-    for part in ["--sim-ready-after", "[[event]]", "lose-network", "[[override]]"] {
+    for part in [
+        "--sim-ready-after",
+        "[[event]]",
+        "lose-network",
+        "[[override]]",
+        "[usim]",
+        "--sim-k",
+    ] {
         assert!(help.contains(part), "{part} is not in {help}");
     }
 }

@@ -15,7 +15,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// The authority lives this long.
 const AUTHORITY_VALIDITY: Duration = Duration::from_secs(3_650 * DAY.as_secs());
 /// Device certificates live this long (`step certificate create --not-after 2400h`, as the Event Grid guide has it).
-const DEVICE_VALIDITY: Duration = Duration::from_secs(2_400 * 3_600);
+pub(crate) const DEVICE_VALIDITY: Duration = Duration::from_secs(2_400 * 3_600);
 /// Server certificates are made at each start.
 const SERVER_VALIDITY: Duration = Duration::from_secs(365 * DAY.as_secs());
 /// How long ago an expired certificate expired.
@@ -147,6 +147,16 @@ impl Ca {
             .issue(name, &Purpose::Device, now(&self.clock)?, DEVICE_VALIDITY)?)
     }
 
+    /// A device's certificate for the key and subject of a signing request (PKCS #10, PEM): the leaf as PEM.
+    ///
+    /// # Errors
+    /// [`AuthorityError`].
+    pub fn sign_request(&self, csr_pem: &str) -> Result<String, AuthorityError> {
+        Ok(self
+            .authority
+            .sign_request(csr_pem, now(&self.clock)?, DEVICE_VALIDITY)?)
+    }
+
     /// A device's credentials that have expired.
     ///
     /// # Errors
@@ -162,23 +172,31 @@ impl Ca {
     /// # Errors
     /// [`AuthorityError`].
     pub fn server(&self, names: Vec<String>) -> Result<Identity, AuthorityError> {
-        let common_name: String = names
-            .first()
-            .map_or(NAME, String::as_str)
-            .chars()
-            .take(COMMON_NAME_MAX)
-            .collect();
-        let issued = self.authority.issue(
-            &common_name,
-            &Purpose::Server(names),
-            now(&self.clock)?,
-            SERVER_VALIDITY,
-        )?;
-        Ok(Identity::from_pem(
-            issued.chain_pem.as_bytes(),
-            issued.key_pem.as_bytes(),
-            &common_name,
-        )?)
+        serving(&self.authority, names, now(&self.clock)?, SERVER_VALIDITY)
+    }
+
+    /// A server's identity that has expired, or that is not valid yet.
+    ///
+    /// # Errors
+    /// [`AuthorityError`].
+    pub fn server_of_another_time(&self, names: Vec<String>, future: bool) -> Result<Identity, AuthorityError> {
+        let now = now(&self.clock)?;
+        let then = if future {
+            now + EXPIRED_SINCE + DAY
+        } else {
+            now.saturating_sub(EXPIRED_SINCE + DAY)
+        };
+        serving(&self.authority, names, then, DAY)
+    }
+
+    /// A server's identity by an authority that nobody knows, of the same names as this one.
+    ///
+    /// # Errors
+    /// [`AuthorityError`].
+    pub fn stranger(&self, names: Vec<String>) -> Result<Identity, AuthorityError> {
+        let now = now(&self.clock)?;
+        let stranger = Authority::generate(NAME, now, AUTHORITY_VALIDITY)?;
+        serving(&stranger, names, now, SERVER_VALIDITY)
     }
 
     /// Writes a device's chain and key into `directory`/devices as `NAME.pem` and `NAME.key`.
@@ -196,6 +214,26 @@ impl Ca {
         write(folder.join(format!("{name}.pem")), &issued.chain_pem, PUBLIC)?;
         Ok(issued)
     }
+}
+
+fn serving(
+    authority: &Authority,
+    names: Vec<String>,
+    from: Duration,
+    valid_for: Duration,
+) -> Result<Identity, AuthorityError> {
+    let common_name: String = names
+        .first()
+        .map_or(NAME, String::as_str)
+        .chars()
+        .take(COMMON_NAME_MAX)
+        .collect();
+    let issued = authority.issue(&common_name, &Purpose::Server(names), from, valid_for)?;
+    Ok(Identity::from_pem(
+        issued.chain_pem.as_bytes(),
+        issued.key_pem.as_bytes(),
+        &common_name,
+    )?)
 }
 
 fn now(clock: &Clock) -> Result<Duration, AuthorityError> {

@@ -60,6 +60,13 @@ pub enum Act {
     },
     /// Something a person should know.
     Note(String),
+    /// A rule was broken and the device is told so in an answer; its connection stays.
+    Report {
+        /// Whose request.
+        client_id: String,
+        /// The rule.
+        refusal: Refusal,
+    },
 }
 
 /// What becomes of a publication that the policy let through.
@@ -67,6 +74,8 @@ pub enum Act {
 pub enum Handling {
     /// It is telemetry: written down and passed to subscribers.
     Message,
+    /// It is telemetry under another topic.
+    MessageAs(Arc<str>),
     /// It was a request to the cloud itself: not written down as a message, nobody else sees it.
     Request(Vec<Act>),
 }
@@ -86,6 +95,11 @@ pub struct Received<'a> {
 
 /// The service behind a broker. Every method may be called from several tasks at once.
 pub trait Backend: Send + Sync + std::fmt::Debug {
+    /// A TLS handshake is over; nothing of MQTT has been read. The acts are done whatever the verdict.
+    fn greet(&self, _peer: &Peer, _now: Now) -> (Vec<Act>, Result<(), Refusal>) {
+        (Vec::new(), Ok(()))
+    }
+
     /// A device that the policy lets in; the last word.
     ///
     /// # Errors
@@ -93,6 +107,9 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn admit(&self, _peer: &Peer, _session: &Session, _now: Now) -> Result<(), Refusal> {
         Ok(())
     }
+
+    /// A device has its session, CONNACK was not sent yet. `clean` is what it asked for, `present` whether an earlier session goes on.
+    fn attached(&self, _session: &Session, _clean: bool, _present: bool, _now: Now) {}
 
     /// A device is connected, CONNACK was sent.
     fn connected(&self, _session: &Session, _now: Now) -> Vec<Act> {
@@ -102,6 +119,21 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// A filter was granted, SUBACK was sent.
     fn subscribed(&self, _session: &Session, _filter: &str, _now: Now) -> Vec<Act> {
         Vec::new()
+    }
+
+    /// The same with the quality of service that was granted.
+    fn granted(&self, session: &Session, filter: &str, _qos: u8, now: Now) -> Vec<Act> {
+        self.subscribed(session, filter, now)
+    }
+
+    /// A filter was given up.
+    fn unsubscribed(&self, _session: &Session, _filter: &str, _now: Now) -> Vec<Act> {
+        Vec::new()
+    }
+
+    /// What this cloud reads out of a message besides its payload, for the journal; `will` says that it is one.
+    fn properties(&self, _session: &Session, _received: Received<'_>, _will: bool) -> Option<serde_json::Value> {
+        None
     }
 
     /// A publication came.

@@ -114,7 +114,9 @@ pub fn follow(
         let next = certificates.iter().skip(1).find(|c| signed_by(current, c));
         match next {
             Some(issuer) if !self_signed => {
-                if issuer.version() != X509Version::V1 && !issuer.is_ca() && found.is_empty() {
+                // Also above an authority that was found: else the key of any device could vouch for an authority of its own making.
+                let registered = anchors.iter().any(|(_, anchor)| anchor.as_raw() == issuer.as_raw());
+                if issuer.version() != X509Version::V1 && !issuer.is_ca() && !registered {
                     return Err(ChainError::NotAnAuthority(issuer.subject().to_string()));
                 }
                 current = issuer;
@@ -171,5 +173,63 @@ mod tests {
             follow(&[CertificateDer::from(vec![0x30, 0])], &both, now),
             Err(ChainError::Unreadable { index: 0 })
         );
+    }
+
+    #[test]
+    fn the_key_of_a_device_cannot_vouch_for_an_authority_of_its_own_making() {
+        use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+        let params = |name: &str, ca: bool| {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.distinguished_name.push(DnType::CommonName, name);
+            if ca {
+                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            }
+            params
+        };
+        let key = || KeyPair::generate().unwrap();
+        let root = CertifiedIssuer::self_signed(params("root", true), key()).unwrap();
+        let leaf = CertifiedIssuer::signed_by(params("leaf", false), key(), &root).unwrap();
+        // An authority that somebody registered, and the same name and key once more, signed by the leaf.
+        let own_key = key();
+        let own = params("own", true).self_signed(&own_key).unwrap();
+        let vouched = params("own", true).signed_by(&own_key, &leaf).unwrap();
+        let own_issuer = rcgen::Issuer::new(params("own", true), own_key);
+        let device = params("dev", false).signed_by(&key(), &own_issuer).unwrap();
+        let chain = [device.der().clone(), vouched.der().clone(), leaf.der().clone()];
+        let authorities = [root.der().clone(), own.der().clone()];
+        let now = Clock::new().system();
+        let refused = follow(&chain, &authorities, now);
+        assert_eq!(refused, Err(ChainError::NotAnAuthority("CN=leaf".to_owned())));
+        // Without the false witness it is what it is.
+        assert_eq!(follow(&chain[..1], &authorities, now).unwrap().authorities, [1]);
+    }
+
+    #[test]
+    fn a_path_is_bounded() {
+        use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+        let params = |name: String| {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params
+        };
+        let mut issuer = CertifiedIssuer::self_signed(params("0".into()), KeyPair::generate().unwrap()).unwrap();
+        let root = [issuer.der().clone()];
+        let mut chain = Vec::new();
+        for n in 1..=PATH_MAX {
+            let key = KeyPair::generate().unwrap();
+            issuer = CertifiedIssuer::signed_by(params(n.to_string()), key, &issuer).unwrap();
+            chain.insert(0, issuer.der().clone());
+        }
+        let now = Clock::new().system();
+        assert_eq!(follow(&chain[1..], &root, now).unwrap().authorities, [0]);
+        assert_eq!(follow(&chain, &root, now).unwrap().authorities, [0]);
+        let key = KeyPair::generate().unwrap();
+        let longer = CertifiedIssuer::signed_by(params("more".into()), key, &issuer).unwrap();
+        chain.insert(0, longer.der().clone());
+        assert!(matches!(
+            follow(&chain, &root, now),
+            Err(ChainError::NoAuthority { .. })
+        ));
     }
 }

@@ -15,14 +15,15 @@ use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 
 use self::serve::{Connection, Goodbye};
+use super::backend::Received;
 use super::broker::{AttachError, ConnectionId, Message, Start};
 use super::codec::{Hello, Hello5, Terms};
 use super::endpoint::{Admitted, Ending, Endpoint};
-use super::fault::MqttFault;
+use super::fault::{MqttFault, Step, Tapped};
 use super::journal::What;
 use super::policy::{Five, Look, Look5, Peer, Publication, Refusal, Session, mqtt, reason};
-use super::topic;
 use super::wire::{Stream, Wire};
+use super::{topic, visit};
 use crate::mqtt::{PacketType, connack};
 use crate::tls::Leaf;
 
@@ -58,7 +59,7 @@ impl From<Refusal> for End {
 /// Serves a connection from its first byte to its last; without `tls` there is none.
 pub(crate) async fn run(
     endpoint: &Endpoint,
-    stream: TcpStream,
+    stream: Tapped<TcpStream>,
     tls: Option<Arc<rustls::ServerConfig>>,
     from: SocketAddr,
 ) {
@@ -66,7 +67,6 @@ pub(crate) async fn run(
     let refused = |refusal: &Refusal, client_id: Option<&str>| {
         endpoint.journal.refused(endpoint.cloud, refusal, client_id, &peer_name);
     };
-    let _ = stream.set_nodelay(true);
     let (stream, peer) = match timeout(HANDSHAKE_MAX, handshake(endpoint, stream, tls, from)).await {
         Ok(Ok(done)) => done,
         Ok(Err(refusal)) => return refused(&refusal, None),
@@ -77,6 +77,12 @@ pub(crate) async fn run(
     };
     let five = endpoint.policy.five();
     let mut wire = Wire::new(stream, endpoint.policy.limits().packet);
+    let (acts, greeted) = endpoint.backend.greet(&peer, endpoint.now());
+    endpoint.perform(acts);
+    if let Err(refusal) = greeted {
+        wire.close().await;
+        return refused(&refusal, None);
+    }
     let hello = match timeout(CONNECT_WAIT, wire.connect(five.map(|f| f.property_room))).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(refusal)) => {
@@ -90,6 +96,8 @@ pub(crate) async fn run(
         }
     };
     let client_id = hello.connect.client_id.as_str();
+    visit::named(client_id);
+    visit::step(Step::Connect).await;
     let (session, admitted) = match admit(endpoint, &peer, &hello, &peer_name) {
         Ok(both) => both,
         Err(refusal) => {
@@ -109,9 +117,11 @@ pub(crate) async fn run(
         .filter(|_| hello.five.is_some())
         .map(|f| terms(endpoint, &hello, f));
     let end = attached.serve(&mut wire, admitted, terms).await;
+    let mut expiry = None;
     let (will_wanted, why) = match end {
         End::Goodbye(goodbye) => {
-            if let Some(expiry) = goodbye.expiry {
+            expiry = goodbye.expiry;
+            if let Some(expiry) = expiry {
                 endpoint.broker().set_expiry(client_id, connection, expiry);
             }
             (goodbye.with_will, "DISCONNECT".to_owned())
@@ -130,7 +140,7 @@ pub(crate) async fn run(
             (true, format!("rule {} broken", refusal.rule.id))
         }
     };
-    let delay = will_delay(endpoint, &hello, client_id);
+    let delay = will_delay(endpoint, &hello, expiry);
     if will_wanted && delay.is_zero() {
         publish_will(endpoint, &session, &hello);
     }
@@ -160,10 +170,14 @@ pub(crate) async fn run(
     }
 }
 
-/// How long the will waits: no longer than the session lives (MQTT 5 section 3.1.3.2.2).
-fn will_delay(endpoint: &Endpoint, hello: &Hello, client_id: &str) -> Duration {
-    let asked = hello.five.as_ref().map_or(0, |five| five.will_delay);
-    Duration::from_secs(asked.into()).min(endpoint.broker().expiry(client_id))
+/// How long the will waits: no longer than the session lives (MQTT 5 section 3.1.3.2.2), which this connection decides and not one that
+/// has taken it over since.
+fn will_delay(endpoint: &Endpoint, hello: &Hello, expiry: Option<Duration>) -> Duration {
+    let (Some(h), Some(five)) = (&hello.five, endpoint.policy.five()) else {
+        return Duration::ZERO;
+    };
+    let expiry = expiry.unwrap_or_else(|| session_expiry(Some(h), five));
+    Duration::from_secs(h.will_delay.into()).min(expiry)
 }
 
 fn publish_will(endpoint: &Endpoint, session: &Session, hello: &Hello) {
@@ -193,7 +207,14 @@ fn publish_will(endpoint: &Endpoint, session: &Session, hello: &Hello) {
     if will.retain && endpoint.policy.retain(session, publication).unwrap_or(false) {
         endpoint.retain(&message);
     }
-    endpoint.publish(session, &message);
+    let received = Received {
+        topic: &message.topic,
+        payload: &message.payload,
+        qos: message.qos,
+        retain: message.retain,
+    };
+    let properties = endpoint.backend.properties(session, received, true);
+    endpoint.publish(session, &message, properties);
 }
 
 /// What CONNACK says about this stand-in.
@@ -220,7 +241,7 @@ fn session_expiry(hello: Option<&Hello5>, five: Five) -> Duration {
 
 async fn handshake(
     endpoint: &Endpoint,
-    stream: TcpStream,
+    stream: Tapped<TcpStream>,
     tls: Option<Arc<rustls::ServerConfig>>,
     address: SocketAddr,
 ) -> Result<(Box<dyn Stream>, Peer), Refusal> {
@@ -240,7 +261,23 @@ async fn handshake(
         .map_err(failed)?;
     peer.sni = start.client_hello().server_name().map(str::to_owned);
     endpoint.policy.hello(peer.sni.as_deref())?;
-    let stream = start.into_stream(tls).await.map_err(failed)?;
+    let offered: Vec<String> = start.client_hello().alpn().map_or_else(Vec::new, |list| {
+        list.map(|p| String::from_utf8_lossy(p).into_owned()).collect()
+    });
+    let spoken = tls.alpn_protocols.clone();
+    let named = |p: &String| spoken.iter().any(|s| s == p.as_bytes());
+    let other = !spoken.is_empty() && !offered.iter().any(named);
+    let alpn = || {
+        let spoken: Vec<_> = spoken.iter().map(|s| String::from_utf8_lossy(s)).collect();
+        let detail = format!("the handshake names {offered:?}, expected {spoken:?}");
+        Refusal::new(&mqtt::ALPN, Look::Close, detail)
+    };
+    // rustls refuses another protocol (no_application_protocol), but lets one pass that names none.
+    let stream = start.into_stream(tls).await;
+    let stream = stream.map_err(|e| if other { alpn() } else { failed(e) })?;
+    if other {
+        return Err(alpn());
+    }
     let common = stream.get_ref().1;
     peer.alpn = common.alpn_protocol().map(|p| String::from_utf8_lossy(p).into_owned());
     peer.chain = common
@@ -291,6 +328,10 @@ fn admit(endpoint: &Endpoint, peer: &Peer, hello: &Hello, from: &str) -> Result<
         };
         Refusal::new(rule, Look::ConnAck(code), e.to_string()).in_5(Look5::ConnAck(code_5))
     })?;
+    let present = admitted.attached.session_present;
+    endpoint
+        .backend
+        .attached(&session, hello.connect.clean_session, present, endpoint.now());
     endpoint.journal.record(
         endpoint.cloud,
         What::Connected {
@@ -298,7 +339,7 @@ fn admit(endpoint: &Endpoint, peer: &Peer, hello: &Hello, from: &str) -> Result<
             cn: session.cn.clone(),
             peer: from.to_owned(),
             sni: peer.sni.clone(),
-            session_present: admitted.attached.session_present,
+            session_present: present,
         },
     );
     Ok((session, admitted))

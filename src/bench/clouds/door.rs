@@ -1,46 +1,30 @@
-//! Krypton's HTTPS: an axum router behind a TLS listener of our own, which shakes hands in tasks of their own so that one slow client
-//! holds up nobody, and bounds how many connections there are and how long each may live.
+//! Krypton's two doors as HTTP: a request goes to [`Krypton`], its answer or refusal goes back, and the journal hears of both.
+//!
+//! - The cellular door (`krypton.soracom.io:8036`): the caller is the SIM behind its source address.
+//! - The internet door (`g.api.soracom.io`, `api.soracom.io`): `/v1/keys` and its `/verify` for everybody, everything else signed.
 
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::serve::{IncomingStream, Listener};
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Sleep, timeout};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::endpoint::ACCEPT_PAUSE;
 use super::fault::KryptonFault;
+use super::gate::Gate;
+use super::https::{self, Caller, Host};
 use super::journal::{Journal, What};
-use super::krypton::{ApiError, Krypton};
-use super::policy::{Look, Refusal, mqtt};
+use super::krypton::{Answer, Denied, Entry, Krypton, Language, Operation, body as error_body};
+use super::policy::krypton::{BODY_SIZE, METHOD, NO_SIM};
+use super::policy::mqtt;
 use super::stand_in::Cloud;
-use crate::identity::Imsi;
 
-/// Connections at a time.
-const CONNECTIONS_MAX: usize = 64;
-/// The TLS handshake has to be over by then.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
-/// A connection lives no longer than this, busy or not.
-const CONNECTION_MAX: Duration = Duration::from_secs(600);
 /// Largest request body, in bytes: the largest documented one has a handful of names.
 const BODY_MAX: usize = 16 * 1024;
 /// Largest answer that can be cut in the middle, in bytes.
@@ -57,207 +41,60 @@ pub(crate) struct Door {
     pub(crate) krypton: Arc<Krypton>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) stop: CancellationToken,
-}
-
-/// The caller's address.
-#[derive(Debug, Clone, Copy)]
-struct Caller(SocketAddr);
-
-impl Connected<IncomingStream<'_, Tls>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, Tls>) -> Self {
-        Self(*stream.remote_addr())
-    }
-}
-
-type Ready = (Connection, SocketAddr);
-
-/// Hands finished TLS connections to axum.
-struct Tls {
-    ready: mpsc::Receiver<Ready>,
-    local: SocketAddr,
-}
-
-impl Listener for Tls {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> Ready {
-        match self.ready.recv().await {
-            Some(ready) => ready,
-            // The accepting task has stopped: axum is stopping too.
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        Ok(self.local)
-    }
-}
-
-/// A TLS connection that ends with the stand-in, or when its time is up.
-struct Connection {
-    stream: TlsStream<TcpStream>,
-    deadline: Pin<Box<Sleep>>,
-    stop: Pin<Box<WaitForCancellationFutureOwned>>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        if self.stop.as_mut().poll(cx).is_ready() || self.deadline.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        if self.deadline.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
-        }
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
+    pub(crate) entry: Entry,
 }
 
 /// Serves until told to stop.
 pub(crate) async fn serve(
     door: Door,
-    listener: TcpListener,
+    gate: Gate,
     tls: Arc<rustls::ServerConfig>,
     tasks: TaskTracker,
 ) -> std::io::Result<()> {
-    let local = listener.local_addr()?;
-    let (send, ready) = mpsc::channel(CONNECTIONS_MAX);
-    let stop = door.stop.clone();
-    tasks.clone().spawn(accept(door.clone(), listener, tls, send, tasks));
-    let service = router(door).into_make_service_with_connect_info::<Caller>();
-    axum::serve(Tls { ready, local }, service)
-        .with_graceful_shutdown(async move { stop.cancelled().await })
-        .await
+    let host = Host {
+        cloud: door.cloud(),
+        journal: Arc::clone(&door.journal),
+        stop: door.stop.clone(),
+        handshake: |_| &mqtt::TLS_SERVER_ONLY,
+    };
+    let router = Router::new().fallback(around).with_state(door);
+    https::serve(host, router, gate, tls, tasks).await
 }
 
-async fn accept(
-    door: Door,
-    listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
-    ready: mpsc::Sender<Ready>,
-    tasks: TaskTracker,
-) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let acceptor = TlsAcceptor::from(tls);
-    let note = |text: String| door.journal.record(Cloud::Krypton, What::Note { text });
-    loop {
-        let accepted = tokio::select! {
-            () = door.stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(both) => both,
-            Err(e) => {
-                note(format!("cannot accept a connection: {e}"));
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-            note(format!(
-                "{CONNECTIONS_MAX} connections are open: {peer} was turned away"
-            ));
-            continue;
-        };
-        let (acceptor, ready, door) = (acceptor.clone(), ready.clone(), door.clone());
-        tasks.spawn(async move {
-            let shaken = tokio::select! {
-                () = door.stop.cancelled() => return,
-                shaken = timeout(HANDSHAKE_MAX, acceptor.accept(stream)) => shaken,
-            };
-            let problem = match shaken {
-                Ok(Ok(stream)) => {
-                    let connection = Connection {
-                        stream,
-                        deadline: Box::pin(tokio::time::sleep(CONNECTION_MAX)),
-                        stop: Box::pin(door.stop.clone().cancelled_owned()),
-                        _permit: permit,
-                    };
-                    let _ = ready.send((connection, peer)).await;
-                    return;
-                }
-                Ok(Err(e)) => e.to_string(),
-                Err(_) => format!("not over after {} s", HANDSHAKE_MAX.as_secs()),
-            };
-            let refusal = Refusal::new(&mqtt::TLS_SERVER_ONLY, Look::Close, problem);
-            door.journal.refused(Cloud::Krypton, &refusal, None, &peer.to_string());
-        });
-    }
-}
-
-fn router(door: Door) -> Router {
-    const AZURE: &str = "/v1/provisioning/azure/iot";
-    const AWS: &str = "/v1/provisioning/aws/iot";
-    Router::new()
-        .route(&format!("{AZURE}/register"), post(register))
-        .route(&format!("{AZURE}/registrations/{{id}}"), get(status))
-        .route(&format!("{AWS}/bootstrap"), post(bootstrap))
-        .route(&format!("{AWS}/certificates/{{id}}"), post(certificate))
-        .route(&format!("{AWS}/ca_certificate"), post(ca_certificate))
-        .fallback(|request: Request| async move {
-            let message = format!("there is no {} here", request.uri().path());
-            ApiError::new(StatusCode::NOT_FOUND, "KRY0404", message)
-        })
-        .method_not_allowed_fallback(|| async {
-            ApiError::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "KRY0405",
-                "this path takes another method",
-            )
-        })
-        .layer(DefaultBodyLimit::max(BODY_MAX))
-        .layer(middleware::from_fn_with_state(door.clone(), around))
-        .with_state(door)
-}
-
-/// Around every request: the faults that concern whole answers, then who the caller is, and one line in the journal.
-async fn around(
-    State(door): State<Door>,
-    ConnectInfo(Caller(peer)): ConnectInfo<Caller>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+/// Around every request: the faults that concern whole answers, and one line in the journal.
+async fn around(State(door): State<Door>, ConnectInfo(caller): ConnectInfo<Caller>, request: Request) -> Response {
+    let peer = caller.address;
     use KryptonFault::{Empty, Html, Http, Slow, Truncated};
     let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
-    let subscriber = door.krypton.subscribers.find(peer.ip()).cloned();
+    let language = Language::of(request.headers());
+    let mut subscriber = door.session(peer).map(|caller| caller.imsi.to_string());
     let asked = |f: KryptonFault| matches!(f, Http(_) | Html | Truncated | Empty | Slow);
     let fault = door.krypton.fault.take(asked);
-    let response = match (fault, &subscriber) {
-        (Some(Http(status)), _) => {
+    let response = match fault {
+        Some(Http(status)) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            ApiError::new(status, "KRY0000", "this answer was asked for by --krypton-fault").into_response()
+            error_body(status, "KRY0000", "this answer was asked for by --krypton-fault")
         }
-        (Some(Html), _) => ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], PORTAL).into_response(),
-        (Some(Empty), _) => StatusCode::OK.into_response(),
-        (Some(Slow), _) => {
+        Some(Html) => ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], PORTAL).into_response(),
+        Some(Empty) => StatusCode::OK.into_response(),
+        Some(Slow) => {
             tokio::select! {
                 () = door.stop.cancelled() => {}
                 () = tokio::time::sleep(STALL) => {}
             }
             StatusCode::GATEWAY_TIMEOUT.into_response()
         }
-        (_, None) => {
-            let message = format!("{} does not come in over a SORACOM SIM", peer.ip());
-            ApiError::new(StatusCode::FORBIDDEN, "KRY0403", message).into_response()
-        }
-        (fault, Some(imsi)) => {
-            request.extensions_mut().insert(imsi.clone());
-            let response = next.run(request).await;
+        _ => {
+            let response = door
+                .answer(peer, request, &mut subscriber)
+                .await
+                .unwrap_or_else(|denied| {
+                    if let Some(refusal) = denied.refusal() {
+                        let who = subscriber.as_deref();
+                        door.journal.refused(door.cloud(), &refusal, who, &peer.to_string());
+                    }
+                    denied.response(language)
+                });
             if fault == Some(Truncated) {
                 cut(response).await
             } else {
@@ -266,12 +103,12 @@ async fn around(
         }
     };
     door.journal.record(
-        Cloud::Krypton,
+        door.cloud(),
         What::Http {
             method,
             path,
             status: response.status().as_u16(),
-            subscriber: subscriber.map(|i| i.to_string()),
+            subscriber,
             fault: fault.map(|f| f.to_string()),
         },
     );
@@ -287,32 +124,82 @@ async fn cut(response: Response) -> Response {
     Response::from_parts(parts, Body::from(half))
 }
 
-type Sim = axum::Extension<Imsi>;
-type Answer = Result<axum::Json<Value>, ApiError>;
+impl Door {
+    fn cloud(&self) -> Cloud {
+        match self.entry {
+            Entry::Cellular => Cloud::Krypton,
+            Entry::Internet => Cloud::KryptonSim,
+        }
+    }
 
-async fn register(State(door): State<Door>, sim: Sim, body: Bytes) -> Answer {
-    door.krypton.register(&sim, &body).map(axum::Json)
+    /// Whom the address stands for, at the door where it does.
+    fn session(&self, peer: SocketAddr) -> Option<super::krypton::Caller> {
+        match self.entry {
+            Entry::Cellular => self.krypton.session(peer.ip()),
+            Entry::Internet => None,
+        }
+    }
+
+    /// `subscriber` becomes known on the way.
+    async fn answer(
+        &self,
+        peer: SocketAddr,
+        request: Request,
+        subscriber: &mut Option<String>,
+    ) -> Result<Response, Denied> {
+        let session = match (self.entry, self.session(peer)) {
+            (Entry::Cellular, None) => {
+                let detail = format!("{} does not come in over a SORACOM SIM", peer.ip());
+                return Err(Denied::new(&NO_SIM, detail));
+            }
+            (_, session) => session,
+        };
+        let (parts, body) = request.into_parts();
+        let (method, path) = (parts.method.as_str(), parts.uri.path());
+        if let (Entry::Internet, Some(rest)) = (self.entry, path.strip_prefix("/v1/keys")) {
+            if rest.is_empty() {
+                post(method, path)?;
+                let challenge = self.krypton.challenge(&read(body).await?)?;
+                return Ok((self.krypton.challenge_status(), axum::Json(challenge)).into_response());
+            }
+            let key_id = rest.strip_prefix('/').and_then(|rest| rest.strip_suffix("/verify"));
+            if let Some(key_id) = key_id.filter(|id| !id.contains('/')) {
+                post(method, path)?;
+                let verified: Value = self.krypton.verify(key_id, &read(body).await?)?;
+                return Ok(axum::Json(verified).into_response());
+            }
+        }
+        let operation = Operation::find(self.entry, method, path)?;
+        let body = read(body).await?;
+        let caller = match session {
+            Some(caller) => caller,
+            None => self.krypton.signer(&parts.headers, &body)?,
+        };
+        *subscriber = Some(caller.imsi.to_string());
+        Ok(match self.krypton.perform(&caller, &operation, &body)? {
+            Answer::Json(value) => axum::Json(value).into_response(),
+            Answer::Text(text) => text.into_response(),
+            Answer::Pem(text) => {
+                let kind = HeaderValue::from_static("application/x-pem-file");
+                ([(header::CONTENT_TYPE, kind)], text).into_response()
+            }
+        })
+    }
 }
 
-async fn status(State(door): State<Door>, sim: Sim, Path(id): Path<String>) -> Answer {
-    door.krypton.status(&sim, &id).map(axum::Json)
+fn post(method: &str, path: &str) -> Result<(), Denied> {
+    if method == "POST" {
+        Ok(())
+    } else {
+        Err(Denied::new(&METHOD, format!("{path} takes POST, not {method}")))
+    }
 }
 
-async fn bootstrap(State(door): State<Door>, sim: Sim, body: Bytes) -> Answer {
-    door.krypton.bootstrap(&sim, &body).map(axum::Json)
-}
-
-async fn certificate(State(door): State<Door>, sim: Sim, Path(id): Path<String>) -> Result<Response, ApiError> {
-    door.krypton.certificate(&sim, &id).map(pem)
-}
-
-async fn ca_certificate(State(door): State<Door>) -> Response {
-    pem(door.krypton.ca_certificate())
-}
-
-fn pem(text: String) -> Response {
-    let mut response = text.into_response();
-    let kind = HeaderValue::from_static("application/x-pem-file");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
+async fn read(body: Body) -> Result<Bytes, Denied> {
+    to_bytes(body, BODY_MAX).await.map_err(|e| {
+        Denied::new(
+            &BODY_SIZE,
+            format!("the body was not read to its end, {BODY_MAX} bytes at most: {e}"),
+        )
+    })
 }

@@ -2,11 +2,10 @@
 //! connections between them.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,10 +13,12 @@ use tokio_util::task::TaskTracker;
 use super::backend::{Act, Backend, Now};
 use super::broker::{AttachError, Attached, Broker, ConnectionId, Message, Routed, Start};
 use super::connection;
-use super::fault::{MqttFault, Switch};
+use super::fault::{MqttFault, Switch, Tapped};
+use super::gate::Gate;
 use super::journal::{Journal, What};
-use super::policy::{Policy, Session, reason};
+use super::policy::{Look, Policy, Refusal, Session, mqtt, reason};
 use super::stand_in::Cloud;
+use super::visit::{self, Visit};
 use crate::clock::Clock;
 
 /// Connections that a stand-in has at a time; more are closed at once.
@@ -90,7 +91,7 @@ impl Endpoint {
     /// Takes connections at one door until told to stop; without `tls` it is a plain one.
     pub(crate) async fn serve(
         self: Arc<Self>,
-        listener: TcpListener,
+        mut gate: Gate,
         tls: Option<Arc<rustls::ServerConfig>>,
         tasks: TaskTracker,
     ) {
@@ -98,20 +99,21 @@ impl Endpoint {
         loop {
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
+                accepted = gate.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => match Arc::clone(&permits).try_acquire_owned() {
+                Ok((stream, visit)) => match Arc::clone(&permits).try_acquire_owned() {
                     Ok(permit) => {
                         let endpoint = Arc::clone(&self);
                         let tls = tls.clone();
                         tasks.spawn(async move {
-                            endpoint.connection(stream, tls, peer).await;
+                            endpoint.connection(stream, tls, visit).await;
                             drop(permit);
                         });
                     }
                     Err(_) => self.note(format!(
-                        "{CONNECTIONS_MAX} connections are open: {peer} was turned away"
+                        "{CONNECTIONS_MAX} connections are open: {} was turned away",
+                        visit.peer
                     )),
                 },
                 Err(e) => {
@@ -122,11 +124,13 @@ impl Endpoint {
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>, peer: SocketAddr) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>, visit: Arc<Visit>) {
         let stop = self.stop.clone();
+        let tls = tls.map(|own| visit.tls(&own));
+        let stream = Tapped::new(stream, &visit);
         tokio::select! {
             () = stop.cancelled() => {}
-            () = connection::run(&self, stream, tls, peer) => {}
+            () = visit.serve(connection::run(&self, stream, tls, visit.peer)) => {}
         }
     }
 
@@ -134,7 +138,7 @@ impl Endpoint {
     pub(crate) fn now(&self) -> Now {
         Now {
             monotonic: self.clock.monotonic(),
-            wall: self.clock.system(),
+            wall: self.clock.system() + visit::clock_ahead(),
         }
     }
 
@@ -182,10 +186,11 @@ impl Endpoint {
         self.broker().detach(client_id, connection, self.clock.monotonic());
     }
 
-    /// An accepted message: written down, then handed to subscribers.
-    pub(crate) fn publish(&self, session: &Session, message: &Message) {
+    /// An accepted message: written down with what the backend read out of it, then handed to subscribers.
+    pub(crate) fn publish(&self, session: &Session, message: &Message, properties: Option<serde_json::Value>) {
+        let (topic, payload) = (&message.topic, &message.payload);
         self.journal
-            .message(self.cloud, session, &message.topic, &message.payload, message.qos);
+            .message(self.cloud, session, topic, payload, message.qos, properties);
         let routed = self.broker().publish(message);
         self.routed(routed, &message.topic);
     }
@@ -225,6 +230,10 @@ impl Endpoint {
                 }
                 Act::End { client_id, why } => self.end(&client_id, why),
                 Act::Note(text) => self.note(text),
+                Act::Report { client_id, refusal } => {
+                    self.journal
+                        .refused(self.cloud, &refusal, Some(&client_id), "its connection");
+                }
             }
         }
     }
@@ -241,7 +250,10 @@ impl Endpoint {
         }
         drop(handles);
         for (client_id, connection) in routed.overflowed {
-            self.note(format!("the queue of {client_id:?} is full: its session ends"));
+            let detail = format!("no room for a message from {topic:?}: the session ends");
+            let refusal = Refusal::new(&mqtt::OVERFLOW, Look::Close, detail);
+            self.journal
+                .refused(self.cloud, &refusal, Some(&client_id), "its connection");
             if let Some(handle) = connection.and_then(|c| self.handles().remove(&c)) {
                 let _ = handle.end.send(Some(Ending {
                     why: "its queue of unacknowledged messages is full",
@@ -278,6 +290,9 @@ impl Endpoint {
                 reason: None,
             }));
         }
+        self.journal
+            .register()
+            .cut_the_rest(self.cloud, "the stand-in restarts");
     }
 }
 

@@ -9,11 +9,14 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
 use super::policy::Refusal;
-use super::stand_in::Cloud;
+use super::stand_in::{Cloud, Protocol};
+use super::visit::{self, Register};
 use crate::clock::Clock;
 
 /// Accepted messages kept in memory; the oldest go first.
@@ -41,6 +44,9 @@ pub struct Message {
     pub payload: Payload,
     /// 0 or 1.
     pub qos: u8,
+    /// What the cloud read out of the message besides: IoT Hub's system and application properties.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<serde_json::Value>,
 }
 
 /// A payload as JSON can hold it.
@@ -58,28 +64,8 @@ impl Payload {
     /// Text if it is, base64 if not.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Self {
-        std::str::from_utf8(bytes).map_or_else(|_| Self::Base64(base64(bytes)), |t| Self::Text(t.to_owned()))
+        std::str::from_utf8(bytes).map_or_else(|_| Self::Base64(STANDARD.encode(bytes)), |t| Self::Text(t.to_owned()))
     }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let group = chunk
-            .iter()
-            .chain([0, 0].iter())
-            .take(3)
-            .fold(0_u32, |g, &b| g << 8 | u32::from(b));
-        for position in 0..4 {
-            if position <= chunk.len() {
-                out.push(char::from(ALPHABET[(group >> (18 - 6 * position)) as usize & 63]));
-            } else {
-                out.push('=');
-            }
-        }
-    }
-    out
 }
 
 /// Something that a stand-in saw.
@@ -89,6 +75,9 @@ pub struct Event {
     pub time: String,
     /// Which stand-in.
     pub cloud: Cloud,
+    /// The same number in all events of one connection; none when it concerns no single one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<u64>,
     /// What.
     #[serde(flatten)]
     pub what: What,
@@ -136,6 +125,17 @@ pub enum What {
     Dropped { client_id: String, topic: String },
     /// A connection ended.
     Disconnected { client_id: String, why: String },
+    /// A TCP connection is closed, whatever it was for. Bytes are those on the wire, TLS included.
+    Closed {
+        client_id: Option<String>,
+        peer: String,
+        protocol: Protocol,
+        bytes_up: u64,
+        bytes_down: u64,
+        age_ms: u64,
+        stalled: bool,
+        why: Option<&'static str>,
+    },
     /// An HTTP request was answered.
     Http {
         method: String,
@@ -199,6 +199,27 @@ impl std::fmt::Display for Event {
                 )
             }
             What::Disconnected { client_id, why } => write!(f, "disconnected {client_id:?}: {why}"),
+            What::Closed {
+                client_id,
+                peer,
+                bytes_up,
+                bytes_down,
+                age_ms,
+                stalled,
+                why,
+                ..
+            } => {
+                let who = client_id.as_ref().map(|c| format!(" {c:?}")).unwrap_or_default();
+                let seconds = *age_ms as f64 / 1_000.0;
+                write!(
+                    f,
+                    "closed{who} from {peer}: {bytes_up} bytes up, {bytes_down} down, {seconds:.1} s"
+                )?;
+                if *stalled {
+                    f.write_str(", held still by a fault")?;
+                }
+                why.map_or(Ok(()), |why| write!(f, ", {why}"))
+            }
             What::Http {
                 method,
                 path,
@@ -226,8 +247,16 @@ struct Log {
 pub struct Journal {
     clock: Clock,
     events: broadcast::Sender<Event>,
-    messages: Mutex<VecDeque<Message>>,
+    messages: Mutex<Kept>,
     log: Mutex<Log>,
+    register: Register,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    list: VecDeque<Message>,
+    /// Messages accepted so far, those forgotten included.
+    total: u64,
 }
 
 impl Journal {
@@ -243,7 +272,13 @@ impl Journal {
             events: broadcast::Sender::new(EVENTS_BEHIND),
             messages: Mutex::default(),
             log: Mutex::new(Log { file, size }),
+            register: Register::default(),
         })
+    }
+
+    /// The doors and the connections that are open.
+    pub fn register(&self) -> &Register {
+        &self.register
     }
 
     /// Events from now on.
@@ -254,14 +289,36 @@ impl Journal {
     /// The messages still in memory, oldest first.
     pub fn messages(&self) -> Vec<Message> {
         let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        messages.iter().cloned().collect()
+        messages.list.iter().cloned().collect()
     }
 
-    /// Something happened.
+    /// The messages still in memory after number `after` (the first one is number 1), with their numbers, oldest first.
+    pub fn messages_after(&self, after: u64) -> Vec<(u64, Message)> {
+        let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = messages.total - messages.list.len() as u64 + 1;
+        let numbered = (first..).zip(messages.list.iter());
+        numbered
+            .filter(|(number, _)| *number > after)
+            .map(|(number, message)| (number, message.clone()))
+            .collect()
+    }
+
+    /// Something happened, on the connection that this task serves if it serves one.
     pub fn record(&self, cloud: Cloud, what: What) {
+        self.register.saw(&what);
+        self.record_for(cloud, visit::current().map(|v| v.number), what);
+    }
+
+    /// Something happened on this connection.
+    pub(crate) fn record_for(&self, cloud: Cloud, connection: Option<u64>, what: What) {
         let time = rfc3339_millis(self.clock.system());
         // Nobody listening is no error.
-        let _ = self.events.send(Event { time, cloud, what });
+        let _ = self.events.send(Event {
+            time,
+            cloud,
+            connection,
+            what,
+        });
     }
 
     /// A rule was broken.
@@ -281,7 +338,15 @@ impl Journal {
     }
 
     /// A message was accepted. It is in the file when this returns (a line to the page cache, no sync: cheap enough to do here).
-    pub fn message(&self, cloud: Cloud, who: &super::policy::Session, topic: &str, payload: &[u8], qos: u8) {
+    pub fn message(
+        &self,
+        cloud: Cloud,
+        who: &super::policy::Session,
+        topic: &str,
+        payload: &[u8],
+        qos: u8,
+        properties: Option<serde_json::Value>,
+    ) {
         let message = Message {
             time: rfc3339_millis(self.clock.system()),
             cloud,
@@ -290,6 +355,7 @@ impl Journal {
             topic: topic.to_owned(),
             payload: Payload::new(payload),
             qos,
+            properties,
         };
         if let Err(problem) = self.append(&message) {
             let text = format!("messages.jsonl: {problem}");
@@ -297,10 +363,11 @@ impl Journal {
         }
         {
             let mut kept = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.len() >= MESSAGES_KEPT {
-                kept.pop_front();
+            if kept.list.len() >= MESSAGES_KEPT {
+                kept.list.pop_front();
             }
-            kept.push_back(message);
+            kept.list.push_back(message);
+            kept.total += 1;
         }
         self.record(
             cloud,
@@ -341,18 +408,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_has_the_vectors_of_rfc_4648() {
-        for (plain, coded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
+    fn what_is_no_text_is_base64() {
+        assert_eq!(Payload::new(b"foob"), Payload::Text("foob".into()));
+        // RFC 4648 section 4, with padding.
         assert_eq!(Payload::new(&[0xff, 0xfe]), Payload::Base64("//4=".into()));
     }
 

@@ -7,10 +7,19 @@
 //! | [`broker`], [`topic`] | one broker core for all, no I/O |
 //! | [`codec`], [`rate`] | packets of MQTT 3.1.1 and 5; what a connection may send in a second |
 //! | [`backend`] | what a cloud does beyond passing messages on, no I/O |
+//! | [`iot_hub`] | the hub's registry, twins, methods and messages to devices |
+//! | [`monitor`] | what arrives at the hub, printed |
 //! | [`chain`] | from a client's certificate to a registered authority |
+//! | [`dps`] | what the device provisioning service knows and answers; its HTTPS |
 //! | `wire`, `connection`, `endpoint` | bytes of a connection; what a device does on it; a stand-in's listener |
-//! | `krypton`, `subscribers`, `door` | what Krypton answers; who is calling; its HTTPS |
+//! | `krypton`, `keys`, `subscribers` | what Krypton answers; the key service and its HSS; who is calling |
+//! | `door`, `https` | Krypton's two doors; HTTPS for any stand-in |
+//! | [`aws_iot`] | the account behind AWS's broker |
 //! | [`fault`] | misbehaviour on demand |
+//! | [`visit`], `gate` | one TCP connection, and the listener it came in by |
+//! | `wardrobe` | server certificates that are wrong on demand |
+//! | [`control`], [`scenario`] | faults by HTTP and by file, while the stand-ins run |
+//! | [`view`] | what is shown |
 //! | [`journal`] | events, and accepted messages as `messages.jsonl` |
 //! | [`authority`] | the certificate authority kept in the directory |
 //! | [`stand_in`], [`service`] | configuration; all of it together as [`Clouds`] |
@@ -18,26 +27,37 @@
 //! A refusal always names the rule that was broken and looks to the device as the real cloud's would.
 
 pub mod authority;
+pub mod aws_iot;
 pub mod backend;
 pub mod broker;
 pub mod chain;
 pub mod codec;
 mod connection;
+pub mod control;
 mod door;
+pub mod dps;
 mod endpoint;
 pub mod fault;
+mod gate;
+mod https;
+pub mod iot_hub;
 pub mod journal;
+mod keys;
 mod krypton;
+pub mod monitor;
 pub mod policy;
 pub mod rate;
+pub mod scenario;
 pub mod service;
 pub mod stand_in;
 mod subscribers;
 pub mod topic;
+pub mod view;
+pub mod visit;
+mod wardrobe;
 mod wire;
 
-use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -45,18 +65,29 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 
-pub use fault::{KryptonFault, Limited, MqttFault};
+pub use control::Controls;
+pub use dps::Dps;
+pub use dps::registration::Setup;
+pub use fault::{Fault, KryptonFault, Limited, MqttFault, Spec};
 pub use journal::{Event, Message, Payload, What};
+pub use keys::{ChallengeStatus, PLANS};
+pub use krypton::{Group, Service};
+pub use scenario::Scenario;
 pub use service::{Clouds, StartError};
 pub use stand_in::{Cloud, Config, Hosts, Protocol, StandIn};
 pub use subscribers::{DEFAULT_IMSI, Subscribers};
 
 use self::policy::event_grid;
+use crate::bench::subscriber;
 use crate::config::units;
+use view::{Form, View};
 
 /// What `onyx-bench clouds` takes.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, after_long_help = scenario::HELP)]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<control::client::Command>,
     #[command(flatten)]
     options: Box<Options>,
 }
@@ -64,21 +95,21 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 struct Options {
     /// Where ca.pem, clouds.json, messages.jsonl and devices/ are written; an authority from an earlier run is taken up.
-    #[arg(long, value_name = "DIRECTORY")]
-    dir: PathBuf,
+    #[arg(long, value_name = "DIRECTORY", required = true)]
+    dir: Option<PathBuf>,
     /// Address to listen on: any of 127.0.0.0/8.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     bind: IpAddr,
     /// Listen on an address that others can reach.
     #[arg(long)]
     allow_non_loopback: bool,
-    /// The real ports (8036, 8883), with the MQTT stand-ins on three addresses in a row; otherwise free ports, see clouds.json.
+    /// The real ports (8883, 443, 8036, 1883), the stand-ins on addresses in a row; otherwise free ports, see clouds.json.
     #[arg(long)]
     standard_ports: bool,
     /// Write credentials for a device of this name into devices/; may be repeated.
     #[arg(long, value_name = "NAME")]
     device: Vec<String>,
-    /// The SIM that Krypton takes every caller for.
+    /// The SIM that Krypton and Beam take every caller for.
     #[arg(long, value_name = "IMSI", conflicts_with = "subscriber")]
     imsi: Option<String>,
     /// The SIM behind a source address (without one: everybody else); may be repeated. Callers without SIM are refused.
@@ -102,6 +133,18 @@ struct Options {
     /// Topics that the AWS policy allows; may be repeated.
     #[arg(long, value_name = "FILTER", default_value = "#")]
     aws_topic: Vec<String>,
+    /// A policy document for every AWS certificate, in place of the bench's own and of --aws-topic.
+    #[arg(long, value_name = "FILE", conflicts_with = "aws_topic")]
+    aws_policy: Option<PathBuf>,
+    /// An authority that AWS registers certificates of just in time: the first connection ends, the next succeeds; may be repeated.
+    #[arg(long, value_name = "PEM-FILE")]
+    aws_jitr: Vec<PathBuf>,
+    /// Write a claim certificate of this name into devices/, for AWS fleet provisioning; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    aws_claim: Vec<String>,
+    /// An AWS provisioning template, known by its file name without extension; may be repeated. One is there: onyx-bench.
+    #[arg(long, value_name = "FILE")]
+    aws_template: Vec<PathBuf>,
     /// Krypton's host name.
     #[arg(long, value_name = "NAME", default_value_t = Hosts::default().krypton)]
     krypton_host: String,
@@ -114,13 +157,63 @@ struct Options {
     /// The AWS IoT Core endpoint's host name.
     #[arg(long, value_name = "NAME", default_value_t = Hosts::default().aws_iot)]
     aws_iot_host: String,
+    #[command(flatten)]
+    card: subscriber::CardOptions,
+    /// The SIMs' plan: the key service refuses those without SIM authentication, such as plan-D.
+    #[arg(long, value_name = "PLAN", default_value = "plan01s")]
+    sim_plan: String,
+    /// The status of the key service's challenges: 200 or 401.
+    #[arg(long, value_name = "STATUS", default_value = "401")]
+    keys_status: ChallengeStatus,
+    /// What the SIMs' group allows Krypton: all, none (no group), disabled, or a list of aws,azure,cognito,inventory,arc.
+    #[arg(long, value_name = "LIST", default_value = "all")]
+    krypton_group: Group,
+    /// The group's user data, as Krypton's internet door gives it.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    userdata: String,
+    /// The host name of Krypton's internet door.
+    #[arg(long, value_name = "NAME", default_value_t = Hosts::default().krypton_sim)]
+    krypton_sim_host: String,
     /// Misbehave: http-403, http-404, http-500, html, truncated, empty, slow, wrong-key, expired, garbage-cert, never-assigned, failed;
     /// KIND*N does so N times.
     #[arg(long, value_name = "KIND[*N]")]
     krypton_fault: Option<Limited<KryptonFault>>,
-    /// Misbehave: refuse-5, refuse-3, close-after-connack, no-puback, cut-after-N; on all MQTT stand-ins or on one; may be repeated.
+    /// Misbehave in MQTT, on all stand-ins or on one; may be repeated. --fault takes the same names and more.
     #[arg(long, value_name = "[CLOUD:]KIND[*N]")]
     mqtt_fault: Vec<String>,
+    /// The IoT hub knows registered devices only; otherwise every certificate of the authority makes its device known.
+    #[arg(long)]
+    hub_closed: bool,
+    /// The device provisioning service's global endpoint.
+    #[arg(long, value_name = "NAME", default_value_t = Hosts::default().dps)]
+    dps_host: String,
+    /// The device provisioning service's id scope.
+    #[arg(long, value_name = "SCOPE", default_value_t = Setup::default().id_scope)]
+    dps_id_scope: String,
+    /// How many status requests the device provisioning service answers "assigning".
+    #[arg(long, value_name = "N", default_value_t = Setup::default().assigning_polls)]
+    dps_assigning_polls: u32,
+    /// For how long the device provisioning service answers "assigning", e.g. 3s.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = units::duration)]
+    dps_assigning_for: Duration,
+    /// What the device provisioning service's Retry-After says, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = Setup::default().retry_after)]
+    dps_retry_after: u64,
+    /// Misbehave, in any way there is: see below; may be repeated.
+    #[arg(long, value_name = "SPEC")]
+    fault: Vec<Spec>,
+    /// Beam appends /IMSI to the topics that devices publish to.
+    #[arg(long)]
+    beam_append_imsi: bool,
+    /// Beam puts the IMSI where a topic says {{imsi}}.
+    #[arg(long)]
+    beam_imsi_in_topics: bool,
+    /// What happens when: a TOML file, see below.
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
+    /// Where the control endpoint listens: a loopback address and port; otherwise a free port, see clouds.json.
+    #[arg(long, value_name = "ADDRESS")]
+    control: Option<SocketAddr>,
     #[command(flatten)]
     event_grid: EventGridOptions,
     /// JSON lines instead of text.
@@ -189,7 +282,11 @@ fn mqtt_faults(list: &[String]) -> Result<Vec<(Cloud, Limited<MqttFault>)>, Stri
 
 impl Options {
     fn config(&self) -> anyhow::Result<Config> {
-        let mut config = Config::new(&self.dir);
+        let dir = self
+            .dir
+            .as_ref()
+            .context("--dir is missing: where is everything to be written?")?;
+        let mut config = Config::new(dir);
         config.bind = self.bind;
         config.allow_non_loopback = self.allow_non_loopback;
         config.standard_ports = self.standard_ports;
@@ -198,6 +295,8 @@ impl Options {
             event_grid: self.event_grid_host.clone(),
             iot_hub: self.iot_hub_host.clone(),
             aws_iot: self.aws_iot_host.clone(),
+            krypton_sim: self.krypton_sim_host.clone(),
+            dps: self.dps_host.clone(),
             ..Hosts::default()
         };
         if let Some(imsi) = &self.imsi {
@@ -212,57 +311,80 @@ impl Options {
         config.topic_templates.clone_from(&self.topic_template);
         config.aws_topics.clone_from(&self.aws_topic);
         config.devices.clone_from(&self.device);
+        config.aws_policy.clone_from(&self.aws_policy);
+        config.aws_jitr.clone_from(&self.aws_jitr);
+        config.aws_claims.clone_from(&self.aws_claim);
+        config.aws_templates.clone_from(&self.aws_template);
+        config.sims = self.card.sims()?;
+        config.sim_plan.clone_from(&self.sim_plan);
+        config.challenge_status = self.keys_status;
+        config.krypton_group = self.krypton_group.clone();
+        config.userdata.clone_from(&self.userdata);
         config.krypton_fault = self.krypton_fault;
+        config.hub_open = !self.hub_closed;
+        config.dps = Setup {
+            id_scope: self.dps_id_scope.clone(),
+            assigning_polls: self.dps_assigning_polls,
+            assigning_for: self.dps_assigning_for,
+            retry_after: self.dps_retry_after,
+        };
         config.mqtt_faults = mqtt_faults(&self.mqtt_fault).map_err(anyhow::Error::msg)?;
+        config.beam_append_imsi = self.beam_append_imsi;
+        config.beam_imsi_in_topics = self.beam_imsi_in_topics;
+        config.faults.clone_from(&self.fault);
+        if let Some(path) = &self.scenario {
+            config.scenario = Scenario::open(path)?;
+        }
+        config.control = self.control;
         config.event_grid = self.event_grid.settings();
         Ok(config)
     }
 }
 
-/// Runs the simulated clouds until SIGTERM or SIGINT.
+/// Runs the simulated clouds until SIGTERM or SIGINT, or asks those that run already.
 ///
 /// # Errors
-/// Wrong options, addresses that cannot be had, a directory that cannot be written.
+/// Wrong options, addresses that cannot be had, a directory that cannot be written; no bench to ask.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(command) = args.command {
+        return control::client::run(command).await;
+    }
     let args = args.options;
     let mut terminated = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let clouds = Clouds::start(args.config()?).await?;
     let mut events = clouds.events();
-    say(&format!(
+    view::put(&format!(
         "clouds ready: {}",
         clouds.directory().join("clouds.json").display()
     ));
-    if !args.quiet && !args.json {
-        for s in clouds.stand_ins() {
-            say(&format!("{:<10} {}:{} as {}", s.name, s.address, s.port, s.host));
-        }
-    }
+    let mut view = View::new(match (args.quiet, args.json) {
+        (true, _) => Form::Quiet,
+        (false, true) => Form::Json,
+        (false, false) => Form::Text,
+    });
+    let doors = || clouds.controls().status().doors;
+    view.ready(clouds.stand_ins(), &clouds.control_url(), &doors());
+    let mut refresh = tokio::time::interval(view::REFRESH);
     loop {
         let event = tokio::select! {
             _ = terminated.recv() => break,
             _ = interrupted.recv() => break,
+            _ = refresh.tick(), if view.is_live() => {
+                view.refresh(&doors());
+                continue;
+            }
             event = events.recv() => event,
         };
         match event {
-            _ if args.quiet => {}
-            Ok(event) if args.json => say(&serde_json::to_string(&event)?),
-            Ok(event) => say(&event.to_string()),
-            Err(RecvError::Lagged(n)) if args.json => {
-                say(&serde_json::json!({"event": "lost", "events": n}).to_string())
-            }
-            Err(RecvError::Lagged(n)) => say(&format!("{n} events came too fast to be shown")),
+            Ok(event) => view.event(&event),
+            Err(RecvError::Lagged(n)) => view.lost(n),
             Err(RecvError::Closed) => break,
         }
     }
+    view.end();
     clouds.stop().await;
     Ok(())
-}
-
-/// A line for whoever reads; a reader that has gone away is no reason to stop.
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 #[cfg(test)]

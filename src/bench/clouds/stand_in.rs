@@ -1,14 +1,20 @@
 //! Which stand-ins there are, and how they are configured.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::fault::{KryptonFault, Limited, MqttFault};
+use super::dps::registration::Setup;
+use super::fault::{KryptonFault, Limited, MqttFault, Spec};
+use super::keys::ChallengeStatus;
+use super::krypton::Group;
 use super::policy::event_grid;
+use super::scenario::Scenario;
 use super::subscribers::Subscribers;
+use crate::bench::subscriber::Sim;
+use crate::identity::Imsi;
 use crate::tls::Versions;
 
 /// The clouds that have a stand-in; the names are those in `clouds.json` and `messages.jsonl`.
@@ -27,6 +33,8 @@ pub enum Cloud {
     Dps,
     /// SORACOM Beam's MQTT entry point, with a broker of its own behind it.
     Beam,
+    /// SORACOM Krypton's internet door, with the key service.
+    KryptonSim,
 }
 
 /// What a door speaks.
@@ -44,6 +52,17 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// The name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mqtts => "mqtts",
+            Self::MqttsAlpn => "mqtts-alpn",
+            Self::Mqtt => "mqtt",
+            Self::Https => "https",
+        }
+    }
+
     /// The port of the real services; `None` where each has its own.
     #[must_use]
     fn standard_port(self) -> u16 {
@@ -69,6 +88,7 @@ impl Cloud {
             Self::AwsIot => "aws-iot",
             Self::Dps => "dps",
             Self::Beam => "beam",
+            Self::KryptonSim => "krypton-sim",
         }
     }
 
@@ -84,7 +104,7 @@ impl Cloud {
     /// How many addresses after the first this stand-in gets when ports are standard: one address cannot have port 8883 twice.
     pub(crate) fn address_offset(self) -> u32 {
         match self {
-            Self::Krypton | Self::EventGrid | Self::Beam => 0,
+            Self::Krypton | Self::EventGrid | Self::Beam | Self::KryptonSim => 0,
             Self::IotHub => 1,
             Self::AwsIot => 2,
             Self::Dps => 3,
@@ -113,6 +133,9 @@ pub struct StandIn {
     pub protocol: Protocol,
 }
 
+/// The internet door's other name: SIMs of the Japanese coverage.
+pub const JAPAN_API: &str = "api.soracom.io";
+
 /// The host names of the stand-ins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hosts {
@@ -128,6 +151,8 @@ pub struct Hosts {
     pub dps: String,
     /// Beam.
     pub beam: String,
+    /// Krypton's internet door; its certificate carries [`JAPAN_API`] as well.
+    pub krypton_sim: String,
 }
 
 impl Default for Hosts {
@@ -139,6 +164,7 @@ impl Default for Hosts {
             aws_iot: "onyx-ats.iot.ap-northeast-1.amazonaws.com".into(),
             dps: "global.azure-devices-provisioning.net".into(),
             beam: "beam.soracom.io".into(),
+            krypton_sim: "g.api.soracom.io".into(),
         }
     }
 }
@@ -154,6 +180,7 @@ impl Hosts {
             Cloud::AwsIot => &self.aws_iot,
             Cloud::Dps => &self.dps,
             Cloud::Beam => &self.beam,
+            Cloud::KryptonSim => &self.krypton_sim,
         }
     }
 }
@@ -191,8 +218,40 @@ pub struct Config {
     pub devices: Vec<String>,
     /// What Krypton does wrong.
     pub krypton_fault: Option<Limited<KryptonFault>>,
+    /// The secrets of SIMs that are not the test SIM. One without a number stands for every subscriber that has none of its own.
+    pub sims: Vec<Sim>,
+    /// The plan of all SIMs: not every one allows SIM authentication.
+    pub sim_plan: String,
+    /// The status of the key service's challenges.
+    pub challenge_status: ChallengeStatus,
+    /// What the SIMs' group allows Krypton to do.
+    pub krypton_group: Group,
+    /// The group's user data, which Krypton's internet door hands out.
+    pub userdata: String,
     /// What MQTT stand-ins do wrong.
     pub mqtt_faults: Vec<(Cloud, Limited<MqttFault>)>,
+    /// How the device provisioning service registers.
+    pub dps: Setup,
+    /// Whether the IoT hub takes every device with a certificate of the authority, or only those that were registered with it.
+    pub hub_open: bool,
+    /// Beam puts the IMSI at the end of the topics that devices publish to.
+    pub beam_append_imsi: bool,
+    /// Beam puts the IMSI where a publication's topic says `{{imsi}}`.
+    pub beam_imsi_in_topics: bool,
+    /// Further faults, of any kind.
+    pub faults: Vec<Spec>,
+    /// What happens when.
+    pub scenario: Scenario,
+    /// Where the control endpoint listens: a loopback address; `None` takes a free port.
+    pub control: Option<SocketAddr>,
+    /// A policy document for every AWS certificate, in place of the bench's own.
+    pub aws_policy: Option<PathBuf>,
+    /// Authorities (PEM files) whose certificates AWS registers just in time.
+    pub aws_jitr: Vec<PathBuf>,
+    /// Claim certificates to write credentials for.
+    pub aws_claims: Vec<String>,
+    /// Provisioning templates (JSON files).
+    pub aws_templates: Vec<PathBuf>,
     /// How the Event Grid namespace is set up.
     pub event_grid: event_grid::Settings,
 }
@@ -217,9 +276,35 @@ impl Config {
             aws_topics: vec!["#".into()],
             devices: Vec::new(),
             krypton_fault: None,
+            sims: Vec::new(),
+            sim_plan: "plan01s".into(),
+            challenge_status: ChallengeStatus::default(),
+            krypton_group: Group::default(),
+            userdata: String::new(),
             mqtt_faults: Vec::new(),
+            dps: Setup::default(),
+            hub_open: true,
+            beam_append_imsi: false,
+            beam_imsi_in_topics: false,
+            faults: Vec::new(),
+            scenario: Scenario::default(),
+            control: None,
+            aws_policy: None,
+            aws_jitr: Vec::new(),
+            aws_claims: Vec::new(),
+            aws_templates: Vec::new(),
             event_grid: event_grid::Settings::default(),
         }
+    }
+
+    /// Every subscriber with its SIM: those who call the cellular door, and those whose SIM is given.
+    pub(crate) fn sims(&self) -> Vec<(Imsi, Sim)> {
+        let nameless = self.sims.iter().find(|sim| sim.imsi.is_none());
+        let usual = nameless.cloned().unwrap_or_default();
+        let of_callers = self.subscribers.all().map(|imsi| (imsi.clone(), usual.clone()));
+        let own = |sim: &Sim| sim.imsi.clone().map(|imsi| (imsi, sim.clone()));
+        // Later ones win.
+        of_callers.chain(self.sims.iter().filter_map(own)).collect()
     }
 
     /// Where a stand-in is to listen; port 0 takes a free one.
@@ -259,6 +344,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_subscriber_has_a_sim_and_a_file_wins() {
+        let mut c = Config::new("d");
+        c.subscribers = Subscribers::parse(&["440101111111111@127.0.0.9".into(), "440102222222222".into()]).unwrap();
+        let imsis = |c: &Config| {
+            c.sims()
+                .into_iter()
+                .map(|(imsi, _)| imsi.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(imsis(&c), ["440101111111111", "440102222222222"]);
+        let named = Sim {
+            imsi: Some("440102222222222".parse().unwrap()),
+            amf: crate::bench::subscriber::Amf([1, 2]),
+            ..Sim::default()
+        };
+        let nameless = Sim {
+            amf: crate::bench::subscriber::Amf([3, 4]),
+            ..Sim::default()
+        };
+        c.sims = vec![named, nameless];
+        let amfs: std::collections::BTreeMap<_, _> =
+            c.sims().into_iter().map(|(i, s)| (i.to_string(), s.amf.0)).collect();
+        assert_eq!((amfs["440101111111111"], amfs["440102222222222"]), ([3, 4], [1, 2]));
+    }
+
+    #[test]
     fn places_are_loopback_and_in_a_row() {
         let mut c = Config::new("d");
         assert_eq!(
@@ -270,6 +381,10 @@ mod tests {
         assert_eq!(
             c.place(Cloud::Krypton, Protocol::Https).unwrap(),
             ("127.0.0.77".parse().unwrap(), 8036)
+        );
+        assert_eq!(
+            c.place(Cloud::KryptonSim, Protocol::Https).unwrap(),
+            ("127.0.0.77".parse().unwrap(), 443)
         );
         assert_eq!(
             c.place(Cloud::EventGrid, Protocol::Mqtts).unwrap(),

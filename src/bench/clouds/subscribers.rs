@@ -61,6 +61,11 @@ impl Subscribers {
         Ok(subscribers)
     }
 
+    /// Every SIM.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Imsi> {
+        self.by_source.iter().map(|(_, imsi)| imsi).chain(&self.everybody_else)
+    }
+
     /// The SIM behind an address.
     #[must_use]
     pub fn find(&self, source: IpAddr) -> Option<&Imsi> {

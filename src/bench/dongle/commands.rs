@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::command::{self, Command, Extended, Kind, texts};
 use super::reply::{After, Final, Reply};
 use super::state::{Modem, Settings};
-use super::{clock, pdp, radio, sim};
+use super::{clock, pdp, radio, sim, uicc};
 
 /// The model, as `ATI` and `AT+CGMM` tell it: without the `-G` that is printed on the module.
 const MODEL: &str = "EG25";
@@ -29,6 +29,7 @@ pub(super) fn answer(modem: &mut Modem, command: &Command) -> Reply {
         Command::Dial(_) => Reply::end(Final::NoCarrier),
         Command::Basic(name, value) => basic(modem, name, *value),
         Command::Extended(extended) => sim::answer(modem, extended)
+            .or_else(|| uicc::answer(modem, extended))
             .or_else(|| radio::answer(modem, extended))
             .or_else(|| pdp::answer(modem, extended))
             .or_else(|| clock::answer(modem, extended))

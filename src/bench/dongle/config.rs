@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::identity::{Iccid, Imei, Imsi, Plmn};
 use super::scenario::Scenario;
+use crate::bench::subscriber::Sim;
 
 /// The firmware seen on real Onyx dongles.
 const FIRMWARE: &str = "EG25GGBR07A08M2G";
@@ -15,6 +16,8 @@ const OPERATOR: &str = "NTT DOCOMO";
 pub struct Config {
     /// The subscriber's number.
     pub imsi: Imsi,
+    /// The card's secrets; its number is `imsi`.
+    pub sim: Sim,
     /// The modem's number.
     pub imei: Imei,
     /// The card's number.
@@ -37,6 +40,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             imsi: Imsi::default(),
+            sim: Sim::default(),
             imei: Imei::default(),
             iccid: Iccid::default(),
             operator: OPERATOR.to_owned(),

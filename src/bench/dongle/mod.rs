@@ -3,7 +3,7 @@
 //! It is the agent's judge and shares nothing with it: every answer is written after Quectel's manual and logs of real dongles.
 //!
 //! - [`engine`]: bytes and time in, bytes out; no I/O. Its subjects: the line discipline (`line`, `command`, `reply`), general commands
-//!   (`commands`), the card (`sim`), the network (`radio`), data contexts (`pdp`), time (`clock`), what is remembered (`state`).
+//!   (`commands`), the card (`sim`), APDUs to it (`uicc`) and what it makes of them (`usim`), the network (`radio`), data contexts (`pdp`), time (`clock`), what is remembered (`state`).
 //! - [`scenario`]: what goes wrong and when; its format is in [`scenario::HELP`].
 //! - `pty` and [`device`]: the port, and the task that puts engine and port together.
 //!
@@ -46,11 +46,14 @@ mod sim;
 mod state;
 #[cfg(test)]
 mod tests;
+mod uicc;
+mod usim;
 
 pub use config::Config;
 pub use device::{Dongle, DongleError};
 pub use pty::PortError;
 
+use crate::bench::subscriber;
 use identity::{Iccid, Imei, Imsi, Plmn};
 use period::Period;
 use scenario::{NetworkTime, Scenario};
@@ -69,6 +72,8 @@ struct Options {
     /// The subscriber's number (IMSI) [default: 295012345678901].
     #[arg(long, value_name = "DIGITS")]
     imsi: Option<Imsi>,
+    #[command(flatten)]
+    card: subscriber::CardOptions,
     /// The modem's number (IMEI) [default: 123456789011111].
     #[arg(long, value_name = "DIGITS")]
     imei: Option<Imei>,
@@ -134,8 +139,18 @@ impl Args {
         set(&mut scenario.network.rsrp, options.rsrp);
         set(&mut scenario.network.time, options.network_time);
         let default = Config::default();
+        let sims = options.card.sims()?;
+        let sim = match <[_; 1]>::try_from(sims) {
+            Ok([sim]) => sim,
+            Err(sims) => anyhow::bail!("a dongle has one card: give --sim once, not {} times", sims.len()),
+        };
+        let of_file = match &sim.imsi {
+            Some(imsi) => Some(imsi.as_str().parse().context("the SIM file's IMSI")?),
+            None => None,
+        };
         Ok(Config {
-            imsi: options.imsi.unwrap_or_default(),
+            imsi: options.imsi.or(of_file).unwrap_or_default(),
+            sim,
             imei: options.imei.unwrap_or_default(),
             iccid: options.iccid.unwrap_or_default(),
             operator: options.operator.unwrap_or(default.operator),

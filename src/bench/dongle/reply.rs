@@ -136,7 +136,9 @@ fn cme_text(code: u16) -> &'static str {
         14 => "SIM busy",
         15 => "SIM wrong",
         16 => "incorrect password",
+        21 => "invalid index",
         30 => "no network service",
+        50 => "incorrect parameters",
         148 => "unspecified GPRS error",
         _ => "unknown error",
     }

@@ -5,9 +5,11 @@
 //! (CME 13). Retries are kept on the card: neither a restart of the modem nor taking the card out gives one back.
 
 use super::command::{Arg, Extended, Kind, texts};
+use super::config::Config;
 use super::reply::{After, Reply};
-use super::scenario::{SimPart, SimState};
+use super::scenario::SimState;
 use super::state::Modem;
+use super::usim::Usim;
 
 const NOT_ALLOWED: u16 = 3;
 const NOT_INSERTED: u16 = 10;
@@ -48,10 +50,13 @@ pub(super) struct Sim {
     pub(super) phone_book_done: bool,
     /// `AT+QSIMSTAT=1`: tell when the card comes and goes.
     report: bool,
+    /// What is on the card.
+    pub(super) usim: Usim,
 }
 
 impl Sim {
-    pub(super) fn new(part: &SimPart) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
+        let part = &config.scenario.sim;
         let mut sim = Self {
             inserted: part.state != SimState::Absent,
             failing: part.state == SimState::Failure,
@@ -69,6 +74,7 @@ impl Sim {
             sms_done: false,
             phone_book_done: false,
             report: false,
+            usim: Usim::new(&config.sim, &config.imsi, &config.iccid, &config.scenario.usim),
         };
         sim.power_up();
         sim
@@ -80,6 +86,7 @@ impl Sim {
         self.sms_done = false;
         self.phone_book_done = false;
         self.lock = self.lock_at_start();
+        self.usim.reset();
     }
 
     fn lock_at_start(&self) -> Lock {

@@ -69,7 +69,7 @@ impl Modem {
             cfun: 1,
             settings: Settings::FACTORY,
             stored: Settings::FACTORY,
-            sim: Sim::new(&config.scenario.sim),
+            sim: Sim::new(&config),
             radio: Radio::new(network.registration, network.denied_cause.clone(), network.rsrp),
             pdp: Pdp::default(),
             clock: Clock::new(time, network.zone_quarters),

@@ -66,6 +66,9 @@ impl Broker {
     /// # Errors
     /// [`AttachError`].
     pub fn attach(&mut self, who: &Session, start: Start, now: Duration) -> Result<Attached, AttachError> {
+        let mut start = start;
+        // A cloud without persistent sessions (DPS) has none for whoever takes over either.
+        start.clean |= self.limits.session_expiry.is_zero();
         self.sessions.retain(|_, s| s.lives(now));
         match self.sessions.get(&who.client_id) {
             Some(state) if !self.limits.foreign_take_over && !same_owner(&state.owner, &who.owner) => {
@@ -123,12 +126,6 @@ impl Broker {
         if !state.is_persistent() {
             self.sessions.remove(client_id);
         }
-    }
-
-    /// How long the session outlives its connection.
-    #[must_use]
-    pub fn expiry(&self, client_id: &str) -> Duration {
-        self.sessions.get(client_id).map_or(Duration::ZERO, |s| s.expiry)
     }
 
     /// Changes how long the session outlives its connection (MQTT 5, DISCONNECT).

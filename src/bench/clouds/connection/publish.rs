@@ -10,15 +10,16 @@ use super::serve::{Connection, fault_end, too_much};
 use crate::bench::clouds::backend::{Handling, Received};
 use crate::bench::clouds::broker::Message;
 use crate::bench::clouds::codec::{Out, Publish, Version};
-use crate::bench::clouds::fault::MqttFault;
+use crate::bench::clouds::fault::{MqttFault, Step};
 use crate::bench::clouds::journal::What;
 use crate::bench::clouds::policy::{Look, Look5, Publication, Refusal, mqtt, reason};
 use crate::bench::clouds::rate::Verdict;
-use crate::bench::clouds::topic;
 use crate::bench::clouds::wire::Wire;
+use crate::bench::clouds::{topic, visit};
 
 impl Connection<'_> {
     pub(super) async fn publish(&mut self, wire: &mut Wire, mut publish: Publish) -> Result<(), End> {
+        visit::step(Step::Publish).await;
         self.publishes = self.publishes.saturating_add(1);
         let count = self.publishes;
         if let Some(fault) = self.endpoint.fault.take(|f| f == MqttFault::CutAfter(count)) {
@@ -67,7 +68,7 @@ impl Connection<'_> {
         if publish.qos == 0 {
             return Ok(());
         }
-        if self.endpoint.fault.take(|f| f == MqttFault::NoPuback).is_some() {
+        if self.swallowed(MqttFault::NoPuback).await {
             return self.owe(publish.qos);
         }
         wire.send(&Out::PubAck(publish.id, code)).await?;
@@ -132,7 +133,12 @@ impl Connection<'_> {
                 if keep {
                     endpoint.retain(&message);
                 }
-                endpoint.publish(&self.session, &message);
+                let properties = endpoint.backend.properties(&self.session, received, false);
+                endpoint.publish(&self.session, &message, properties);
+            }
+            Handling::MessageAs(topic) => {
+                let message = Message { topic, ..message };
+                endpoint.publish(&self.session, &message, None);
             }
             Handling::Request(acts) => {
                 endpoint.journal.record(

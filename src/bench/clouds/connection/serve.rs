@@ -140,7 +140,12 @@ impl<'a> Connection<'a> {
             let Some(Outgoing { id, dup, message }) = next else {
                 return Ok(());
             };
-            let publish = Publish {
+            if !self.endpoint.policy.receive(&self.session, &message.topic) {
+                let mut broker = self.endpoint.broker();
+                broker.acknowledged(&self.session.client_id, self.connection, id);
+                continue;
+            }
+            let mut publish = Publish {
                 dup,
                 qos: message.qos,
                 retain: message.retain,
@@ -155,6 +160,10 @@ impl<'a> Connection<'a> {
                 }),
                 properties: message.properties.map(|p| (*p).clone()).unwrap_or_default(),
             };
+            if id != 0 && self.endpoint.fault.take(|f| f == MqttFault::Duplicate).is_some() {
+                wire.send(&Out::Publish(publish.clone())).await?;
+                publish.dup = true;
+            }
             if !wire.send(&Out::Publish(publish)).await? {
                 // Larger than the device takes: it counts as delivered (MQTT 5, MQTT-3.1.2-25).
                 let topic = message.topic.to_string();
@@ -194,6 +203,7 @@ impl<'a> Connection<'a> {
                 reason,
                 user_properties,
             } => self.acknowledged(id, reason, user_properties),
+            Packet::PingReq if self.swallowed(MqttFault::NoPingresp).await => Ok(()),
             Packet::PingReq => {
                 wire.send(&Out::PingResp).await?;
                 Ok(())
@@ -210,6 +220,15 @@ impl<'a> Connection<'a> {
                 Err(refusal.in_5(Look5::Disconnect(reason::PROTOCOL_ERROR)).into())
             }
         }
+    }
+
+    /// Whether a fault swallows an acknowledgement; another one makes it late.
+    pub(super) async fn swallowed(&self, by: MqttFault) -> bool {
+        let late = self.endpoint.fault.take(|f| matches!(f, MqttFault::Late(_)));
+        if let Some(MqttFault::Late(late)) = late {
+            tokio::time::sleep(late).await;
+        }
+        self.endpoint.fault.take(|f| f == by).is_some()
     }
 
     fn acknowledged(&mut self, id: u16, code: u8, user_properties: bool) -> Result<(), End> {

@@ -4,10 +4,11 @@ use super::End;
 use super::serve::Connection;
 use crate::bench::clouds::broker::{FILTERS_MAX, Subscription};
 use crate::bench::clouds::codec::{Out, Version, Wanted};
+use crate::bench::clouds::fault::{MqttFault, Step};
 use crate::bench::clouds::journal::What;
 use crate::bench::clouds::policy::{Look, Look5, Refusal, mqtt, reason};
-use crate::bench::clouds::topic;
 use crate::bench::clouds::wire::Wire;
+use crate::bench::clouds::{topic, visit};
 use crate::mqtt::PacketType;
 
 /// How a filter of a shared subscription begins (MQTT 5 section 4.8.2).
@@ -32,6 +33,7 @@ impl Connection<'_> {
         identifier: bool,
         user_properties: bool,
     ) -> Result<(), End> {
+        visit::step(Step::Subscribe).await;
         if identifier {
             let refusal = Refusal::new(&mqtt::IDENTIFIERS, Look::Close, "a SUBSCRIBE with one");
             return Err(refusal.in_5(Look5::Disconnect(reason::IDENTIFIERS)).into());
@@ -63,10 +65,12 @@ impl Connection<'_> {
                 granted.push((wanted.filter.clone(), code));
             }
         }
-        wire.send(&Out::SubAck(id, codes)).await?;
+        if !self.swallowed(MqttFault::NoSuback).await {
+            wire.send(&Out::SubAck(id, codes)).await?;
+        }
         for (filter, qos) in granted {
             let endpoint = self.endpoint;
-            let acts = endpoint.backend.subscribed(&self.session, &filter, endpoint.now());
+            let acts = endpoint.backend.granted(&self.session, &filter, qos, endpoint.now());
             let client_id = self.session.client_id.clone();
             endpoint
                 .journal
@@ -138,6 +142,8 @@ impl Connection<'_> {
                     .endpoint
                     .broker()
                     .unsubscribe(&self.session.client_id, self.connection, filter);
+                let endpoint = self.endpoint;
+                endpoint.perform(endpoint.backend.unsubscribed(&self.session, filter, endpoint.now()));
                 if known {
                     reason::SUCCESS
                 } else {

@@ -2,20 +2,24 @@
 //!
 //! Where Microsoft's documentation is silent the hub closes, because "MQTT terminates the connection" on errors. Which CONNACK code the
 //! hub gives for which mistake is not written down: 5 is used for all. A slash within a property bag has to be percent-encoded, as in
-//! all of Microsoft's examples and clients. Twins, methods and cloud-to-device messages may be subscribed
-//! to; requests on `$iothub/…` are refused under a rule of the bench, loudly, until the stand-in can answer them.
+//! all of Microsoft's examples and clients. Who the device is, the hub's [registry](crate::bench::clouds::iot_hub::registry) decides;
+//! its rules stand here.
 
 use std::time::Duration;
 
 use super::{Limits, Look, Peer, Policy, Publication, Refusal, Rule, Session};
+use crate::bench::clouds::iot_hub::Bag;
+use crate::bench::clouds::iot_hub::methods::PAYLOAD_MAX;
+use crate::bench::clouds::iot_hub::request::Request;
 use crate::mqtt::{Connect, connack};
 
 const MQTT: &str = "IoT Hub documentation, mqtt-support";
 const QUOTAS: &str = "IoT Hub documentation, quotas and throttling";
 
-const CLIENT_ID: Rule = Rule {
+/// The name in the certificate.
+pub(in crate::bench::clouds) const CLIENT_ID: Rule = Rule {
     id: "iot-hub/client-id",
-    says: "the client id is the device id, and with X.509 that is the certificate's common name",
+    says: "the client id is the device id, and with a certificate from an authority that is the certificate's common name",
     source: MQTT,
 };
 const USER_NAME: Rule = Rule {
@@ -58,13 +62,47 @@ const SUBSCRIPTIONS: Rule = Rule {
     says: "a connection has at most 5 subscriptions",
     source: MQTT,
 };
+const REQUEST: Rule = Rule {
+    id: "iot-hub/request",
+    says: "a device publishes twin requests and method answers to the documented $iothub topics, with ?$rid=",
+    source: "IoT Hub documentation, mqtt-support; that others close the connection is inferred",
+};
+const METHOD_SIZE: Rule = Rule {
+    id: "iot-hub/method-size",
+    says: "a method's answer has at most 128 KiB",
+    source: "IoT Hub documentation, direct methods; that more closes the connection is inferred",
+};
 const NOT_SIMULATED: Rule = Rule {
     id: "iot-hub/not-simulated",
-    says: "twin requests and method answers are good for the real hub, but this stand-in cannot answer them yet",
-    source: "the bench",
+    says: "certificate requests are good for the real hub, but this stand-in cannot answer them",
+    source: "the bench; IoT Hub documentation, certificate management (preview)",
+};
+/// Nobody of that name.
+pub(in crate::bench::clouds) const UNKNOWN_DEVICE: Rule = Rule {
+    id: "iot-hub/unknown-device",
+    says: "a device is in the hub's identity registry",
+    source: "IoT Hub documentation, identity registry; the CONNACK code is inferred",
+};
+/// A device that somebody switched off.
+pub(in crate::bench::clouds) const DISABLED: Rule = Rule {
+    id: "iot-hub/disabled",
+    says: "a disabled device cannot connect",
+    source: "IoT Hub documentation, identity registry; the CONNACK code is inferred",
+};
+/// Another certificate than the registered ones.
+pub(in crate::bench::clouds) const THUMBPRINT: Rule = Rule {
+    id: "iot-hub/thumbprint",
+    says: "a device that was registered with thumbprints shows one of these certificates",
+    source: "IoT Hub documentation, X.509 authentication; the CONNACK code is inferred",
+};
+/// A certificate that nobody known signed.
+pub(in crate::bench::clouds) const AUTHORITY: Rule = Rule {
+    id: "iot-hub/authority",
+    says: "a device's certificate leads to a registered authority",
+    source: "IoT Hub documentation, X.509 CA certificates; that the hub says so after the handshake, by CONNACK, is inferred",
 };
 
-static RULES: [&Rule; 10] = [
+pub(super) static RULES: [&Rule; 16] = [
     &CLIENT_ID,
     &USER_NAME,
     &PASSWORD,
@@ -74,7 +112,13 @@ static RULES: [&Rule; 10] = [
     &SIZE,
     &FILTER,
     &SUBSCRIPTIONS,
+    &REQUEST,
+    &METHOD_SIZE,
     &NOT_SIMULATED,
+    &UNKNOWN_DEVICE,
+    &DISABLED,
+    &THUMBPRINT,
+    &AUTHORITY,
 ];
 
 /// Largest device-to-cloud message, in bytes ([`QUOTAS`]).
@@ -91,21 +135,18 @@ const QUEUE: usize = 50;
 const IN_FLIGHT: usize = 16;
 /// Not documented for sessions; a cloud-to-device message lives one hour by default.
 const SESSION_EXPIRY: Duration = Duration::from_secs(3_600);
-/// Filters besides devicebound (exact strings of [`MQTT`]).
-const FILTERS: [&str; 3] = [
-    "$iothub/twin/res/#",
-    "$iothub/twin/PATCH/properties/desired/#",
-    "$iothub/methods/POST/#",
-];
-/// What a device may publish besides telemetry.
-const REQUESTS: [&str; 4] = [
-    "$iothub/twin/GET/?$rid=",
-    "$iothub/twin/PATCH/properties/reported/?$rid=",
-    "$iothub/methods/res/",
-    "$iothub/credentials/POST/issueCertificate/?$rid=",
-];
+/// Where twin responses come (exact strings of [`MQTT`], here and below).
+pub(in crate::bench::clouds) const TWIN_RESPONSES: &str = "$iothub/twin/res/#";
+/// Where changes of desired properties come.
+pub(in crate::bench::clouds) const DESIRED: &str = "$iothub/twin/PATCH/properties/desired/#";
+/// Where method calls come.
+pub(in crate::bench::clouds) const METHODS: &str = "$iothub/methods/POST/#";
+/// Filters besides devicebound.
+const FILTERS: [&str; 3] = [TWIN_RESPONSES, DESIRED, METHODS];
+/// What the real hub has in preview.
+const CERTIFICATE_REQUEST: &str = "$iothub/credentials/POST/issueCertificate/?$rid=";
 
-/// A hub that knows every device with a certificate of its authority.
+/// A hub's door.
 #[derive(Debug, Clone)]
 pub struct IotHub {
     host: String,
@@ -119,23 +160,23 @@ impl IotHub {
     }
 }
 
-/// Whether `topic` is the device's telemetry topic, with or without a property bag.
-fn is_telemetry(topic: &str, device: &str) -> bool {
+/// The property bag of a device's telemetry topic; `None` if it is no such topic.
+pub(in crate::bench::clouds) fn telemetry_bag<'a>(topic: &'a str, device: &str) -> Option<&'a str> {
     let bag = topic
-        .strip_prefix("devices/")
-        .and_then(|rest| rest.strip_prefix(device))
-        .and_then(|rest| rest.strip_prefix("/messages/events"));
-    match bag {
-        Some("" | "/") => true,
-        // A key alone is a null value, as in the hub's own devicebound bags.
-        Some(bag) => bag.strip_prefix('/').is_some_and(|properties| {
-            !properties.contains('/')
-                && properties
-                    .split('&')
-                    .all(|pair| !pair.is_empty() && !pair.starts_with('='))
-        }),
-        None => false,
+        .strip_prefix("devices/")?
+        .strip_prefix(device)?
+        .strip_prefix("/messages/events")?;
+    if bag.is_empty() {
+        Some(bag)
+    } else {
+        bag.strip_prefix('/')
     }
+}
+
+fn read_bag(topic: &str, device: &str) -> Result<Bag, String> {
+    let expected = format!("expected \"devices/{device}/messages/events/\"");
+    let bag = telemetry_bag(topic, device).ok_or_else(|| format!("the topic is {topic:?}, {expected}"))?;
+    Bag::parse(bag).map_err(|e| format!("the property bag {bag:?} has {e}, {expected} and key=value joined by &"))
 }
 
 impl Policy for IotHub {
@@ -155,15 +196,7 @@ impl Policy for IotHub {
     }
 
     fn connect(&self, peer: &Peer, connect: &Connect) -> Result<Session, Refusal> {
-        let cn = peer.common_name()?;
         let refused = Look::ConnAck(connack::NOT_AUTHORIZED);
-        if connect.client_id != cn {
-            let detail = format!(
-                "the client id is {:?}, the certificate's common name {:?}",
-                connect.client_id, cn
-            );
-            return Err(Refusal::new(&CLIENT_ID, refused, detail));
-        }
         let name = connect.username.as_deref().unwrap_or_default();
         let mut parts = name.splitn(3, '/');
         let good = parts.next().is_some_and(|h| h.eq_ignore_ascii_case(&self.host))
@@ -183,15 +216,13 @@ impl Policy for IotHub {
             return Err(Refusal::new(&PASSWORD, refused, "a password was sent"));
         }
         if let Some(will) = &connect.will {
-            if !is_telemetry(&will.topic, &connect.client_id) {
-                let detail = format!("the will's topic is {:?}", will.topic);
-                return Err(Refusal::new(&WILL, refused, detail));
-            }
+            read_bag(&will.topic, &connect.client_id).map_err(|e| Refusal::new(&WILL, refused, e))?;
         }
         Ok(Session {
             client_id: connect.client_id.clone(),
-            owner: cn.to_owned(),
-            cn: cn.to_owned(),
+            // Whom the hub takes the device for; whether its certificate says the same is the registry's question.
+            owner: connect.client_id.clone(),
+            cn: peer.cn.clone().unwrap_or_default(),
         })
     }
 
@@ -206,20 +237,31 @@ impl Policy for IotHub {
         if p.qos > 1 {
             return Err(Refusal::new(&QOS_2, Look::Close, "a PUBLISH with QoS 2"));
         }
-        if p.payload > MESSAGE_MAX {
-            let detail = format!("{} bytes", p.payload);
-            return Err(Refusal::new(&SIZE, Look::Close, detail));
-        }
-        if REQUESTS.iter().any(|r| p.topic.starts_with(r)) {
+        if p.topic.starts_with(CERTIFICATE_REQUEST) {
             let detail = format!("{:?}", p.topic);
             return Err(Refusal::new(&NOT_SIMULATED, Look::Close, detail));
         }
-        if !is_telemetry(p.topic, &session.client_id) {
-            let detail = format!(
-                "the topic is {:?}, expected \"devices/{}/messages/events/\"",
-                p.topic, session.client_id
-            );
-            return Err(Refusal::new(&TOPIC, Look::Close, detail));
+        match Request::parse(p.topic) {
+            Some(Ok(Request::MethodAnswer { .. })) if p.payload > PAYLOAD_MAX => {
+                let detail = format!("{} bytes, expected {PAYLOAD_MAX} at most", p.payload);
+                return Err(Refusal::new(&METHOD_SIZE, Look::Close, detail));
+            }
+            Some(Ok(_)) if p.payload > MESSAGE_MAX => {
+                let detail = format!("{} bytes, expected {MESSAGE_MAX} at most", p.payload);
+                return Err(Refusal::new(&SIZE, Look::Close, detail));
+            }
+            Some(Ok(_)) => return Ok(()),
+            Some(Err(e)) => {
+                let detail = format!("the topic is {:?}: {e}", p.topic);
+                return Err(Refusal::new(&REQUEST, Look::Close, detail));
+            }
+            None => {}
+        }
+        let bag = read_bag(p.topic, &session.client_id).map_err(|e| Refusal::new(&TOPIC, Look::Close, e))?;
+        let size = p.payload + bag.size();
+        if size > MESSAGE_MAX {
+            let detail = format!("{size} bytes with properties, expected {MESSAGE_MAX} at most");
+            return Err(Refusal::new(&SIZE, Look::Close, detail));
         }
         Ok(())
     }
@@ -239,108 +281,4 @@ impl Policy for IotHub {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::testing::{check, connect, peer};
-    use super::*;
-
-    const HOST: &str = "onyx-hub.azure-devices.net";
-    const USER: &str = "onyx-hub.azure-devices.net/dev/?api-version=2021-04-12";
-
-    fn publish(topic: &str, qos: u8, payload: usize) -> Result<(), Refusal> {
-        let p = IotHub::new(HOST.into());
-        let session = p.connect(&peer("dev"), &connect("dev", Some(USER))).unwrap();
-        p.publish(&session, Publication { topic, qos, payload })
-    }
-
-    fn subscribe(filter: &str, qos: u8, held: usize) -> Result<u8, Refusal> {
-        let p = IotHub::new(HOST.into());
-        let session = p.connect(&peer("dev"), &connect("dev", Some(USER))).unwrap();
-        p.subscribe(&session, filter, qos, held)
-    }
-
-    #[test]
-    fn every_rule_is_kept() {
-        let p = IotHub::new(HOST.into());
-        let refused = Look::ConnAck(connack::NOT_AUTHORIZED);
-        let join = |c: &Connect| p.connect(&peer("dev"), c).map(|_| ());
-        let mut rows = vec![("iot-hub/client-id", refused, join(&connect("other", Some(USER))))];
-        for bad in [
-            None,
-            Some("dev"),
-            Some("onyx-hub.azure-devices.net/dev"),
-            Some("onyx-hub.azure-devices.net/dev/"),
-            Some("onyx-hub.azure-devices.net/dev/api-version=2021-04-12"),
-            Some("onyx-hub.azure-devices.net/other/?api-version=2021-04-12"),
-            Some("another.azure-devices.net/dev/?api-version=2021-04-12"),
-            Some("onyx-hub.azure-devices.net/dev/?api-version="),
-        ] {
-            rows.push(("iot-hub/user-name", refused, join(&connect("dev", bad))));
-        }
-        let mut password = connect("dev", Some(USER));
-        password.password = Some("SharedAccessSignature".into());
-        rows.push(("iot-hub/password", refused, join(&password)));
-        let mut will = connect("dev", Some(USER));
-        will.will = Some(crate::mqtt::Will {
-            topic: "bye".into(),
-            payload: "x".into(),
-            qos: 0,
-            retain: false,
-        });
-        rows.push(("iot-hub/will", refused, join(&will)));
-        for bad in [
-            "exampletopics/a",
-            "devices/other/messages/events/",
-            "devices/dev/messages/devicebound/",
-            "devices/dev/messages/events/a=1/b",
-            "devices/dev/messages/events/=1",
-            "devices/dev/messages/events/a=1&&b=2",
-            "devices/dev/messages/eventsx",
-        ] {
-            rows.push(("iot-hub/topic", Look::Close, publish(bad, 0, 1)));
-        }
-        let events = "devices/dev/messages/events/";
-        rows.push(("iot-hub/qos-2", Look::Close, publish(events, 2, 1)));
-        rows.push(("iot-hub/message-size", Look::Close, publish(events, 0, MESSAGE_MAX + 1)));
-        rows.push((
-            "iot-hub/filter",
-            Look::Close,
-            subscribe("devices/other/messages/devicebound/#", 0, 0).map(|_| ()),
-        ));
-        rows.push((
-            "iot-hub/subscriptions",
-            Look::Close,
-            subscribe("$iothub/twin/res/#", 0, 5).map(|_| ()),
-        ));
-        rows.push((
-            "iot-hub/not-simulated",
-            Look::Close,
-            publish("$iothub/twin/GET/?$rid=1", 0, 0),
-        ));
-        check(&p, rows);
-    }
-
-    #[test]
-    fn what_keeps_the_rules_is_taken() {
-        let p = IotHub::new(HOST.into());
-        for user in [
-            USER,
-            // Microsoft's Python client; its own device type follows.
-            "onyx-hub.azure-devices.net/dev/?api-version=2019-10-01&DeviceClientType=azure-iot-device-iothub-py%2F2.14.0%28x%29",
-            "ONYX-HUB.azure-devices.net/dev/?api-version=2020-09-30",
-        ] {
-            p.connect(&peer("dev"), &connect("dev", Some(user))).unwrap();
-        }
-        for topic in [
-            "devices/dev/messages/events/",
-            "devices/dev/messages/events/$.ct=application%2Fjson&$.ce=utf-8",
-            "devices/dev/messages/events/%24.mid=id%201%2F2&%24.ct=application%2Fjson&a=%E6%97%A5&b%20key=v%26",
-            "devices/dev/messages/events/flag&empty=",
-        ] {
-            assert_eq!(publish(topic, 1, MESSAGE_MAX), Ok(()), "{topic}");
-        }
-        assert_eq!(subscribe("devices/dev/messages/devicebound/#", 2, 4), Ok(1));
-        assert_eq!(p.silence_allowed(0), SILENCE_MAX);
-        assert_eq!(p.silence_allowed(1_740), SILENCE_MAX);
-        assert_eq!(p.silence_allowed(100), Duration::from_secs(150));
-    }
-}
+mod tests;

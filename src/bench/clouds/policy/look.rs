@@ -11,6 +11,8 @@ pub enum Look {
     SubAckFailure,
     /// No answer at all; the connection stays.
     Silence,
+    /// An answer with this status, as in HTTP; the connection stays.
+    Answer(u16),
     /// To a device that speaks MQTT 5.
     In5(Look5),
 }
@@ -40,7 +42,7 @@ impl Look {
             Self::ConnAck(code) => Look5::ConnAck(reason::of_return_code(code)),
             Self::Close => Look5::Disconnect(reason::UNSPECIFIED),
             Self::SubAckFailure => Look5::SubAck(reason::UNSPECIFIED),
-            Self::Silence => Look5::Silence,
+            Self::Silence | Self::Answer(_) => Look5::Silence,
             Self::In5(look) => look,
         }
     }
@@ -64,6 +66,7 @@ impl std::fmt::Display for Look {
             Self::Close => f.write_str("connection closed"),
             Self::SubAckFailure => f.write_str("SUBACK 128 (failure)"),
             Self::Silence => f.write_str("no answer"),
+            Self::Answer(status) => write!(f, "status {status}"),
             Self::In5(look) => look.fmt(f),
         }
     }

@@ -5,8 +5,11 @@
 //! broker asks for them. The rules of MQTT itself, which every cloud shares, are in [`mqtt`].
 
 pub mod aws_iot;
+pub mod beam;
+pub mod dps;
 pub mod event_grid;
 pub mod iot_hub;
+pub mod krypton;
 mod look;
 pub mod mqtt;
 
@@ -173,6 +176,11 @@ pub trait Policy: Send + Sync + std::fmt::Debug {
     /// The broken rule.
     fn subscribe(&self, session: &Session, filter: &str, qos: u8, held: usize) -> Result<u8, Refusal>;
 
+    /// Whether a message may be delivered to a device that subscribed to its topic; if not, it is left out without a word.
+    fn receive(&self, _session: &Session, _topic: &str) -> bool {
+        true
+    }
+
     /// The terms of MQTT 5; `None` when this cloud speaks 3.1.1 alone.
     fn five(&self) -> Option<Five> {
         None
@@ -234,6 +242,20 @@ pub struct Keeping {
     pub sessions_per_owner: Option<usize>,
     /// A QoS 1 message that does not fit its queue ends the session; otherwise the message is dropped.
     pub overflow_ends: bool,
+}
+
+/// Every rule there is, by rule book, with a title for people.
+#[must_use]
+pub fn rule_books() -> Vec<(&'static str, &'static [&'static Rule])> {
+    vec![
+        ("Every MQTT stand-in", &mqtt::RULES),
+        ("Azure Event Grid", &event_grid::RULES),
+        ("Azure IoT Hub", &iot_hub::RULES),
+        ("AWS IoT Core", &aws_iot::RULES),
+        ("SORACOM Beam", &beam::RULES),
+        ("SORACOM Krypton and its key service", &krypton::RULES),
+        ("Azure Device Provisioning Service", &dps::RULES),
+    ]
 }
 
 /// One and a half times the keep-alive (MQTT 3.1.1 section 3.1.2.10).

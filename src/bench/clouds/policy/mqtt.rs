@@ -142,3 +142,37 @@ pub const TLS_SERVER_ONLY: Rule = Rule {
     says: "HTTPS begins with a TLS handshake in which the client trusts the server's authority",
     source: "SORACOM Krypton, cellular door",
 };
+/// No application protocol, or another one.
+pub const ALPN: Rule = Rule {
+    id: "tls/alpn",
+    says: "at a door that protocols share, the TLS handshake names this one (ALPN)",
+    source: "AWS IoT Core developer guide, device communication protocols; RFC 7301 section 3.2; that nothing at all is closed after the \
+             handshake is inferred",
+};
+
+pub(super) static RULES: [&Rule; 24] = [
+    &TLS,
+    &COMMON_NAME,
+    &CONNECT_FIRST,
+    &VERSION,
+    &MALFORMED,
+    &PACKET_SIZE,
+    &TOPIC,
+    &KEEP_ALIVE,
+    &FOREIGN_SESSION,
+    &FULL,
+    &FAULT,
+    &TLS_SERVER_ONLY,
+    &ALPN,
+    &RECEIVE_MAXIMUM,
+    &TOPIC_ALIAS,
+    &AUTHENTICATION,
+    &SHARED,
+    &IDENTIFIERS,
+    &NEGATIVE_ACK,
+    &SESSION_EXPIRY,
+    &RATE,
+    &OVERFLOW,
+    &WILL_DELAY,
+    &SESSIONS,
+];

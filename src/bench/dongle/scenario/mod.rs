@@ -12,11 +12,13 @@ mod event;
 mod parts;
 #[cfg(test)]
 mod tests;
+mod usim;
 
 pub use event::{Event, Override, TimedEvent};
 pub use parts::{
     CmeForm, Echo, Hex, LinePart, NetworkPart, NetworkTime, NoisePart, Registration, Reset, SimPart, SimState,
 };
+pub use usim::{Ccho, Csim, Cuad, GetResponse, Unselected, UsimPart};
 
 /// The format of a scenario, for `--help`.
 pub const HELP: &str = r#"SCENARIO FILE (TOML; every key may be left out; an unknown key is an error with line and column)
@@ -31,6 +33,16 @@ pub const HELP: &str = r#"SCENARIO FILE (TOML; every key may be left out; an unk
   pin_retries = 3               tries left
   puk = "12345678"
   puk_retries = 10
+
+  [usim]
+  csim = "ok"                   AT+CSIM: ok | refused (CME 3)
+  ccho = "prefixed"             AT+CCHO: prefixed (+CCHO: 1) | bare (1) | error
+  cuad = "ok"                   AT+CUAD: ok | error
+  get_response = "ask"          61xx: ask (the host sends GET RESPONSE) | fetched (the modem does, and 9000 comes back)
+  unselected = "6985"           AUTHENTICATE without the USIM selected: 6985 | 6982 | answer
+  kc = true                     AUTHENTICATE also gives Kc
+  sqn_ahead = 0                 the card has accepted this many numbers more than its SIM file says: AUTS until the HSS follows
+  mac_failure = false           the card believes no challenge (9862)
 
   [network]
   registration = "roaming"      home | roaming | denied (CEREG 3) | none (searches for ever)
@@ -95,6 +107,8 @@ pub struct Scenario {
     pub latency: Period,
     /// The card.
     pub sim: SimPart,
+    /// What is on the card, and the way to it.
+    pub usim: UsimPart,
     /// The network.
     pub network: NetworkPart,
     /// The line.
@@ -115,6 +129,7 @@ impl Default for Scenario {
             boot_time: Period::from_millis(300),
             latency: Period::default(),
             sim: SimPart::default(),
+            usim: UsimPart::default(),
             network: NetworkPart::default(),
             line: LinePart::default(),
             noise: NoisePart::default(),

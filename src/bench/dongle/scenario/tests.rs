@@ -21,6 +21,15 @@ fn everything_the_help_names_is_understood() {
         pin_retries = 2
         puk = "11111111"
         puk_retries = 9
+        [usim]
+        csim = "refused"
+        ccho = "bare"
+        cuad = "error"
+        get_response = "fetched"
+        unselected = "6982"
+        kc = false
+        sqn_ahead = 40
+        mac_failure = true
         [network]
         registration = "denied"
         register_after = "4s"
@@ -62,6 +71,10 @@ fn everything_the_help_names_is_understood() {
         times = 2
     "#;
     let scenario = Scenario::parse(text).unwrap();
+    assert_eq!(
+        (scenario.usim.ccho, scenario.usim.unselected),
+        (Ccho::Bare, Unselected::Security)
+    );
     assert_eq!(scenario.noise.between, Hex(vec![0, 255]));
     assert_eq!(scenario.events[0].event, Event::Silent(Some(Duration::from_secs(2))));
     assert_eq!(scenario.events[1].event, Event::Deny("Illegal ME".into()));

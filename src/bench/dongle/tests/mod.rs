@@ -7,6 +7,7 @@ mod line;
 mod network;
 mod properties;
 mod sim;
+mod uicc;
 
 use std::time::Duration;
 

@@ -43,6 +43,10 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
         Just("AT+CGDCONT=1,\"IP\",\"a\"\r"),
         Just("AT+QENG=\"servingcell\"\r"),
         Just("AT+CCLK?\r"),
+        Just("AT+CCHO=\"A0000000871002\"\r"),
+        Just("AT+CGLA=1,24,\"00A4040407A0000000871002\"\r"),
+        Just("AT+CSIM=10,\"00C000003A\"\r"),
+        Just("AT+CCHC=1\r"),
         Just("AT"),
         Just("\r"),
     ];

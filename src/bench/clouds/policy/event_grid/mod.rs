@@ -26,7 +26,7 @@ use rustls_pki_types::CertificateDer;
 
 use self::clients::{Client, Scheme};
 use self::rules::{
-    AUTH_NAME, AUTHORITY, CERTIFICATE, CLIENT_ID, PUBLISHER, QOS_2, RETAINED, RULES, SUBSCRIBER, TOPIC_SIZE, UNKNOWN,
+    AUTH_NAME, AUTHORITY, CERTIFICATE, CLIENT_ID, PUBLISHER, QOS_2, RETAINED, SUBSCRIBER, TOPIC_SIZE, UNKNOWN,
     USER_NAME, USER_PROPERTIES,
 };
 use self::spaces::{Permission, allowed};
@@ -40,6 +40,7 @@ use crate::bench::clouds::topic;
 use crate::mqtt::{Connect, PacketType, connack};
 use crate::tls::Leaf;
 
+pub(super) use rules::RULES;
 pub use settings::{SESSION_EXPIRY_MAX, Settings};
 
 /// Largest packet, in bytes.

@@ -67,7 +67,7 @@ pub(super) const RETAINED: Rule = Rule {
     source: "Event Grid documentation, mqtt-retain (07/2025)",
 };
 
-pub(super) static RULES: [&Rule; 12] = [
+pub(in crate::bench::clouds::policy) static RULES: [&Rule; 12] = [
     &CLIENT_ID,
     &USER_NAME,
     &AUTH_NAME,

@@ -1,11 +1,12 @@
-//! Misbehaviour on demand. A fault is named on the command line or set while the stand-ins run, and may be limited to a number of
-//! times: `http-500*2` fails two requests and then all is well again.
+//! Faults of what is said over a connection: by Krypton and other HTTPS doors, and by MQTT stand-ins.
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-/// What Krypton does wrong.
+use crate::config::units;
+
+/// What Krypton does wrong; the first five, which concern whole answers, other HTTPS doors can do too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KryptonFault {
     /// Every request is answered with this status, 400 to 599, and a `{code,message}` body.
@@ -41,12 +42,37 @@ pub enum MqttFault {
     NoPuback,
     /// The connection is cut as its n-th PUBLISH arrives, which is not taken; n is at least 1.
     CutAfter(u32),
+    /// Subscriptions are made and never acknowledged.
+    NoSuback,
+    /// PINGREQ has no answer.
+    NoPingresp,
+    /// Every acknowledgement (PUBACK, SUBACK, PINGRESP) comes this much later, one after the other: the connection does nothing else
+    /// meanwhile. At most [`LATE_MAX`].
+    Late(Duration),
+    /// A QoS 1 message goes to its subscriber twice over the same connection, the second time marked DUP.
+    Duplicate,
 }
 
-/// What a fault's name may be, for people.
-const KRYPTON_NAMES: &str =
-    "http-400 … http-599, html, truncated, empty, slow, wrong-key, expired, garbage-cert, never-assigned, failed";
-const MQTT_NAMES: &str = "refuse-1 … refuse-5, close-after-connack, no-puback, cut-after-N";
+/// Longest delay of an acknowledgement.
+pub const LATE_MAX: Duration = Duration::from_secs(3_600);
+
+/// Names of faults of whole answers, for people.
+pub(super) const ANSWER_NAMES: &str = "http-400 … http-599, html, truncated, empty, slow";
+/// Names of faults of the credentials that Krypton gives.
+pub(super) const CREDENTIAL_NAMES: &str = "wrong-key, expired, garbage-cert, never-assigned, failed";
+/// Names of faults of MQTT.
+pub(super) const MQTT_NAMES: &str = "refuse-1 … refuse-5, close-after-connack, no-puback, no-suback, no-pingresp, late-acks=DURATION, cut-after-N, duplicate";
+
+impl KryptonFault {
+    /// Whether any HTTPS door can have it.
+    #[must_use]
+    pub fn concerns_whole_answers(self) -> bool {
+        matches!(
+            self,
+            Self::Http(_) | Self::Html | Self::Truncated | Self::Empty | Self::Slow
+        )
+    }
+}
 
 impl FromStr for KryptonFault {
     type Err = String;
@@ -66,7 +92,11 @@ impl FromStr for KryptonFault {
             "garbage-cert" => Self::GarbageCertificate,
             "never-assigned" => Self::NeverAssigned,
             "failed" => Self::Failed,
-            _ => return Err(format!("{text:?} is no Krypton fault: write one of {KRYPTON_NAMES}")),
+            _ => {
+                return Err(format!(
+                    "{text:?} is no Krypton fault: write one of {ANSWER_NAMES}, {CREDENTIAL_NAMES}"
+                ));
+            }
         })
     }
 }
@@ -101,9 +131,19 @@ impl FromStr for MqttFault {
                 return Ok(Self::CutAfter(count));
             }
         }
+        if let Some(by) = text.strip_prefix("late-acks=") {
+            let by = units::duration(by)?;
+            if by > LATE_MAX {
+                return Err(format!("{by:?} is too late: at most {} s", LATE_MAX.as_secs()));
+            }
+            return Ok(Self::Late(by));
+        }
         match text {
             "close-after-connack" => Ok(Self::CloseAfterConnack),
             "no-puback" => Ok(Self::NoPuback),
+            "no-suback" => Ok(Self::NoSuback),
+            "no-pingresp" => Ok(Self::NoPingresp),
+            "duplicate" => Ok(Self::Duplicate),
             _ => Err(format!("{text:?} is no MQTT fault: write one of {MQTT_NAMES}")),
         }
     }
@@ -116,69 +156,11 @@ impl fmt::Display for MqttFault {
             Self::CloseAfterConnack => f.write_str("close-after-connack"),
             Self::NoPuback => f.write_str("no-puback"),
             Self::CutAfter(n) => write!(f, "cut-after-{n}"),
+            Self::NoSuback => f.write_str("no-suback"),
+            Self::NoPingresp => f.write_str("no-pingresp"),
+            Self::Late(by) => write!(f, "late-acks={}ms", by.as_millis()),
+            Self::Duplicate => f.write_str("duplicate"),
         }
-    }
-}
-
-/// A fault and how often it happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limited<F> {
-    /// Which.
-    pub fault: F,
-    /// How many times; `None` until it is taken away.
-    pub times: Option<u32>,
-}
-
-impl<F> From<F> for Limited<F> {
-    fn from(fault: F) -> Self {
-        Self { fault, times: None }
-    }
-}
-
-impl<F: FromStr<Err = String>> FromStr for Limited<F> {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (kind, times) = match text.split_once('*') {
-            None => (text, None),
-            Some((kind, count)) => match count.parse() {
-                Ok(n) if n > 0 => (kind, Some(n)),
-                _ => return Err(format!("{count:?} is no number of times: write for example {kind}*2")),
-            },
-        };
-        Ok(Self {
-            fault: kind.parse()?,
-            times,
-        })
-    }
-}
-
-/// The fault in force, changed while the stand-in runs.
-#[derive(Debug)]
-pub struct Switch<F>(Mutex<Option<Limited<F>>>);
-
-impl<F: Copy> Switch<F> {
-    /// Begins with this fault, or none.
-    #[must_use]
-    pub fn new(fault: Option<Limited<F>>) -> Self {
-        Self(Mutex::new(fault))
-    }
-
-    /// Puts another fault in force, or none.
-    pub fn set(&self, fault: Option<Limited<F>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fault;
-    }
-
-    /// The fault in force if it `applies` here and now; counts as one time.
-    pub fn take(&self, applies: impl FnOnce(F) -> bool) -> Option<F> {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let limited = slot.as_mut().filter(|l| applies(l.fault))?;
-        let fault = limited.fault;
-        match &mut limited.times {
-            None => {}
-            Some(1) => *slot = None,
-            Some(n) => *n -= 1,
-        }
-        Some(fault)
     }
 }
 
@@ -208,27 +190,25 @@ mod tests {
             "close-after-connack",
             "no-puback",
             "cut-after-7",
+            "no-suback",
+            "no-pingresp",
+            "late-acks=1500ms",
+            "duplicate",
         ] {
             assert_eq!(name.parse::<MqttFault>().unwrap().to_string(), name);
         }
-        for bad in ["", "http-200", "http-x", "html*0", "html*", "*2"] {
-            assert!(bad.parse::<Limited<KryptonFault>>().is_err(), "{bad}");
+        for bad in ["", "http-200", "http-x"] {
+            assert!(bad.parse::<KryptonFault>().is_err(), "{bad}");
         }
-        for bad in ["refuse-0", "refuse-6", "cut-after-0", "cut-after--1"] {
-            assert!(bad.parse::<Limited<MqttFault>>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_limited_fault_ends_and_counts_only_where_it_applies() {
-        let s = Switch::new(Some("html*2".parse::<Limited<KryptonFault>>().unwrap()));
-        assert_eq!(s.take(|f| f == KryptonFault::Slow), None);
-        assert_eq!(s.take(|_| true), Some(KryptonFault::Html));
-        assert_eq!(s.take(|_| true), Some(KryptonFault::Html));
-        assert_eq!(s.take(|_| true), None);
-        s.set(Some(KryptonFault::Slow.into()));
-        for _ in 0..10 {
-            assert_eq!(s.take(|_| true), Some(KryptonFault::Slow));
+        for bad in [
+            "refuse-0",
+            "refuse-6",
+            "cut-after-0",
+            "cut-after--1",
+            "late-acks=2",
+            "late-acks=2h",
+        ] {
+            assert!(bad.parse::<MqttFault>().is_err(), "{bad}");
         }
     }
 }

@@ -1,0 +1,278 @@
+//! How a fault is written: `[CLOUD:]KIND[*N] [for …]`.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use super::Fault;
+use crate::bench::clouds::stand_in::Cloud;
+
+/// Every stand-in, for names.
+pub const CLOUDS: [Cloud; 6] = [
+    Cloud::Krypton,
+    Cloud::EventGrid,
+    Cloud::IotHub,
+    Cloud::AwsIot,
+    Cloud::Dps,
+    Cloud::Beam,
+];
+/// The most connections that `for next N connections` may pick: it remembers each.
+pub const NEXT_MAX: u32 = 1_000;
+
+/// A stand-in by its name.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn cloud(name: &str) -> Result<Cloud, String> {
+    let found = CLOUDS.iter().find(|c| c.as_str() == name);
+    found.copied().ok_or_else(|| {
+        let names: Vec<_> = CLOUDS.iter().map(|c| c.as_str()).collect();
+        format!("{name:?} is none of {}", names.join(", "))
+    })
+}
+
+/// A fault and how often it happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limited<F> {
+    /// Which.
+    pub fault: F,
+    /// How many times; `None` until it is taken away.
+    pub times: Option<u32>,
+}
+
+impl<F> From<F> for Limited<F> {
+    fn from(fault: F) -> Self {
+        Self { fault, times: None }
+    }
+}
+
+impl<F: FromStr<Err = String>> FromStr for Limited<F> {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, times) = match text.split_once('*') {
+            None => (text, None),
+            Some((kind, count)) => match count.parse() {
+                Ok(n) if n > 0 => (kind, Some(n)),
+                _ => return Err(format!("{count:?} is no number of times: write for example {kind}*2")),
+            },
+        };
+        Ok(Self {
+            fault: kind.parse()?,
+            times,
+        })
+    }
+}
+
+/// Whom a fault is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whom {
+    /// Every connection.
+    Everybody,
+    /// The MQTT client of this id, once its CONNECT was read.
+    Client(String),
+    /// Connections from this address.
+    Address(IpAddr),
+    /// The connection from this address and port.
+    Peer(SocketAddr),
+    /// The connection of this number, as events give it.
+    Connection(u64),
+    /// The first so many connections after the fault was asked for.
+    Next(u32),
+}
+
+impl FromStr for Whom {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "{text:?} is nobody: write for client \"ID\", for peer ADDRESS[:PORT], for connection NUMBER or for next N connections"
+            )
+        };
+        let (word, rest) = text.trim().split_once(' ').ok_or_else(wrong)?;
+        let rest = rest.trim();
+        match word {
+            "client" => {
+                let bare = rest.strip_prefix('"').and_then(|r| r.strip_suffix('"')).unwrap_or(rest);
+                if bare.is_empty() {
+                    return Err(wrong());
+                }
+                Ok(Self::Client(bare.to_owned()))
+            }
+            "peer" => rest
+                .parse()
+                .map(Self::Address)
+                .or_else(|_| rest.parse().map(Self::Peer))
+                .map_err(|_| wrong()),
+            "connection" => rest.parse().map(Self::Connection).map_err(|_| wrong()),
+            "next" => {
+                let mut words = rest.split_whitespace();
+                let count: Option<u32> = words.next().and_then(|n| n.parse().ok());
+                let unit = words.next();
+                match (count, unit, words.next()) {
+                    (Some(n), Some("connection" | "connections"), None) if (1..=NEXT_MAX).contains(&n) => {
+                        Ok(Self::Next(n))
+                    }
+                    _ => Err(format!(
+                        "{text:?}: write next N connections, where N is 1 to {NEXT_MAX}"
+                    )),
+                }
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Whom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everybody => f.write_str("everybody"),
+            Self::Client(id) => write!(f, "client \"{id}\""),
+            Self::Address(address) => write!(f, "peer {address}"),
+            Self::Peer(address) => write!(f, "peer {address}"),
+            Self::Connection(number) => write!(f, "connection {number}"),
+            Self::Next(n) => write!(f, "next {n} connections"),
+        }
+    }
+}
+
+/// A fault as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// The stand-in; `None` means all that can have it.
+    pub cloud: Option<Cloud>,
+    /// Which, and how often.
+    pub fault: Limited<Fault>,
+    /// For whom.
+    pub whom: Whom,
+}
+
+impl Spec {
+    /// The stand-ins that are meant.
+    #[must_use]
+    pub fn clouds(&self) -> Vec<Cloud> {
+        match self.cloud {
+            Some(cloud) => vec![cloud],
+            None => CLOUDS.into_iter().filter(|c| self.fault.fault.fits(*c)).collect(),
+        }
+    }
+}
+
+impl FromStr for Spec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (what, whom) = match text.trim().split_once(" for ") {
+            None => (text.trim(), Whom::Everybody),
+            Some((what, whom)) => (what.trim(), whom.parse()?),
+        };
+        let (cloud, kind) = match what.split_once(':') {
+            None => (None, what),
+            Some((name, kind)) => (Some(cloud(name)?), kind.trim()),
+        };
+        let fault: Limited<Fault> = match (kind.parse(), cloud) {
+            (Ok(fault), _) => fault,
+            (Err(_), Some(cloud)) if kind.split('*').next().is_some_and(|k| k.parse::<Fault>().is_err()) => {
+                return Err(format!(
+                    "{kind:?} is no fault of {cloud}: write one of {}",
+                    Fault::names(cloud)
+                ));
+            }
+            (Err(why), _) => return Err(why),
+        };
+        if let Some(cloud) = cloud.filter(|c| !fault.fault.fits(*c)) {
+            return Err(format!(
+                "{cloud} cannot have {}: it can have {}",
+                fault.fault,
+                Fault::names(cloud)
+            ));
+        }
+        if matches!(whom, Whom::Client(_)) && fault.fault.before_connect() {
+            return Err(format!(
+                "{} happens before the client id is known: write for peer ADDRESS instead",
+                fault.fault
+            ));
+        }
+        Ok(Self { cloud, fault, whom })
+    }
+}
+
+impl fmt::Display for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(cloud) = self.cloud {
+            write!(f, "{cloud}:")?;
+        }
+        self.fault.fault.fmt(f)?;
+        if let Some(n) = self.fault.times {
+            write!(f, "*{n}")?;
+        }
+        match self.whom {
+            Whom::Everybody => Ok(()),
+            _ => write!(f, " for {}", self.whom),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specs_are_read_as_they_are_written() {
+        for text in [
+            "iot-hub:stall@client-hello*2",
+            "event-grid:cut-down@4096",
+            "aws-iot:throttle=1000",
+            "krypton:http-500",
+            "krypton:stall@response",
+            "dps:cert-expired",
+            "iot-hub:no-puback for client \"dev-1\"",
+            "refuse-5*2",
+            "cut@100 for peer 127.0.0.9",
+            "cut-up@100 for peer 127.0.0.9:4000",
+            "stall@9 for connection 12",
+            "tls-alert-40 for next 3 connections",
+            "client-certs-expired",
+            "stall@accept",
+            "beam:refuse-tcp",
+        ] {
+            assert_eq!(text.parse::<Spec>().unwrap().to_string(), text);
+        }
+        let spec: Spec = "refuse-5*2".parse().unwrap();
+        assert_eq!(spec.clouds(), Cloud::MQTT);
+        assert_eq!("throttle=1".parse::<Spec>().unwrap().clouds(), CLOUDS);
+    }
+
+    #[test]
+    fn mistakes_say_what_there_is() {
+        for (text, wanted) in [
+            ("moon:refuse-5", "none of krypton, event-grid"),
+            ("iot-hub:http-500", "cannot have http-500: it can have refuse-tcp"),
+            ("iot-hub:explode", "no fault of iot-hub: write one of refuse-tcp"),
+            ("krypton:no-puback", "krypton cannot have no-puback"),
+            ("beam:tls-alert-40", "beam cannot have tls-alert-40"),
+            ("explode", "is no fault"),
+            ("iot-hub:refuse-5*0", "no number of times"),
+            ("stall@noon", "accept, client-hello"),
+            ("cut-up@connect", "number of bytes"),
+            ("throttle=0", "bytes a second"),
+            ("tls-alert-256", "0 to 255"),
+            ("iot-hub:tls-alert-40 for client \"d\"", "before the client id is known"),
+            ("no-puback for fun", "is nobody"),
+            ("no-puback for peer me", "is nobody"),
+            ("no-puback for next 0 connections", "1 to 1000"),
+            ("", "is no fault"),
+            (":refuse-5", "none of krypton"),
+        ] {
+            let error = text.parse::<Spec>().unwrap_err();
+            assert!(error.contains(wanted), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn limits_are_at_least_one() {
+        for bad in ["html*0", "html*", "*2", "html*x"] {
+            assert!(bad.parse::<Limited<super::super::KryptonFault>>().is_err(), "{bad}");
+        }
+    }
+}
