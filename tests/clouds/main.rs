@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod aws_iot;
+mod aws_iot_5;
 mod aws_iot_account;
 mod aws_iot_judges;
 mod beam;
@@ -15,6 +16,7 @@ mod dps;
 mod dps_judges;
 mod dps_mqtt;
 mod event_grid;
+mod event_grid_5;
 mod faults;
 mod faults_all;
 mod hub_service;

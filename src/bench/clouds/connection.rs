@@ -117,9 +117,11 @@ pub(crate) async fn run(
         .filter(|_| hello.five.is_some())
         .map(|f| terms(endpoint, &hello, f));
     let end = attached.serve(&mut wire, admitted, terms).await;
+    let mut expiry = None;
     let (will_wanted, why) = match end {
         End::Goodbye(goodbye) => {
-            if let Some(expiry) = goodbye.expiry {
+            expiry = goodbye.expiry;
+            if let Some(expiry) = expiry {
                 endpoint.broker().set_expiry(client_id, connection, expiry);
             }
             (goodbye.with_will, "DISCONNECT".to_owned())
@@ -138,10 +140,15 @@ pub(crate) async fn run(
             (true, format!("rule {} broken", refusal.rule.id))
         }
     };
-    let delay = will_delay(endpoint, &hello, client_id);
+    let delay = will_delay(endpoint, &hello, expiry);
     if will_wanted && delay.is_zero() {
         publish_will(endpoint, &session, &hello);
     }
+    // Before the session is given back: whoever takes it up from now on stops a will that waits.
+    let will_waits = will_wanted
+        && hello.connect.will.is_some()
+        && !delay.is_zero()
+        && endpoint.broker().will_waits(client_id, connection);
     drop(guard);
     endpoint.perform(endpoint.backend.gone(&session, &why, endpoint.now()));
     endpoint.journal.record(
@@ -154,18 +161,23 @@ pub(crate) async fn run(
     wire.close().await;
     drop(wire);
     // The connection's place is held until its will is out: that bounds how many wills wait.
-    if will_wanted && !delay.is_zero() && hello.connect.will.is_some() {
+    if will_waits {
         tokio::time::sleep(delay).await;
-        if !endpoint.broker().goes_on(client_id, connection) {
+        let is_due = endpoint.broker().will_is_due(connection);
+        if is_due {
             publish_will(endpoint, &session, &hello);
         }
     }
 }
 
-/// How long the will waits: no longer than the session lives (MQTT 5 section 3.1.3.2.2).
-fn will_delay(endpoint: &Endpoint, hello: &Hello, client_id: &str) -> Duration {
-    let asked = hello.five.as_ref().map_or(0, |five| five.will_delay);
-    Duration::from_secs(asked.into()).min(endpoint.broker().expiry(client_id))
+/// How long the will waits: no longer than the session lives (MQTT 5 section 3.1.3.2.2), which this connection decides and not one that
+/// has taken it over since.
+fn will_delay(endpoint: &Endpoint, hello: &Hello, expiry: Option<Duration>) -> Duration {
+    let (Some(h), Some(five)) = (&hello.five, endpoint.policy.five()) else {
+        return Duration::ZERO;
+    };
+    let expiry = expiry.unwrap_or_else(|| session_expiry(Some(h), five));
+    Duration::from_secs(h.will_delay.into()).min(expiry)
 }
 
 fn publish_will(endpoint: &Endpoint, session: &Session, hello: &Hello) {

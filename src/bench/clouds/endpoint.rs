@@ -16,7 +16,7 @@ use super::connection;
 use super::fault::{MqttFault, Switch, Tapped};
 use super::gate::Gate;
 use super::journal::{Journal, What};
-use super::policy::{Policy, Session, reason};
+use super::policy::{Look, Policy, Refusal, Session, mqtt, reason};
 use super::stand_in::Cloud;
 use super::visit::{self, Visit};
 use crate::clock::Clock;
@@ -250,7 +250,10 @@ impl Endpoint {
         }
         drop(handles);
         for (client_id, connection) in routed.overflowed {
-            self.note(format!("the queue of {client_id:?} is full: its session ends"));
+            let detail = format!("no room for a message from {topic:?}: the session ends");
+            let refusal = Refusal::new(&mqtt::OVERFLOW, Look::Close, detail);
+            self.journal
+                .refused(self.cloud, &refusal, Some(&client_id), "its connection");
             if let Some(handle) = connection.and_then(|c| self.handles().remove(&c)) {
                 let _ = handle.end.send(Some(Ending {
                     why: "its queue of unacknowledged messages is full",

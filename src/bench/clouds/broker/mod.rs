@@ -13,143 +13,27 @@
 
 mod retained;
 mod session;
+mod types;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use super::codec::{Properties, RetainHandling};
+use super::codec::RetainHandling;
 use super::policy::{Keeping, Limits, Session};
 use retained::Retained;
 use session::{Full, State};
 
 pub use retained::{RETAINED_BYTES_MAX, RETAINED_MAX};
 pub use session::QUEUE_BYTES_MAX;
+pub use types::{AttachError, Attached, ConnectionId, Message, Outgoing, Routed, Start, Subscription};
 
 /// Sessions a stand-in keeps, connected or away.
 pub const SESSIONS_MAX: usize = 256;
 /// Subscriptions of one session, whatever the cloud (AWS has 50, IoT Hub 5, Event Grid publishes no number).
 pub const FILTERS_MAX: usize = 100;
-
-/// A connection, for its lifetime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId(u64);
-
-/// A message on its way to subscribers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Message {
-    /// Where it was published.
-    pub topic: Arc<str>,
-    /// What was published.
-    pub payload: Bytes,
-    /// 0 or 1.
-    pub qos: u8,
-    /// The RETAIN flag it came with, or goes out with.
-    pub retain: bool,
-    /// The publisher's client id, unless it is the cloud itself.
-    pub from: Option<Arc<str>>,
-    /// When it is of no use any more, on the monotonic clock.
-    pub expires: Option<Duration>,
-    /// What MQTT 5 says about it.
-    pub properties: Option<Arc<Properties>>,
-}
-
-impl Message {
-    /// What it takes in a queue, in bytes.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        self.topic.len() + self.payload.len() + self.properties.as_ref().map_or(0, |p| p.size())
-    }
-
-    /// Whether it is still of use.
-    #[must_use]
-    pub fn is_fresh(&self, now: Duration) -> bool {
-        self.expires.is_none_or(|at| now < at)
-    }
-}
-
-/// How a device wants its session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Start {
-    /// What was kept is forgotten (clean session, clean start).
-    pub clean: bool,
-    /// How long the session outlives the connection; zero ends it with the connection.
-    pub expiry: Duration,
-    /// QoS 1 messages without acknowledgement that the device takes.
-    pub window: usize,
-}
-
-/// What a subscription is like.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subscription {
-    /// Its filter.
-    pub filter: String,
-    /// 0 or 1.
-    pub qos: u8,
-    /// Own messages are not sent back.
-    pub no_local: bool,
-    /// Messages keep their RETAIN flag.
-    pub retain_as_published: bool,
-}
-
-/// What CONNECT found.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Attached {
-    /// The new connection.
-    pub connection: ConnectionId,
-    /// Whether an earlier session goes on.
-    pub session_present: bool,
-    /// The connection that held the session and must go now.
-    pub displaced: Option<ConnectionId>,
-}
-
-/// Why a session cannot be had.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AttachError {
-    /// The name is taken by somebody else.
-    #[error("the session belongs to {0:?}")]
-    Foreign(String),
-    /// The owner has all it may have.
-    #[error("{owner:?} has {held} sessions already, connected or away, and may have {limit}")]
-    TooMany {
-        /// Whose.
-        owner: String,
-        /// How many there are.
-        held: usize,
-        /// How many there may be.
-        limit: usize,
-    },
-    /// Too many sessions.
-    #[error("{SESSIONS_MAX} sessions are kept already")]
-    Full,
-}
-
-/// What became of a message.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Routed {
-    /// Connections that have something to send now.
-    pub wake: Vec<ConnectionId>,
-    /// Client ids whose queue was full: the message is lost to them.
-    pub dropped: Vec<String>,
-    /// Sessions that ended because their queue was full, and the connections that held them.
-    pub overflowed: Vec<(String, Option<ConnectionId>)>,
-}
-
-/// One PUBLISH to send.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Outgoing {
-    /// The packet identifier; 0 for QoS 0.
-    pub id: u16,
-    /// Whether it was sent before.
-    pub dup: bool,
-    /// The message, with the quality of service of this delivery.
-    pub message: Message,
-}
 
 /// The broker of one stand-in.
 #[derive(Debug)]
@@ -158,6 +42,8 @@ pub struct Broker {
     keeping: Keeping,
     sessions: HashMap<String, State>,
     retained: Retained,
+    /// Whose wills wait, by the connection that left them; no more than there are connections.
+    wills: HashMap<ConnectionId, String>,
     connections: u64,
 }
 
@@ -170,6 +56,7 @@ impl Broker {
             keeping,
             sessions: HashMap::new(),
             retained: Retained::default(),
+            wills: HashMap::new(),
             connections: 0,
         }
     }
@@ -198,6 +85,10 @@ impl Broker {
             Some(kept) if !start.clean && kept.is_persistent() => (kept, true),
             _ => (State::new(connection), false),
         };
+        if session_present {
+            // A session that goes on has nothing to mourn (MQTT 5, MQTT-3.1.3-9).
+            self.wills.retain(|_, client_id| *client_id != who.client_id);
+        }
         state.attach(&who.owner, start, connection);
         self.sessions.insert(who.client_id.clone(), state);
         Ok(Attached {
@@ -237,12 +128,6 @@ impl Broker {
         }
     }
 
-    /// How long the session outlives its connection.
-    #[must_use]
-    pub fn expiry(&self, client_id: &str) -> Duration {
-        self.sessions.get(client_id).map_or(Duration::ZERO, |s| s.expiry)
-    }
-
     /// Changes how long the session outlives its connection (MQTT 5, DISCONNECT).
     pub fn set_expiry(&mut self, client_id: &str, connection: ConnectionId, expiry: Duration) {
         if let Some(state) = self.held(client_id, connection) {
@@ -250,9 +135,21 @@ impl Broker {
         }
     }
 
-    /// Whether the session that this connection held has been taken up again, so that a will that waits is not to be published.
-    #[must_use]
-    pub fn goes_on(&self, client_id: &str, connection: ConnectionId) -> bool {
+    /// A connection ends, and its will is to wait; false when another connection has taken the session up already, and so no will is due.
+    pub fn will_waits(&mut self, client_id: &str, connection: ConnectionId) -> bool {
+        if self.goes_on(client_id, connection) {
+            return false;
+        }
+        self.wills.insert(connection, client_id.to_owned());
+        true
+    }
+
+    /// The wait for a will is over; the answer is whether it is to be published: not if the session was taken up meanwhile.
+    pub fn will_is_due(&mut self, connection: ConnectionId) -> bool {
+        self.wills.remove(&connection).is_some()
+    }
+
+    fn goes_on(&self, client_id: &str, connection: ConnectionId) -> bool {
         self.sessions
             .get(client_id)
             .is_some_and(|s| s.born <= connection && s.latest > connection)

@@ -1,7 +1,9 @@
 //! What the broker promises.
 
-use super::*;
+use bytes::Bytes;
 use proptest::prelude::*;
+
+use super::*;
 
 const T0: Duration = Duration::from_secs(10);
 
@@ -314,6 +316,32 @@ fn a_window_of_the_device_s_own_is_respected() {
     assert!(!b.goes_on("s", again));
     b.attach(&who("s", "o"), start(true), T0).unwrap();
     assert!(!b.goes_on("s", again), "a clean start is another session");
+}
+
+#[test]
+fn a_will_waits_until_the_session_is_taken_up() {
+    let mut b = Broker::new(limits(), Keeping::default());
+    let first = b.attach(&who("s", "o"), start(false), T0).unwrap().connection;
+    assert!(b.will_waits("s", first));
+    b.detach("s", first, T0);
+    let brief = Start {
+        expiry: Duration::ZERO,
+        ..start(false)
+    };
+    let second = b.attach(&who("s", "o"), brief, T0).unwrap();
+    assert!(second.session_present);
+    b.detach("s", second.connection, T0);
+    assert!(!b.will_is_due(first), "taken up, though it has ended since");
+    let third = b.attach(&who("s", "o"), start(false), T0).unwrap().connection;
+    assert!(b.will_waits("s", third));
+    b.attach(&who("s", "o"), start(true), T0).unwrap();
+    assert!(
+        b.will_is_due(third) && !b.will_is_due(third),
+        "a clean start is no going on"
+    );
+    let fourth = b.attach(&who("s", "o"), start(false), T0).unwrap().connection;
+    b.attach(&who("s", "o"), start(false), T0).unwrap();
+    assert!(!b.will_waits("s", fourth), "taken over");
 }
 
 /// What happens to a broker, for the property below.
