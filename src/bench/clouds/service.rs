@@ -391,7 +391,6 @@ impl Clouds {
     }
 
     /// The account's HTTP routes, to be nested into a server; see [`aws_iot::control`].
-    #[must_use]
     pub fn aws_iot_routes(&self) -> axum::Router {
         let endpoint = self.endpoints.get(&Cloud::AwsIot).map(Arc::clone);
         endpoint.map_or_else(axum::Router::new, |e| {
