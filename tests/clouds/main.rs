@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod aws_iot;
+mod aws_iot_5;
 mod aws_iot_account;
 mod aws_iot_judges;
 mod event_grid;
+mod event_grid_5;
 mod faults;
 mod iot_hub;
 #[path = "../support/judges.rs"]

@@ -1,7 +1,9 @@
 //! What the broker promises.
 
-use super::*;
+use bytes::Bytes;
 use proptest::prelude::*;
+
+use super::*;
 
 const T0: Duration = Duration::from_secs(10);
 

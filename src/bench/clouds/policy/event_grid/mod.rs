@@ -13,6 +13,8 @@
 //!   print for messages of a session, 100 and, newer, 1,000 a second; the newer one is the default here and the older one can be asked for.
 
 pub mod clients;
+mod rules;
+mod settings;
 pub mod spaces;
 
 #[cfg(test)]
@@ -23,7 +25,11 @@ use std::time::Duration;
 use rustls_pki_types::CertificateDer;
 
 use self::clients::{Client, Scheme};
-use self::spaces::{Binding, Group, Permission, TopicSpace, allowed};
+use self::rules::{
+    AUTH_NAME, AUTHORITY, CERTIFICATE, CLIENT_ID, PUBLISHER, QOS_2, RETAINED, RULES, SUBSCRIBER, TOPIC_SIZE, UNKNOWN,
+    USER_NAME, USER_PROPERTIES,
+};
+use self::spaces::{Permission, allowed};
 use super::{
     Five, Keeping, Limits, Look, Look5, Peer, Policy, Publication, Refusal, Rule, Session, one_and_a_half, reason,
 };
@@ -34,87 +40,9 @@ use crate::bench::clouds::topic;
 use crate::mqtt::{Connect, PacketType, connack};
 use crate::tls::Leaf;
 
-const CLIENTS: &str = "Event Grid documentation, mqtt-clients (08/2025)";
-const SUPPORT: &str = "Event Grid documentation, mqtt-support (2024)";
+pub use settings::{SESSION_EXPIRY_MAX, Settings};
 
-const CLIENT_ID: Rule = Rule {
-    id: "event-grid/client-id",
-    says: "the client id is the session name and is not empty",
-    source: CLIENTS,
-};
-const USER_NAME: Rule = Rule {
-    id: "event-grid/user-name",
-    says: "the user name is the client authentication name and equals the certificate's common name, whatever the case",
-    source: CLIENTS,
-};
-const AUTH_NAME: Rule = Rule {
-    id: "event-grid/authentication-name",
-    says: "a client authentication name has 1 to 128 characters",
-    source: CLIENTS,
-};
-const QOS_2: Rule = Rule {
-    id: "event-grid/qos-2",
-    says: "there is no QoS 2",
-    source: SUPPORT,
-};
-const TOPIC_SIZE: Rule = Rule {
-    id: "event-grid/topic-size",
-    says: "a topic or filter has at most 256 bytes and 8 segments",
-    source: "Event Grid documentation, quotas and limits",
-};
-const PUBLISHER: Rule = Rule {
-    id: "event-grid/publisher-permission",
-    says: "a message goes to a topic space that the client may publish to",
-    source: "Event Grid documentation, mqtt-troubleshoot-errors: a client without permission is disconnected when publishing",
-};
-const SUBSCRIBER: Rule = Rule {
-    id: "event-grid/subscriber-permission",
-    says: "a filter lies within a topic space that the client may subscribe to",
-    source: "inferred: the service's metrics count failed subscriptions per filter",
-};
-
-const UNKNOWN: Rule = Rule {
-    id: "event-grid/unknown-client",
-    says: "the user name is the authentication name of a registered client",
-    source: CLIENTS,
-};
-const CERTIFICATE: Rule = Rule {
-    id: "event-grid/certificate",
-    says: "the certificate's field that the client is registered with carries its authentication name, or its thumbprint is registered",
-    source: "Event Grid documentation, mqtt-client-certificate-authentication",
-};
-const AUTHORITY: Rule = Rule {
-    id: "event-grid/authority",
-    says: "the certificate that signed the client's is registered with the namespace, unless the client is known by its thumbprint",
-    source: "Event Grid documentation, mqtt-certificate-chain-client-authentication",
-};
-const USER_PROPERTIES: Rule = Rule {
-    id: "event-grid/user-properties",
-    says: "user properties go with PUBLISH and with the will, on any other packet they fail the request",
-    source: "Event Grid documentation, mqtt-support; the reason 0x83 is inferred",
-};
-const RETAINED: Rule = Rule {
-    id: "event-grid/retained-size",
-    says: "a message that is to be kept has at most 64 KB",
-    source: "Event Grid documentation, mqtt-retain (07/2025)",
-};
-
-static RULES: [&Rule; 12] = [
-    &CLIENT_ID,
-    &USER_NAME,
-    &AUTH_NAME,
-    &QOS_2,
-    &TOPIC_SIZE,
-    &PUBLISHER,
-    &SUBSCRIBER,
-    &UNKNOWN,
-    &CERTIFICATE,
-    &AUTHORITY,
-    &USER_PROPERTIES,
-    &RETAINED,
-];
-
-/// Largest packet, in bytes ([`SUPPORT`]).
+/// Largest packet, in bytes.
 const PACKET_MAX: usize = 512 * 1024;
 /// Longest topic or filter, in bytes.
 const TOPIC_MAX: usize = 256;
@@ -140,52 +68,10 @@ const BYTES_PER_SECOND: u32 = 1 << 20;
 const PUBLISHES_PER_SECOND: u32 = 1_000;
 /// Sessions of an authentication name, in the documentation's example of a namespace.
 const SESSIONS: usize = 1;
-/// Longest session expiry that a namespace can be set to.
-pub const SESSION_EXPIRY_MAX: Duration = Duration::from_secs(8 * 3_600);
 /// Messages kept for a session.
 const QUEUE: usize = 100;
 /// Default session expiry of a namespace.
 const SESSION_EXPIRY: Duration = Duration::from_secs(3_600);
-/// The topic space that there is when none is configured.
-const DEFAULT_SPACE: &str = "default";
-
-/// How a namespace is set up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// Sessions of an authentication name, connected or away.
-    pub sessions_per_name: usize,
-    /// Messages of a session in a second.
-    pub publishes_per_second: u32,
-    /// Longest session expiry, and that of persistent sessions in 3.1.1; at most [`SESSION_EXPIRY_MAX`].
-    pub session_expiry: Duration,
-    /// Who may connect; empty admits every certificate of the authority under its common name.
-    pub clients: Vec<Client>,
-    /// Where there is something; empty has one space of the templates in `Config::topic_templates`.
-    pub spaces: Vec<TopicSpace>,
-    /// Who may do what where; empty lets everybody do everything in every space.
-    pub bindings: Vec<Binding>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            sessions_per_name: SESSIONS,
-            publishes_per_second: PUBLISHES_PER_SECOND,
-            session_expiry: SESSION_EXPIRY,
-            clients: Vec::new(),
-            spaces: Vec::new(),
-            bindings: Vec::new(),
-        }
-    }
-}
-
-impl Settings {
-    /// Whether a client is known by its thumbprint: TLS has to take any certificate then.
-    #[must_use]
-    pub fn has_thumbprint(&self) -> bool {
-        self.clients.iter().any(|c| matches!(c.scheme, Scheme::Thumbprint(_)))
-    }
-}
 
 /// A namespace.
 #[derive(Debug, Clone)]
@@ -204,38 +90,7 @@ impl EventGrid {
     /// # Errors
     /// Templates that cannot be used, a binding to a space that is not there, an expiry over [`SESSION_EXPIRY_MAX`].
     pub fn new(mut settings: Settings, templates: Vec<String>) -> Result<Self, String> {
-        if settings.spaces.is_empty() {
-            settings.spaces.push(TopicSpace::new(DEFAULT_SPACE, templates)?);
-        }
-        if settings.session_expiry > SESSION_EXPIRY_MAX {
-            let asked = settings.session_expiry.as_secs();
-            return Err(format!(
-                "a session expires after at most {} s, not {asked}",
-                SESSION_EXPIRY_MAX.as_secs()
-            ));
-        }
-        if let Some(lost) = settings
-            .bindings
-            .iter()
-            .find(|b| settings.spaces.iter().all(|s| s.name != b.space))
-        {
-            let names: Vec<_> = settings.spaces.iter().map(|s| s.name.as_str()).collect();
-            return Err(format!(
-                "a binding names topic space {:?}, there are {names:?}",
-                lost.space
-            ));
-        }
-        if settings.bindings.is_empty() {
-            for space in &settings.spaces {
-                settings.bindings.extend(
-                    [Permission::Publisher, Permission::Subscriber].map(|permission| Binding {
-                        group: Group::All,
-                        space: space.name.clone(),
-                        permission,
-                    }),
-                );
-            }
-        }
+        settings.complete(templates)?;
         Ok(Self { settings })
     }
 

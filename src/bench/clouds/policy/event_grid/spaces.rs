@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_told() {
-        let many = format!("s={}", vec!["a"; 11].join(","));
+        let many = format!("s={}", ["a"; 11].join(","));
         for bad in [
             "s",
             "=a",
