@@ -156,10 +156,10 @@ impl Aws {
         (outcome, acts)
     }
 
-    /// Writes credentials for a device that may do nothing but provision.
+    /// Registers a certificate (DER) as a claim: its device may provision and nothing else. Answers its id.
     ///
     /// # Errors
-    /// A sentence.
+    /// [`registry::RegistryError`].
     pub fn claim(&self, der: &[u8], now: Now) -> Result<String, registry::RegistryError> {
         self.registry(|r| {
             let id = r.register(der, registry::Status::Active, None, now.wall)?;
