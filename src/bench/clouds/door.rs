@@ -256,7 +256,7 @@ async fn around(
     let response = match (fault, &subscriber) {
         (Some(Http(status)), _) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            ApiError::new(status, "KRY0000", "this answer was asked for by --krypton-fault").into_response()
+            ApiError::new(status, "KRY0000", "this answer was asked for by a fault").into_response()
         }
         (Some(Html), _) => ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], PORTAL).into_response(),
         (Some(Empty), _) => StatusCode::OK.into_response(),
