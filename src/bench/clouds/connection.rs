@@ -86,7 +86,9 @@ pub(crate) async fn run(
         }
     };
     visit::named(&connect.client_id);
-    visit::step(Step::Connect).await;
+    if visit::step(Step::Connect).await.is_err() {
+        return;
+    }
     let (session, admitted) = match admit(endpoint, &peer, &connect, &peer_name) {
         Ok(both) => both,
         Err(refusal) => {
@@ -339,7 +341,7 @@ impl Connection<'_> {
     }
 
     async fn publish(&mut self, wire: &mut Wire, publish: Publish) -> Result<(), End> {
-        visit::step(Step::Publish).await;
+        visit::step(Step::Publish).await?;
         self.publishes += 1;
         let count = self.publishes;
         if let Some(fault) = self.endpoint.fault.take(|f| f == MqttFault::CutAfter(count)) {
@@ -399,7 +401,7 @@ impl Connection<'_> {
     }
 
     async fn subscribe(&mut self, wire: &mut Wire, subscribe: Subscribe) -> Result<(), End> {
-        visit::step(Step::Subscribe).await;
+        visit::step(Step::Subscribe).await?;
         self.endpoint.policy.subscribe_packet(subscribe.filters.len())?;
         if subscribe.filters.len() > FILTERS_MAX {
             let detail = format!("a SUBSCRIBE with {} filters", subscribe.filters.len());

@@ -46,9 +46,13 @@ pub(crate) fn named(client_id: &str) {
 }
 
 /// The connection of this task has come this far; a fault may hold it here.
-pub(crate) async fn step(step: Step) {
-    if let Some(visit) = current() {
-        visit.step(step).await;
+///
+/// # Errors
+/// It was held, and what it wanted must not be done any more.
+pub(crate) async fn step(step: Step) -> Result<(), String> {
+    match current() {
+        Some(visit) => visit.step(step).await,
+        None => Ok(()),
     }
 }
 
@@ -253,11 +257,13 @@ impl Visit {
     }
 
     /// Waits here until the connection is cut, if a fault wants it.
-    pub(crate) async fn step(&self, step: Step) {
-        if self.stalls_at(step) {
-            self.tap().stall();
-            self.ended().await;
+    pub(crate) async fn step(&self, step: Step) -> Result<(), String> {
+        if !self.stalls_at(step) {
+            return Ok(());
         }
+        self.tap().stall();
+        self.ended().await;
+        Err(format!("held still at {} by a fault, then cut", step.as_str()))
     }
 
     /// Runs what serves this connection. A stalled one is not run on: no timer of it fires, nothing is read, written or closed.
