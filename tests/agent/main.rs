@@ -10,6 +10,7 @@
 //! | `krypton`, `krypton_faults` | credentials fetched, kept, damaged; Krypton that misbehaves |
 //! | `dongle_faults`, `sim_faults` | the modem, the SIM and the network misbehave |
 //! | `broker_faults` | brokers that refuse, drop, fall silent or are none |
+//! | `wire_faults` | the byte stream and TLS misbehave: certificates, stalled handshakes, cuts |
 //! | `loss` | what was accepted arrives: cuts, broker restarts, kill -9 |
 //! | `stage`, `toml`, `program`, `seqs` | dongle and clouds; configuration files; the agent as a child; what arrived |
 //! | `life`, `commands` | start, stop, systemd; check, modem, provision, status |
@@ -37,3 +38,4 @@ mod sim_faults;
 mod stage;
 mod through;
 mod toml;
+mod wire_faults;

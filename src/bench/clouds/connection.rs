@@ -97,7 +97,9 @@ pub(crate) async fn run(
     };
     let client_id = hello.connect.client_id.as_str();
     visit::named(client_id);
-    visit::step(Step::Connect).await;
+    if visit::step(Step::Connect).await.is_err() {
+        return;
+    }
     let (session, admitted) = match admit(endpoint, &peer, &hello, &peer_name) {
         Ok(both) => both,
         Err(refusal) => {

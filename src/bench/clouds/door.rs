@@ -73,7 +73,7 @@ async fn around(State(door): State<Door>, ConnectInfo(caller): ConnectInfo<Calle
     let response = match fault {
         Some(Http(status)) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            error_body(status, "KRY0000", "this answer was asked for by --krypton-fault")
+            error_body(status, "KRY0000", "this answer was asked for by a fault")
         }
         Some(Html) => ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], PORTAL).into_response(),
         Some(Empty) => StatusCode::OK.into_response(),

@@ -19,7 +19,7 @@ use crate::bench::clouds::{topic, visit};
 
 impl Connection<'_> {
     pub(super) async fn publish(&mut self, wire: &mut Wire, mut publish: Publish) -> Result<(), End> {
-        visit::step(Step::Publish).await;
+        visit::step(Step::Publish).await?;
         self.publishes = self.publishes.saturating_add(1);
         let count = self.publishes;
         if let Some(fault) = self.endpoint.fault.take(|f| f == MqttFault::CutAfter(count)) {

@@ -33,7 +33,7 @@ impl Connection<'_> {
         identifier: bool,
         user_properties: bool,
     ) -> Result<(), End> {
-        visit::step(Step::Subscribe).await;
+        visit::step(Step::Subscribe).await?;
         if identifier {
             let refusal = Refusal::new(&mqtt::IDENTIFIERS, Look::Close, "a SUBSCRIBE with one");
             return Err(refusal.in_5(Look5::Disconnect(reason::IDENTIFIERS)).into());

@@ -1,6 +1,6 @@
 //! The control endpoint's HTTP.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,19 +10,16 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::Listener;
 use axum::{Json, Router};
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::few::Few;
 use super::{Controls, closed_for, offset};
-use crate::bench::clouds::endpoint::ACCEPT_PAUSE;
 use crate::bench::clouds::fault::{Spec, spec};
 use crate::bench::clouds::stand_in::Cloud;
 
@@ -76,10 +73,7 @@ pub(crate) async fn serve(
         controls,
         stop: stop.clone(),
     };
-    let door = Few {
-        listener,
-        permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-    };
+    let door = Few::new(listener, CONNECTIONS_MAX);
     axum::serve(door, router(shared, stand_ins))
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .await
@@ -277,77 +271,6 @@ async fn cut(State(shared): State<Shared>, Path(number): Path<String>) -> Answer
         return Err(Wrong(StatusCode::NOT_FOUND, why));
     }
     Ok(Json(json!({"cut": number})))
-}
-
-/// A listener with a bound on its connections.
-struct Few {
-    listener: TcpListener,
-    permits: Arc<Semaphore>,
-}
-
-struct One {
-    stream: TcpStream,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Listener for Few {
-    type Io = One;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (One, SocketAddr) {
-        loop {
-            let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
-                // Never closed.
-                return std::future::pending().await;
-            };
-            if let Ok((stream, peer)) = self.listener.accept().await {
-                let one = One {
-                    stream,
-                    _permit: permit,
-                };
-                return (one, peer);
-            }
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-impl AsyncRead for One {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for One {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        bytes: &[u8],
-    ) -> std::task::Poll<std::io::Result<usize>> {
-        std::pin::Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]

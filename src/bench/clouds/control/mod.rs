@@ -20,6 +20,7 @@
 //! this machine may use it.
 
 pub mod client;
+mod few;
 pub(crate) mod http;
 
 use std::collections::BTreeMap;

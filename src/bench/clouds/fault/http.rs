@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes, to_bytes};
-use axum::http::{HeaderValue, header};
-use axum::response::Response;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, StreamExt};
 
 use super::wire::Step;
@@ -19,7 +19,10 @@ pub(crate) async fn steps(visit: Arc<Visit>, answering: impl Future<Output = Res
     let held = Arc::clone(&visit);
     Arc::clone(&visit)
         .within(async move {
-            held.step(Step::Request).await;
+            if held.step(Step::Request).await.is_err() {
+                // Nobody gets this: the connection is cut.
+                return StatusCode::SERVICE_UNAVAILABLE.into_response();
+            }
             let response = answering.await;
             if held.stalls_at(Step::Response) {
                 half(response, held).await

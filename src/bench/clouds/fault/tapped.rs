@@ -86,12 +86,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tapped<S> {
             let verdict = this.visit.tap().before_read(this.visit.age(), buf.remaining());
             match verdict {
                 Verdict::Go(n) => {
-                    let mut part = buf.take(n);
+                    let n = n.min(buf.remaining());
+                    let mut part = ReadBuf::new(buf.initialize_unfilled_to(n));
                     ready!(Pin::new(&mut this.inner).poll_read(cx, &mut part))?;
                     let filled = part.filled().len();
-                    // `take` shares the memory but not the marks.
-                    let bytes = part.filled().to_vec();
-                    buf.put_slice(&bytes);
+                    buf.advance(filled);
                     this.visit.tap().read(this.visit.age(), filled);
                     return Poll::Ready(Ok(()));
                 }

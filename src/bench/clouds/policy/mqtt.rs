@@ -134,7 +134,7 @@ pub const FULL: Rule = Rule {
 pub const FAULT: Rule = Rule {
     id: "bench/fault",
     says: "this misbehaviour was asked for",
-    source: "--mqtt-fault",
+    source: "--fault, a scenario file or the control endpoint",
 };
 /// TLS did not come about at a door that asks for no client certificate.
 pub const TLS_SERVER_ONLY: Rule = Rule {

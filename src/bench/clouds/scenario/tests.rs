@@ -63,6 +63,20 @@ fn everything_the_help_names_is_understood() {
 }
 
 #[test]
+fn the_readmes_scenario_and_faults_are_good() {
+    let readme = include_str!("../../../../README.md");
+    let from = readme.find("[[event]]").unwrap();
+    let text = readme[from..].split("```").next().unwrap();
+    assert_eq!(parse(text).unwrap().events.len(), 2);
+    let lines = readme.lines().filter(|l| l.starts_with("onyx-bench clouds"));
+    let quoted: Vec<_> = lines.flat_map(|l| l.split('\'').skip(1).step_by(2)).collect();
+    assert_eq!(quoted.len(), 4);
+    for spec in quoted {
+        assert!(spec.parse::<Spec>().is_ok(), "{spec}");
+    }
+}
+
+#[test]
 fn every_fault_of_every_stand_in_is_in_the_help() {
     let words = HELP.replace("...", "…");
     for name in Fault::all_names().split([',', '…']).map(str::trim) {

@@ -3,23 +3,25 @@
 //!
 //! The [`Register`] knows every connection that is open, and counts what each door has seen.
 
-use std::collections::BTreeMap;
+mod register;
+
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::fault::{Board, CertificateFault, Place, Spec, Step, Tap, Whom, WireFault};
+use super::fault::{Board, CertificateFault, Place, Step, Tap, Whom, WireFault};
 use super::journal::{Journal, What};
 use super::policy::{Look, Refusal, mqtt};
 use super::stand_in::{Cloud, Protocol};
 use super::wardrobe::Wardrobe;
+
+pub use register::{DoorCounts, Open, Register};
 
 /// A connection that a fault holds still is let go after this long.
 pub const STALL_MAX: Duration = Duration::from_secs(3_600);
@@ -44,185 +46,19 @@ pub(crate) fn named(client_id: &str) {
 }
 
 /// The connection of this task has come this far; a fault may hold it here.
-pub(crate) async fn step(step: Step) {
-    if let Some(visit) = current() {
-        visit.step(step).await;
+///
+/// # Errors
+/// It was held, and what it wanted must not be done any more.
+pub(crate) async fn step(step: Step) -> Result<(), String> {
+    match current() {
+        Some(visit) => visit.step(step).await,
+        None => Ok(()),
     }
 }
 
 /// By how much the stand-in's clock runs ahead for the connection of this task.
 pub(crate) fn clock_ahead() -> Duration {
     current().map_or(Duration::ZERO, |v| v.clock_ahead())
-}
-
-/// What a door is, and what it has seen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DoorCounts {
-    /// Which stand-in.
-    pub cloud: Cloud,
-    /// What it speaks there.
-    pub protocol: Protocol,
-    /// Where.
-    pub address: SocketAddr,
-    /// Open now.
-    pub connections: u64,
-    /// TCP connections so far.
-    pub accepted: u64,
-    /// Devices admitted so far.
-    pub connects: u64,
-    /// Broken rules so far.
-    pub refusals: u64,
-    /// Messages, requests to the cloud and HTTP requests so far.
-    pub messages: u64,
-    /// Bytes from clients so far, as on the wire.
-    pub bytes_up: u64,
-    /// Bytes to clients so far, as on the wire.
-    pub bytes_down: u64,
-}
-
-/// A connection that is open now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Open {
-    /// Its number, as events give it.
-    pub connection: u64,
-    /// At which stand-in.
-    pub cloud: Cloud,
-    /// Speaking what.
-    pub protocol: Protocol,
-    /// From where.
-    pub peer: SocketAddr,
-    /// The MQTT client id, once CONNECT was read.
-    pub client_id: Option<String>,
-    /// For how long, in milliseconds.
-    pub age_ms: u64,
-    /// Bytes from the client.
-    pub bytes_up: u64,
-    /// Bytes to the client.
-    pub bytes_down: u64,
-    /// Whether a fault holds it still.
-    pub stalled: bool,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    last: u64,
-    open: BTreeMap<u64, Weak<Visit>>,
-    doors: Vec<DoorCounts>,
-}
-
-/// Every door and every open connection of a bench. What is open is bounded by what the doors take.
-#[derive(Debug, Default)]
-pub struct Register(Mutex<Counts>);
-
-impl Register {
-    fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A door has opened; the answer is what [`Visit::open`] wants to know.
-    pub(crate) fn door(&self, cloud: Cloud, protocol: Protocol, address: SocketAddr) -> usize {
-        let mut counts = self.counts();
-        counts.doors.push(DoorCounts {
-            cloud,
-            protocol,
-            address,
-            connections: 0,
-            accepted: 0,
-            connects: 0,
-            refusals: 0,
-            messages: 0,
-            bytes_up: 0,
-            bytes_down: 0,
-        });
-        counts.doors.len() - 1
-    }
-
-    /// The number of the last connection.
-    #[must_use]
-    pub fn last(&self) -> u64 {
-        self.counts().last
-    }
-
-    fn visits(&self) -> Vec<Arc<Visit>> {
-        let all: Vec<_> = self.counts().open.values().cloned().collect();
-        all.iter().filter_map(Weak::upgrade).collect()
-    }
-
-    /// What each door has seen, open connections included.
-    #[must_use]
-    pub fn doors(&self) -> Vec<DoorCounts> {
-        let visits = self.visits();
-        let mut doors = self.counts().doors.clone();
-        for visit in visits {
-            if let Some(door) = doors.get_mut(visit.door) {
-                let (up, down) = visit.tap().bytes();
-                door.connections += 1;
-                door.bytes_up += up;
-                door.bytes_down += down;
-            }
-        }
-        doors
-    }
-
-    /// The connections that are open, oldest first.
-    #[must_use]
-    pub fn open(&self) -> Vec<Open> {
-        self.visits().iter().map(|v| v.show()).collect()
-    }
-
-    /// Cuts a connection; the answer is whether it was there.
-    pub fn cut(&self, number: u64, why: &'static str) -> bool {
-        let visit = self.counts().open.get(&number).and_then(Weak::upgrade);
-        visit.is_some_and(|v| {
-            v.cut(why);
-            true
-        })
-    }
-
-    /// Cuts the connections of a stand-in that no broker can end: those that a fault holds still, and those that no client has named.
-    pub(crate) fn cut_the_rest(&self, cloud: Cloud, why: &'static str) {
-        for visit in self.visits().iter().filter(|v| v.cloud == cloud) {
-            if visit.tap().is_stalled() || visit.client_id().is_none() {
-                visit.cut(why);
-            }
-        }
-    }
-
-    /// Cuts every connection that a fault holds still.
-    pub(crate) fn cut_stalled(&self, why: &'static str) {
-        for visit in self.visits() {
-            if visit.tap().is_stalled() {
-                visit.cut(why);
-            }
-        }
-    }
-
-    /// A fault for a connection that is open already reaches it here.
-    pub(crate) fn arm(&self, spec: &Spec) {
-        if let Whom::Connection(number) = spec.whom {
-            let visit = self.counts().open.get(&number).and_then(Weak::upgrade);
-            if let Some(visit) = visit {
-                visit.arm(|whom| matches!(whom, Whom::Connection(_)));
-            }
-        }
-    }
-
-    fn count(&self, door: usize, change: impl FnOnce(&mut DoorCounts)) {
-        if let Some(door) = self.counts().doors.get_mut(door) {
-            change(door);
-        }
-    }
-
-    /// Counts what was recorded.
-    pub(crate) fn saw(&self, what: &What) {
-        let Some(visit) = current() else { return };
-        self.count(visit.door, |door| match what {
-            What::Connected { .. } => door.connects += 1,
-            What::Refused { .. } => door.refusals += 1,
-            What::Message { .. } | What::Request { .. } | What::Http { .. } => door.messages += 1,
-            _ => {}
-        });
-    }
 }
 
 /// One TCP connection at a door.
@@ -421,11 +257,13 @@ impl Visit {
     }
 
     /// Waits here until the connection is cut, if a fault wants it.
-    pub(crate) async fn step(&self, step: Step) {
-        if self.stalls_at(step) {
-            self.tap().stall();
-            self.ended().await;
+    pub(crate) async fn step(&self, step: Step) -> Result<(), String> {
+        if !self.stalls_at(step) {
+            return Ok(());
         }
+        self.tap().stall();
+        self.ended().await;
+        Err(format!("held still at {} by a fault, then cut", step.as_str()))
     }
 
     /// Runs what serves this connection. A stalled one is not run on: no timer of it fires, nothing is read, written or closed.
