@@ -78,6 +78,27 @@ async fn the_sdk_publishes_and_subscribes_at_8883_and_by_alpn_at_443() {
 }
 
 #[tokio::test]
+async fn the_sdk_in_mqtt_5_is_told_what_is_denied_and_stays() {
+    let b = Bench::start(|c| {
+        c.aws_topics = vec!["a/#".into()];
+        c.devices = vec!["thing".into()];
+    })
+    .await;
+    let found = judges::run(&mut judge(&b, "five", "devices/thing", "thing-1").await).await;
+    assert_eq!(
+        found,
+        [
+            json!({"receive_maximum": 100, "qos": 1, "retain": true}),
+            // Granted at QoS 1, and not authorised.
+            json!({"subscribe": [1, 0x87]}),
+            json!({"publish": [0, 0x87]}),
+            json!({"topic": "a/b", "content_type": "text/plain", "unit": "C"}),
+        ]
+    );
+    assert_eq!(b.payloads(Cloud::AwsIot), ["hello"]);
+}
+
+#[tokio::test]
 async fn the_sdk_s_shadow_client() {
     let b = Bench::start(|c| c.devices = vec!["thing".into()]).await;
     let found = judges::run(&mut judge(&b, "shadow", "devices/thing", "thing").await).await;

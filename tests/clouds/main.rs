@@ -4,16 +4,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod aws_iot;
-mod bounds;
 mod aws_iot_account;
 mod aws_iot_judges;
+mod beam;
+mod bounds;
 #[path = "../support/certs.rs"]
 mod certs;
+mod control;
 mod dps;
 mod dps_judges;
 mod dps_mqtt;
 mod event_grid;
 mod faults;
+mod faults_all;
 mod hub_service;
 mod iot_hub;
 mod iot_hub_judge;
@@ -23,7 +26,11 @@ mod judges_installed;
 mod krypton;
 mod krypton_sim;
 mod monitor;
+mod ports;
 mod program;
 mod proven;
 mod rule_table;
+mod scenario;
+mod stage;
 mod tools;
+mod view;

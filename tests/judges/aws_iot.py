@@ -7,8 +7,15 @@ import json
 import sys
 import threading
 
-from awscrt import http, mqtt, mqtt_request_response
-from awsiot import ServiceStreamOptions, V2ServiceException, iotidentity, iotshadow, mqtt_connection_builder
+from awscrt import http, mqtt, mqtt5, mqtt_request_response
+from awsiot import (
+    ServiceStreamOptions,
+    V2ServiceException,
+    iotidentity,
+    iotshadow,
+    mqtt5_client_builder,
+    mqtt_connection_builder,
+)
 
 TASK, ENDPOINT, PROXY_PORT, CA, CERTIFICATE, KEY, CLIENT_ID = sys.argv[1:8]
 MORE = sys.argv[8:]
@@ -66,6 +73,50 @@ def publish():
         if port is not None:
             # One CONNECT a second for a client id.
             threading.Event().wait(1.2)
+
+
+def five():
+    """MQTT 5, at the port that the SDK takes by itself."""
+    up, arrived, down = threading.Event(), threading.Event(), threading.Event()
+    got = []
+
+    def on_message(data):
+        got.append(data.publish_packet)
+        arrived.set()
+
+    client = mqtt5_client_builder.mtls_from_path(
+        CERTIFICATE,
+        KEY,
+        endpoint=ENDPOINT,
+        ca_filepath=CA,
+        client_id=CLIENT_ID,
+        http_proxy_options=http.HttpProxyOptions("127.0.0.1", int(PROXY_PORT)),
+        on_publish_received=on_message,
+        on_lifecycle_connection_success=lambda data: (got.append(data.negotiated_settings), up.set()),
+        on_lifecycle_stopped=lambda _: down.set(),
+    )
+    client.start()
+    assert up.wait(WAIT), "no connection"
+    terms = got.pop()
+    say(receive_maximum=terms.receive_maximum_from_server, qos=int(terms.maximum_qos), retain=terms.retain_available)
+
+    def subscribe(topic):
+        wanted = mqtt5.Subscription(topic_filter=topic, qos=mqtt5.QoS.AT_LEAST_ONCE)
+        done = client.subscribe(mqtt5.SubscribePacket(subscriptions=[wanted])).result(WAIT)
+        return int(done.reason_codes[0])
+
+    def publish(topic, **more):
+        packet = mqtt5.PublishPacket(topic=topic, qos=mqtt5.QoS.AT_LEAST_ONCE, payload="hello", **more)
+        return int(client.publish(packet).result(WAIT).puback.reason_code)
+
+    say(subscribe=[subscribe("a/#"), subscribe("b/#")])
+    properties = [mqtt5.UserProperty(name="unit", value="C")]
+    say(publish=[publish("a/b", user_properties=properties, content_type="text/plain"), publish("b/c")])
+    assert arrived.wait(WAIT), "the message did not come back"
+    packet = got[0]
+    say(topic=packet.topic, content_type=packet.content_type, unit=packet.user_properties[0].value)
+    client.stop()
+    assert down.wait(WAIT), "no end"
 
 
 def shadow():
@@ -156,4 +207,4 @@ def retry():
     c.disconnect().result(WAIT)
 
 
-{"publish": publish, "shadow": shadow, "fleet": fleet, "retry": retry}[TASK]()
+{"publish": publish, "five": five, "shadow": shadow, "fleet": fleet, "retry": retry}[TASK]()

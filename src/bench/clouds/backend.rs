@@ -74,6 +74,8 @@ pub enum Act {
 pub enum Handling {
     /// It is telemetry: written down and passed to subscribers.
     Message,
+    /// It is telemetry under another topic.
+    MessageAs(Arc<str>),
     /// It was a request to the cloud itself: not written down as a message, nobody else sees it.
     Request(Vec<Act>),
 }

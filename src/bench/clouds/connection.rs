@@ -1,30 +1,30 @@
 //! One device's connection to an MQTT stand-in: TLS, CONNECT, then packets both ways. Every wait and buffer is bounded; every refusal
 //! is reported with the rule that was broken.
 
+mod publish;
+mod serve;
+mod subscribe;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use rumqttc::mqttbytes::QoS;
-use rumqttc::mqttbytes::v4::{
-    ConnAck, ConnectReturnCode, Packet, PubAck, Publish, SubAck, Subscribe, SubscribeReasonCode, UnsubAck,
-};
 use rustls::server::Acceptor;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::backend::{Handling, Received};
-use super::broker::{AttachError, ConnectionId, FILTERS_MAX, Message};
-use super::endpoint::{Admitted, Endpoint};
+use self::serve::{Connection, Goodbye};
+use super::backend::Received;
+use super::broker::{AttachError, ConnectionId, Message, Start};
+use super::codec::{Hello, Hello5, Terms};
+use super::endpoint::{Admitted, Ending, Endpoint};
 use super::fault::{MqttFault, Step, Tapped};
 use super::journal::What;
-use super::policy::{Look, Peer, Publication, Refusal, Session, mqtt};
-use super::topic;
-use super::visit;
+use super::policy::{Five, Look, Look5, Peer, Publication, Refusal, Session, mqtt, reason};
 use super::wire::{Stream, Wire};
-use crate::mqtt::{Connect, Frame, connack};
+use super::{topic, visit};
+use crate::mqtt::{PacketType, connack};
 use crate::tls::Leaf;
 
 /// The TLS handshake has to be over by then.
@@ -35,9 +35,11 @@ const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// Why a connection ends.
 enum End {
     /// The device said goodbye.
-    Goodbye,
-    /// The device, the network or the stand-in ended it.
+    Goodbye(Goodbye),
+    /// The device or the network ended it.
     Lost(String),
+    /// The stand-in ended it.
+    Ended(Ending),
     /// A rule was broken.
     Refused(Refusal),
 }
@@ -73,6 +75,7 @@ pub(crate) async fn run(
             return refused(&Refusal::new(&mqtt::TLS, Look::Close, detail), None);
         }
     };
+    let five = endpoint.policy.five();
     let mut wire = Wire::new(stream, endpoint.policy.limits().packet);
     let (acts, greeted) = endpoint.backend.greet(&peer, endpoint.now());
     endpoint.perform(acts);
@@ -80,10 +83,11 @@ pub(crate) async fn run(
         wire.close().await;
         return refused(&refusal, None);
     }
-    let connect = match timeout(CONNECT_WAIT, wire.connect()).await {
-        Ok(Ok(connect)) => connect,
+    let hello = match timeout(CONNECT_WAIT, wire.connect(five.map(|f| f.property_room))).await {
+        Ok(Ok(hello)) => hello,
         Ok(Err(refusal)) => {
-            wire.refuse(&refusal).await;
+            let refusal = wire.refuse(refusal).await;
+            wire.close().await;
             return refused(&refusal, None);
         }
         Err(_) => {
@@ -91,62 +95,136 @@ pub(crate) async fn run(
             return refused(&Refusal::new(&mqtt::CONNECT_FIRST, Look::Close, detail), None);
         }
     };
-    visit::named(&connect.client_id);
+    let client_id = hello.connect.client_id.as_str();
+    visit::named(client_id);
     visit::step(Step::Connect).await;
-    let (session, admitted) = match admit(endpoint, &peer, &connect, &peer_name) {
+    let (session, admitted) = match admit(endpoint, &peer, &hello, &peer_name) {
         Ok(both) => both,
         Err(refusal) => {
-            wire.refuse(&refusal).await;
-            return refused(&refusal, Some(&connect.client_id));
+            let refusal = wire.refuse(refusal).await;
+            wire.close().await;
+            return refused(&refusal, Some(client_id));
         }
     };
     let connection = admitted.attached.connection;
-    let mut attached = Connection {
+    let guard = Detach {
         endpoint,
-        session,
+        client_id: client_id.to_owned(),
         connection,
-        peer: peer_name.clone(),
-        silence: endpoint.policy.silence_allowed(connect.keep_alive),
-        publishes: 0,
-        _guard: Detach {
-            endpoint,
-            client_id: connect.client_id.clone(),
-            connection,
-        },
     };
-    let end = attached.serve(&mut wire, admitted).await;
-    let said_goodbye = matches!(end, End::Goodbye);
-    let why = match end {
-        End::Goodbye => "DISCONNECT".to_owned(),
-        End::Lost(why) => why,
+    let mut attached = Connection::new(endpoint, session.clone(), connection, peer_name.clone(), &hello);
+    let terms = five
+        .filter(|_| hello.five.is_some())
+        .map(|f| terms(endpoint, &hello, f));
+    let end = attached.serve(&mut wire, admitted, terms).await;
+    let (will_wanted, why) = match end {
+        End::Goodbye(goodbye) => {
+            if let Some(expiry) = goodbye.expiry {
+                endpoint.broker().set_expiry(client_id, connection, expiry);
+            }
+            (goodbye.with_will, "DISCONNECT".to_owned())
+        }
+        End::Lost(why) => (true, why),
+        End::Ended(Ending { why, reason }) => {
+            if let Some(code) = reason {
+                let ending = Refusal::new(&mqtt::FAULT, Look::Close, why).in_5(Look5::Disconnect(code));
+                wire.refuse(ending).await;
+            }
+            (true, why.to_owned())
+        }
         End::Refused(refusal) => {
-            refused(&refusal, Some(&attached.session.client_id));
-            format!("rule {} broken", refusal.rule.id)
+            let refusal = wire.refuse(refusal).await;
+            refused(&refusal, Some(client_id));
+            (true, format!("rule {} broken", refusal.rule.id))
         }
     };
-    if let (false, Some(will)) = (said_goodbye, &connect.will) {
-        let message = Message {
-            topic: will.topic.as_str().into(),
-            payload: will.payload.clone(),
-            qos: will.qos.min(1),
-        };
-        let received = Received {
-            topic: &message.topic,
-            payload: &message.payload,
-            qos: message.qos,
-            retain: will.retain,
-        };
-        let properties = endpoint.backend.properties(&attached.session, received, true);
-        endpoint.publish(&attached.session, &message, properties);
+    let delay = will_delay(endpoint, &hello, client_id);
+    if will_wanted && delay.is_zero() {
+        publish_will(endpoint, &session, &hello);
     }
-    let session = attached.session.clone();
-    drop(attached);
+    drop(guard);
     endpoint.perform(endpoint.backend.gone(&session, &why, endpoint.now()));
-    let client_id = session.client_id;
-    endpoint
-        .journal
-        .record(endpoint.cloud, What::Disconnected { client_id, why });
+    endpoint.journal.record(
+        endpoint.cloud,
+        What::Disconnected {
+            client_id: client_id.to_owned(),
+            why,
+        },
+    );
     wire.close().await;
+    drop(wire);
+    // The connection's place is held until its will is out: that bounds how many wills wait.
+    if will_wanted && !delay.is_zero() && hello.connect.will.is_some() {
+        tokio::time::sleep(delay).await;
+        if !endpoint.broker().goes_on(client_id, connection) {
+            publish_will(endpoint, &session, &hello);
+        }
+    }
+}
+
+/// How long the will waits: no longer than the session lives (MQTT 5 section 3.1.3.2.2).
+fn will_delay(endpoint: &Endpoint, hello: &Hello, client_id: &str) -> Duration {
+    let asked = hello.five.as_ref().map_or(0, |five| five.will_delay);
+    Duration::from_secs(asked.into()).min(endpoint.broker().expiry(client_id))
+}
+
+fn publish_will(endpoint: &Endpoint, session: &Session, hello: &Hello) {
+    let Some(will) = &hello.connect.will else { return };
+    let five = hello.five.as_ref();
+    let now = endpoint.clock.monotonic();
+    let message = Message {
+        topic: will.topic.as_str().into(),
+        payload: will.payload.clone(),
+        qos: will.qos.min(1),
+        retain: will.retain,
+        from: Some(session.client_id.as_str().into()),
+        expires: five
+            .and_then(|f| f.will_expiry)
+            .map(|seconds| now + Duration::from_secs(seconds.into())),
+        properties: five
+            .map(|f| &f.will)
+            .filter(|p| !p.is_empty())
+            .map(|p| Arc::new(p.clone())),
+    };
+    let publication = Publication {
+        topic: &will.topic,
+        qos: will.qos,
+        payload: will.payload.len(),
+    };
+    // Whether it may be kept was decided at CONNECT.
+    if will.retain && endpoint.policy.retain(session, publication).unwrap_or(false) {
+        endpoint.retain(&message);
+    }
+    let received = Received {
+        topic: &message.topic,
+        payload: &message.payload,
+        qos: message.qos,
+        retain: message.retain,
+    };
+    let properties = endpoint.backend.properties(session, received, true);
+    endpoint.publish(session, &message, properties);
+}
+
+/// What CONNACK says about this stand-in.
+fn terms(endpoint: &Endpoint, hello: &Hello, five: Five) -> Terms {
+    let asked = hello.five.as_ref().map_or(0, |h| h.session_expiry);
+    let granted = session_expiry(hello.five.as_ref(), five).as_secs();
+    let keep_alive = endpoint.policy.keep_alive(hello.connect.keep_alive);
+    let packet = endpoint.policy.limits().packet + five.property_room;
+    Terms {
+        session_expiry: (u64::from(asked) != granted).then_some(u32::try_from(granted).unwrap_or(u32::MAX)),
+        receive_maximum: five.receive_maximum,
+        packet_maximum: u32::try_from(packet).unwrap_or(u32::MAX),
+        topic_alias_maximum: five.topic_alias_maximum,
+        retain: five.retain,
+        shared: false,
+        identifiers: false,
+        keep_alive: (keep_alive != hello.connect.keep_alive).then_some(keep_alive),
+    }
+}
+
+fn session_expiry(hello: Option<&Hello5>, five: Five) -> Duration {
+    Duration::from_secs(hello.map_or(0, |h| h.session_expiry).into()).min(five.session_expiry_max)
 }
 
 async fn handshake(
@@ -204,7 +282,7 @@ async fn handshake(
     Ok((Box::new(stream), peer))
 }
 
-fn admit(endpoint: &Endpoint, peer: &Peer, connect: &Connect, from: &str) -> Result<(Session, Admitted), Refusal> {
+fn admit(endpoint: &Endpoint, peer: &Peer, hello: &Hello, from: &str) -> Result<(Session, Admitted), Refusal> {
     let asked = |f: MqttFault| matches!(f, MqttFault::Refuse(_));
     if let Some(MqttFault::Refuse(code)) = endpoint.fault.take(asked) {
         return Err(Refusal::new(
@@ -213,19 +291,35 @@ fn admit(endpoint: &Endpoint, peer: &Peer, connect: &Connect, from: &str) -> Res
             format!("refuse-{code}"),
         ));
     }
-    let session = endpoint.policy.connect(peer, connect)?;
+    let session = endpoint.policy.connect(peer, &hello.connect)?;
+    let mut start = Start {
+        clean: hello.connect.clean_session,
+        expiry: if hello.connect.clean_session {
+            Duration::ZERO
+        } else {
+            endpoint.policy.limits().session_expiry
+        },
+        window: usize::from(u16::MAX),
+    };
+    if let (Some(h), Some(five)) = (&hello.five, endpoint.policy.five()) {
+        check_5(endpoint, h, five)?;
+        start.expiry = session_expiry(Some(h), five);
+        start.window = h.receive_maximum.into();
+    }
+    check_will(endpoint, &session, hello)?;
     endpoint.backend.admit(peer, &session, endpoint.now())?;
-    let admitted = endpoint.attach(&session, connect.clean_session).map_err(|e| {
-        let (rule, code) = match e {
-            AttachError::Foreign(_) => (&mqtt::FOREIGN_SESSION, connack::NOT_AUTHORIZED),
-            AttachError::Full => (&mqtt::FULL, connack::UNAVAILABLE),
+    let admitted = endpoint.attach(&session, start).map_err(|e| {
+        let (rule, code, code_5) = match e {
+            AttachError::Foreign(_) => (&mqtt::FOREIGN_SESSION, connack::NOT_AUTHORIZED, reason::NOT_AUTHORIZED),
+            AttachError::TooMany { .. } => (&mqtt::SESSIONS, connack::UNAVAILABLE, reason::QUOTA),
+            AttachError::Full => (&mqtt::FULL, connack::UNAVAILABLE, reason::UNAVAILABLE),
         };
-        Refusal::new(rule, Look::ConnAck(code), e.to_string())
+        Refusal::new(rule, Look::ConnAck(code), e.to_string()).in_5(Look5::ConnAck(code_5))
     })?;
     let present = admitted.attached.session_present;
     endpoint
         .backend
-        .attached(&session, connect.clean_session, present, endpoint.now());
+        .attached(&session, hello.connect.clean_session, present, endpoint.now());
     endpoint.journal.record(
         endpoint.cloud,
         What::Connected {
@@ -233,10 +327,49 @@ fn admit(endpoint: &Endpoint, peer: &Peer, connect: &Connect, from: &str) -> Res
             cn: session.cn.clone(),
             peer: from.to_owned(),
             sni: peer.sni.clone(),
-            session_present: admitted.attached.session_present,
+            session_present: present,
         },
     );
     Ok((session, admitted))
+}
+
+/// What only a CONNECT of version 5 can ask for.
+fn check_5(endpoint: &Endpoint, hello: &Hello5, five: Five) -> Result<(), Refusal> {
+    if let Some(method) = &hello.authentication {
+        let detail = format!("the authentication method is {method:?}");
+        let refusal = Refusal::new(&mqtt::AUTHENTICATION, Look::Close, detail);
+        return Err(refusal.in_5(Look5::ConnAck(reason::BAD_METHOD)));
+    }
+    if hello.user_properties {
+        endpoint.policy.user_properties(PacketType::Connect)?;
+    }
+    let longest = five.will_delay_max.as_secs();
+    if u64::from(hello.will_delay) > longest {
+        let detail = format!("the will waits {} s, at most {longest} s are allowed", hello.will_delay);
+        let refusal = Refusal::new(&mqtt::WILL_DELAY, Look::Close, detail);
+        return Err(refusal.in_5(Look5::ConnAck(reason::IMPLEMENTATION)));
+    }
+    Ok(())
+}
+
+/// The will's topic has to be one, and one that is to be kept has to be such that it can be.
+fn check_will(endpoint: &Endpoint, session: &Session, hello: &Hello) -> Result<(), Refusal> {
+    let Some(will) = &hello.connect.will else {
+        return Ok(());
+    };
+    if !topic::is_name(&will.topic) {
+        let detail = format!("the will's topic {:?} is no topic name", will.topic);
+        return Err(Refusal::new(&mqtt::TOPIC, Look::Close, detail).in_5(Look5::ConnAck(reason::TOPIC_INVALID)));
+    }
+    if will.retain {
+        let publication = Publication {
+            topic: &will.topic,
+            qos: will.qos,
+            payload: will.payload.len(),
+        };
+        endpoint.policy.retain(session, publication)?;
+    }
+    Ok(())
 }
 
 /// Gives the session back however the connection ends, even when its task is dropped.
@@ -250,263 +383,4 @@ impl Drop for Detach<'_> {
     fn drop(&mut self) {
         self.endpoint.detach(&self.client_id, self.connection);
     }
-}
-
-/// An admitted device.
-struct Connection<'a> {
-    endpoint: &'a Endpoint,
-    session: Session,
-    connection: ConnectionId,
-    peer: String,
-    silence: Duration,
-    publishes: u32,
-    _guard: Detach<'a>,
-}
-
-impl Connection<'_> {
-    async fn serve(&mut self, wire: &mut Wire, admitted: Admitted) -> End {
-        match self.packets(wire, admitted).await {
-            Ok(never) => match never {},
-            Err(end) => end,
-        }
-    }
-
-    async fn packets(&mut self, wire: &mut Wire, mut admitted: Admitted) -> Result<std::convert::Infallible, End> {
-        let present = admitted.attached.session_present;
-        wire.send(Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, present)))
-            .await?;
-        if let Some(fault) = self.endpoint.fault.take(|f| f == MqttFault::CloseAfterConnack) {
-            return Err(fault_end(fault));
-        }
-        let endpoint = self.endpoint;
-        endpoint.perform(endpoint.backend.connected(&self.session, endpoint.now()));
-        let mut deadline = Instant::now() + self.silence;
-        loop {
-            while let Some(frame) = wire.frame()? {
-                deadline = Instant::now() + self.silence;
-                self.packet(wire, frame).await?;
-            }
-            loop {
-                // The lock is gone before anything is sent.
-                let next = self.endpoint.broker().next(&self.session.client_id, self.connection);
-                let Some(out) = next else { break };
-                if !self.endpoint.policy.receive(&self.session, &out.message.topic) {
-                    let mut broker = self.endpoint.broker();
-                    broker.acknowledged(&self.session.client_id, self.connection, out.id);
-                    continue;
-                }
-                let mut publish = Publish::from_bytes(&*out.message.topic, qos(out.message.qos), out.message.payload);
-                publish.pkid = out.id;
-                publish.dup = out.dup;
-                if publish.pkid != 0 && self.endpoint.fault.take(|f| f == MqttFault::Duplicate).is_some() {
-                    wire.send(Packet::Publish(publish.clone())).await?;
-                    publish.dup = true;
-                }
-                wire.send(Packet::Publish(publish)).await?;
-            }
-            tokio::select! {
-                ended = admitted.end.changed() => {
-                    let why = ended.ok().and_then(|()| *admitted.end.borrow());
-                    return Err(End::Lost(why.unwrap_or("the session was taken away").to_owned()));
-                }
-                () = admitted.wake.notified() => {}
-                read = timeout_at(deadline, wire.fill()) => match read {
-                    Ok(Ok(0)) => return Err(End::Lost("the connection was closed without DISCONNECT".into())),
-                    Ok(Ok(_)) => {}
-                    Ok(Err(e)) => return Err(End::Lost(e.to_string())),
-                    Err(_) => {
-                        let detail = format!("nothing was heard for {} s", self.silence.as_secs_f64());
-                        return Err(Refusal::new(&mqtt::KEEP_ALIVE, Look::Close, detail).into());
-                    }
-                },
-            }
-        }
-    }
-
-    fn report(&self, refusal: &Refusal) {
-        self.endpoint
-            .journal
-            .refused(self.endpoint.cloud, refusal, Some(&self.session.client_id), &self.peer);
-    }
-
-    async fn packet(&mut self, wire: &mut Wire, frame: Frame) -> Result<(), End> {
-        let kind = frame.packet;
-        let packet = wire.parse(frame)?;
-        match packet {
-            Packet::Publish(publish) => self.publish(wire, publish).await,
-            Packet::Subscribe(subscribe) => self.subscribe(wire, subscribe).await,
-            Packet::Unsubscribe(unsubscribe) => {
-                for filter in &unsubscribe.topics {
-                    self.endpoint
-                        .broker()
-                        .unsubscribe(&self.session.client_id, self.connection, filter);
-                    let endpoint = self.endpoint;
-                    endpoint.perform(endpoint.backend.unsubscribed(&self.session, filter, endpoint.now()));
-                }
-                Ok(wire.send(Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid))).await?)
-            }
-            Packet::PubAck(ack) => {
-                let endpoint = self.endpoint;
-                let of = endpoint
-                    .broker()
-                    .acknowledged(&self.session.client_id, self.connection, ack.pkid);
-                if let Some(message) = of {
-                    let acts = endpoint
-                        .backend
-                        .acknowledged(&self.session, &message.topic, endpoint.now());
-                    endpoint.perform(acts);
-                }
-                Ok(())
-            }
-            Packet::PingReq if self.swallowed(MqttFault::NoPingresp).await => Ok(()),
-            Packet::PingReq => Ok(wire.send(Packet::PingResp).await?),
-            Packet::Disconnect => Err(End::Goodbye),
-            // The QoS 2 dance (there is none here), a second CONNECT (MQTT-3.1.0-2), and what only a server sends.
-            _ => {
-                let detail = format!("an unexpected {kind:?}");
-                Err(Refusal::new(&mqtt::MALFORMED, Look::Close, detail).into())
-            }
-        }
-    }
-
-    /// Whether a fault swallows an acknowledgement; another one makes it late.
-    async fn swallowed(&self, by: MqttFault) -> bool {
-        let late = self.endpoint.fault.take(|f| matches!(f, MqttFault::Late(_)));
-        if let Some(MqttFault::Late(late)) = late {
-            tokio::time::sleep(late).await;
-        }
-        self.endpoint.fault.take(|f| f == by).is_some()
-    }
-
-    async fn publish(&mut self, wire: &mut Wire, publish: Publish) -> Result<(), End> {
-        visit::step(Step::Publish).await;
-        self.publishes += 1;
-        let count = self.publishes;
-        if let Some(fault) = self.endpoint.fault.take(|f| f == MqttFault::CutAfter(count)) {
-            return Err(fault_end(fault));
-        }
-        if !topic::is_name(&publish.topic) {
-            let detail = format!("{:?} is no topic name", publish.topic);
-            return Err(Refusal::new(&mqtt::TOPIC, Look::Close, detail).into());
-        }
-        let publication = Publication {
-            topic: &publish.topic,
-            qos: publish.qos as u8,
-            payload: publish.payload.len(),
-        };
-        if let Err(refusal) = self.endpoint.policy.publish(&self.session, publication) {
-            if refusal.look == Look::Silence {
-                self.report(&refusal);
-                return Ok(());
-            }
-            return Err(refusal.into());
-        }
-        let message = Message {
-            topic: publish.topic.as_str().into(),
-            // A copy of its own size: the read buffer is not kept alive by what waits in queues.
-            payload: Bytes::copy_from_slice(&publish.payload),
-            qos: publish.qos as u8,
-        };
-        let endpoint = self.endpoint;
-        let received = Received {
-            topic: &message.topic,
-            payload: &message.payload,
-            qos: message.qos,
-            retain: publish.retain,
-        };
-        match endpoint.backend.received(&self.session, received, endpoint.now())? {
-            Handling::Message => {
-                let properties = endpoint.backend.properties(&self.session, received, false);
-                endpoint.publish(&self.session, &message, properties);
-            }
-            Handling::Request(acts) => {
-                endpoint.journal.record(
-                    endpoint.cloud,
-                    What::Request {
-                        client_id: self.session.client_id.clone(),
-                        topic: publish.topic.clone(),
-                        bytes: message.payload.len(),
-                    },
-                );
-                endpoint.perform(acts);
-            }
-        }
-        if publish.qos == QoS::AtMostOnce || self.swallowed(MqttFault::NoPuback).await {
-            return Ok(());
-        }
-        Ok(wire.send(Packet::PubAck(PubAck::new(publish.pkid))).await?)
-    }
-
-    async fn subscribe(&mut self, wire: &mut Wire, subscribe: Subscribe) -> Result<(), End> {
-        visit::step(Step::Subscribe).await;
-        self.endpoint.policy.subscribe_packet(subscribe.filters.len())?;
-        if subscribe.filters.len() > FILTERS_MAX {
-            let detail = format!("a SUBSCRIBE with {} filters", subscribe.filters.len());
-            return Err(Refusal::new(&mqtt::FULL, Look::Close, detail).into());
-        }
-        let mut codes = Vec::new();
-        let mut granted = Vec::new();
-        for wanted in &subscribe.filters {
-            if !topic::is_filter(&wanted.path) {
-                let detail = format!("{:?} is no topic filter", wanted.path);
-                return Err(Refusal::new(&mqtt::TOPIC, Look::Close, detail).into());
-            }
-            let client_id = &self.session.client_id;
-            let (held, known) = self.endpoint.broker().subscriptions(client_id, &wanted.path);
-            let held = held - usize::from(known);
-            let verdict = self
-                .endpoint
-                .policy
-                .subscribe(&self.session, &wanted.path, wanted.qos as u8, held);
-            let code = match verdict {
-                Ok(level) => {
-                    let room = self
-                        .endpoint
-                        .broker()
-                        .subscribe(client_id, self.connection, &wanted.path, level);
-                    if room {
-                        granted.push((wanted.path.clone(), level));
-                        SubscribeReasonCode::Success(qos(level))
-                    } else {
-                        let detail = format!("no room for {:?}", wanted.path);
-                        self.report(&Refusal::new(&mqtt::FULL, Look::SubAckFailure, detail));
-                        SubscribeReasonCode::Failure
-                    }
-                }
-                Err(refusal) => match refusal.look {
-                    Look::SubAckFailure => {
-                        self.report(&refusal);
-                        SubscribeReasonCode::Failure
-                    }
-                    Look::Silence => {
-                        self.report(&refusal);
-                        return Ok(());
-                    }
-                    Look::Close | Look::ConnAck(_) | Look::Answer(_) => return Err(refusal.into()),
-                },
-            };
-            codes.push(code);
-        }
-        if !self.swallowed(MqttFault::NoSuback).await {
-            wire.send(Packet::SubAck(SubAck::new(subscribe.pkid, codes))).await?;
-        }
-        for (filter, qos) in granted {
-            let endpoint = self.endpoint;
-            let acts = endpoint.backend.granted(&self.session, &filter, qos, endpoint.now());
-            let client_id = self.session.client_id.clone();
-            endpoint
-                .journal
-                .record(endpoint.cloud, What::Subscribed { client_id, filter, qos });
-            endpoint.perform(acts);
-        }
-        Ok(())
-    }
-}
-
-fn fault_end(fault: MqttFault) -> End {
-    Refusal::new(&mqtt::FAULT, Look::Close, fault.to_string()).into()
-}
-
-fn qos(level: u8) -> QoS {
-    if level == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce }
 }

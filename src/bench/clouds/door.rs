@@ -21,8 +21,8 @@ use super::gate::Gate;
 use super::https::{self, Caller, Host};
 use super::journal::{Journal, What};
 use super::krypton::{Answer, Denied, Entry, Krypton, Language, Operation, body as error_body};
-use super::policy::mqtt;
 use super::policy::krypton::{BODY_SIZE, METHOD, NO_SIM};
+use super::policy::mqtt;
 use super::stand_in::Cloud;
 
 /// Largest request body, in bytes: the largest documented one has a handful of names.
@@ -62,11 +62,7 @@ pub(crate) async fn serve(
 }
 
 /// Around every request: the faults that concern whole answers, and one line in the journal.
-async fn around(
-    State(door): State<Door>,
-    ConnectInfo(caller): ConnectInfo<Caller>,
-    request: Request,
-) -> Response {
+async fn around(State(door): State<Door>, ConnectInfo(caller): ConnectInfo<Caller>, request: Request) -> Response {
     let peer = caller.address;
     use KryptonFault::{Empty, Html, Http, Slow, Truncated};
     let (method, path) = (request.method().to_string(), request.uri().path().to_owned());

@@ -11,12 +11,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::backend::{Act, Backend, Now};
-use super::broker::{AttachError, Attached, Broker, ConnectionId, Message, Routed};
+use super::broker::{AttachError, Attached, Broker, ConnectionId, Message, Routed, Start};
 use super::connection;
 use super::fault::{MqttFault, Switch, Tapped};
 use super::gate::Gate;
 use super::journal::{Journal, What};
-use super::policy::{Policy, Session};
+use super::policy::{Policy, Session, reason};
 use super::stand_in::Cloud;
 use super::visit::{self, Visit};
 use crate::clock::Clock;
@@ -26,11 +26,20 @@ pub(crate) const CONNECTIONS_MAX: usize = 256;
 /// How long to wait after the system refused a connection (too many open files) before the next.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Why a connection has to end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending {
+    /// For the journal.
+    pub(crate) why: &'static str,
+    /// For a device that speaks MQTT 5; without one nothing is said.
+    pub(crate) reason: Option<u8>,
+}
+
 /// How a connection is reached from outside its task.
 #[derive(Debug)]
 struct Handle {
     wake: Arc<Notify>,
-    end: watch::Sender<Option<&'static str>>,
+    end: watch::Sender<Option<Ending>>,
 }
 
 /// What a connection gets when it is admitted.
@@ -40,7 +49,7 @@ pub(crate) struct Admitted {
     /// There is something to send.
     pub(crate) wake: Arc<Notify>,
     /// The connection has to end, and why.
-    pub(crate) end: watch::Receiver<Option<&'static str>>,
+    pub(crate) end: watch::Receiver<Option<Ending>>,
 }
 
 /// One stand-in; everything its connections share.
@@ -68,7 +77,7 @@ impl Endpoint {
     ) -> Self {
         Self {
             cloud,
-            broker: Mutex::new(Broker::new(policy.limits())),
+            broker: Mutex::new(Broker::new(policy.limits(), policy.keeping())),
             policy,
             backend,
             journal,
@@ -147,17 +156,18 @@ impl Endpoint {
     }
 
     /// Gives an admitted device its session and sends away whoever held it.
-    pub(crate) fn attach(&self, session: &Session, clean: bool) -> Result<Admitted, AttachError> {
+    pub(crate) fn attach(&self, session: &Session, start: Start) -> Result<Admitted, AttachError> {
         // Broker before handles, here and in `restart`: a session is never without the handle of its connection.
         let mut broker = self.broker();
-        let attached = broker.attach(session, clean, self.clock.monotonic())?;
+        let attached = broker.attach(session, start, self.clock.monotonic())?;
         let (end, ended) = watch::channel(None);
         let wake = Arc::new(Notify::new());
         let mut handles = self.handles();
         if let Some(old) = attached.displaced.and_then(|id| handles.remove(&id)) {
-            let _ = old
-                .end
-                .send(Some("taken over by a new connection with the same client id"));
+            let _ = old.end.send(Some(Ending {
+                why: "taken over by a new connection with the same client id",
+                reason: Some(reason::TAKEN_OVER),
+            }));
         }
         let handle = Handle {
             wake: Arc::clone(&wake),
@@ -185,6 +195,14 @@ impl Endpoint {
         self.routed(routed, &message.topic);
     }
 
+    /// Keeps a message for later subscribers, or forgets the one that was kept.
+    pub(crate) fn retain(&self, message: &Message) {
+        let has_room = self.broker().retain(message, self.clock.monotonic());
+        if !has_room {
+            self.note(format!("no room to keep a message for {:?}", message.topic));
+        }
+    }
+
     /// Does what the backend wants done.
     pub(crate) fn perform(&self, acts: Vec<Act>) {
         for act in acts {
@@ -195,7 +213,7 @@ impl Endpoint {
                     payload,
                     qos,
                 } => {
-                    self.deliver(&client_id, &Message { topic, payload, qos }, false);
+                    self.deliver(&client_id, &plain(topic, payload, qos), false);
                 }
                 Act::Reply {
                     client_id,
@@ -203,10 +221,10 @@ impl Endpoint {
                     payload,
                     qos,
                 } => {
-                    self.deliver(&client_id, &Message { topic, payload, qos }, true);
+                    self.deliver(&client_id, &plain(topic, payload, qos), true);
                 }
                 Act::Publish { topic, payload, qos } => {
-                    let message = Message { topic, payload, qos };
+                    let message = plain(topic, payload, qos);
                     let routed = self.broker().publish(&message);
                     self.routed(routed, &message.topic);
                 }
@@ -231,6 +249,17 @@ impl Endpoint {
             handle.wake.notify_one();
         }
         drop(handles);
+        for (client_id, connection) in routed.overflowed {
+            self.note(format!("the queue of {client_id:?} is full: its session ends"));
+            if let Some(handle) = connection.and_then(|c| self.handles().remove(&c)) {
+                let _ = handle.end.send(Some(Ending {
+                    why: "its queue of unacknowledged messages is full",
+                    reason: Some(reason::QUOTA),
+                }));
+            }
+            let topic = topic.to_owned();
+            self.journal.record(self.cloud, What::Dropped { client_id, topic });
+        }
         for client_id in routed.dropped {
             let topic = topic.to_owned();
             self.journal.record(self.cloud, What::Dropped { client_id, topic });
@@ -241,7 +270,8 @@ impl Endpoint {
     pub(crate) fn end(&self, client_id: &str, why: &'static str) {
         let connection = self.broker().connection(client_id);
         if let Some(handle) = connection.and_then(|c| self.handles().remove(&c)) {
-            let _ = handle.end.send(Some(why));
+            let reason = Some(reason::ADMINISTRATIVE);
+            let _ = handle.end.send(Some(Ending { why, reason }));
         }
     }
 
@@ -252,10 +282,23 @@ impl Endpoint {
             broker.forget();
         }
         for (_, handle) in self.handles().drain() {
-            let _ = handle.end.send(Some("the stand-in restarts"));
+            let _ = handle.end.send(Some(Ending {
+                why: "the stand-in restarts",
+                reason: None,
+            }));
         }
         self.journal
             .register()
             .cut_the_rest(self.cloud, "the stand-in restarts");
+    }
+}
+
+/// A message of the cloud itself.
+fn plain(topic: Arc<str>, payload: bytes::Bytes, qos: u8) -> Message {
+    Message {
+        topic,
+        payload,
+        qos,
+        ..Message::default()
     }
 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`policy`] | the rule books, one file a cloud; every rule with its source |
 //! | [`broker`], [`topic`] | one broker core for all, no I/O |
+//! | [`codec`], [`rate`] | packets of MQTT 3.1.1 and 5; what a connection may send in a second |
 //! | [`backend`] | what a cloud does beyond passing messages on, no I/O |
 //! | [`iot_hub`] | the hub's registry, twins, methods and messages to devices |
 //! | [`monitor`] | what arrives at the hub, printed |
@@ -30,20 +31,22 @@ pub mod aws_iot;
 pub mod backend;
 pub mod broker;
 pub mod chain;
+pub mod codec;
 mod connection;
 pub mod control;
 mod door;
 pub mod dps;
 mod endpoint;
 pub mod fault;
+mod gate;
 mod https;
 pub mod iot_hub;
-mod gate;
 pub mod journal;
 mod keys;
 mod krypton;
 pub mod monitor;
 pub mod policy;
+pub mod rate;
 pub mod scenario;
 pub mod service;
 pub mod stand_in;
@@ -62,18 +65,19 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 
+pub use control::Controls;
 pub use dps::Dps;
 pub use dps::registration::Setup;
-pub use control::Controls;
 pub use fault::{Fault, KryptonFault, Limited, MqttFault, Spec};
 pub use journal::{Event, Message, Payload, What};
-pub use scenario::Scenario;
 pub use keys::{ChallengeStatus, PLANS};
 pub use krypton::{Group, Service};
+pub use scenario::Scenario;
 pub use service::{Clouds, StartError};
 pub use stand_in::{Cloud, Config, Hosts, Protocol, StandIn};
 pub use subscribers::{DEFAULT_IMSI, Subscribers};
 
+use self::policy::event_grid;
 use crate::bench::subscriber;
 use crate::config::units;
 use view::{Form, View};
@@ -105,7 +109,7 @@ struct Options {
     /// Write credentials for a device of this name into devices/; may be repeated.
     #[arg(long, value_name = "NAME")]
     device: Vec<String>,
-    /// The SIM that Krypton takes every caller for.
+    /// The SIM that Krypton and Beam take every caller for.
     #[arg(long, value_name = "IMSI", conflicts_with = "subscriber")]
     imsi: Option<String>,
     /// The SIM behind a source address (without one: everybody else); may be repeated. Callers without SIM are refused.
@@ -174,7 +178,7 @@ struct Options {
     /// KIND*N does so N times.
     #[arg(long, value_name = "KIND[*N]")]
     krypton_fault: Option<Limited<KryptonFault>>,
-    /// Misbehave: refuse-5, refuse-3, close-after-connack, no-puback, cut-after-N; on all MQTT stand-ins or on one; may be repeated.
+    /// Misbehave in MQTT, on all stand-ins or on one; may be repeated. --fault takes the same names and more.
     #[arg(long, value_name = "[CLOUD:]KIND[*N]")]
     mqtt_fault: Vec<String>,
     /// The IoT hub knows registered devices only; otherwise every certificate of the authority makes its device known.
@@ -198,18 +202,64 @@ struct Options {
     /// Misbehave, in any way there is: see below; may be repeated.
     #[arg(long, value_name = "SPEC")]
     fault: Vec<Spec>,
+    /// Beam appends /IMSI to the topics that devices publish to.
+    #[arg(long)]
+    beam_append_imsi: bool,
+    /// Beam puts the IMSI where a topic says {{imsi}}.
+    #[arg(long)]
+    beam_imsi_in_topics: bool,
     /// What happens when: a TOML file, see below.
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
     /// Where the control endpoint listens: a loopback address and port; otherwise a free port, see clouds.json.
     #[arg(long, value_name = "ADDRESS")]
     control: Option<SocketAddr>,
+    #[command(flatten)]
+    event_grid: EventGridOptions,
     /// JSON lines instead of text.
     #[arg(long)]
     json: bool,
     /// Nothing but the first line.
     #[arg(long)]
     quiet: bool,
+}
+
+/// The Event Grid namespace.
+#[derive(Debug, clap::Args)]
+struct EventGridOptions {
+    /// Sessions that an authentication name may have, connected or away.
+    #[arg(long, value_name = "N", default_value_t = event_grid::Settings::default().sessions_per_name)]
+    event_grid_sessions: usize,
+    /// Messages of a session in a second; the documentation has both 1000 and 100.
+    #[arg(long, value_name = "N", default_value_t = event_grid::Settings::default().publishes_per_second)]
+    event_grid_rate: u32,
+    /// How long a session outlives its connection at most, e.g. 8h.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = units::duration)]
+    event_grid_session_expiry: Duration,
+    /// A client with the scheme subject, dns, uri, ip, email, or thumbprint:SHA256; may be repeated. Without one every certificate of the
+    /// intermediate is a client.
+    #[arg(long, value_name = "NAME:SCHEME[;KEY=VALUE]")]
+    event_grid_client: Vec<event_grid::clients::Client>,
+    /// A topic space in place of the one of --topic-template; may be repeated.
+    #[arg(long, value_name = "NAME=TEMPLATE[,TEMPLATE]")]
+    event_grid_space: Vec<event_grid::spaces::TopicSpace>,
+    /// Who may do what where: $all, KEY=VALUE of an attribute or a client's name; a space; publisher or subscriber; may be repeated. Without
+    /// one everybody may do everything in every space.
+    #[arg(long, value_name = "GROUP:SPACE:PERMISSION")]
+    event_grid_binding: Vec<event_grid::spaces::Binding>,
+}
+
+impl EventGridOptions {
+    fn settings(&self) -> event_grid::Settings {
+        event_grid::Settings {
+            sessions_per_name: self.event_grid_sessions,
+            publishes_per_second: self.event_grid_rate,
+            session_expiry: self.event_grid_session_expiry,
+            clients: self.event_grid_client.clone(),
+            spaces: self.event_grid_space.clone(),
+            bindings: self.event_grid_binding.clone(),
+        }
+    }
 }
 
 fn mqtt_faults(list: &[String]) -> Result<Vec<(Cloud, Limited<MqttFault>)>, String> {
@@ -279,11 +329,14 @@ impl Options {
             retry_after: self.dps_retry_after,
         };
         config.mqtt_faults = mqtt_faults(&self.mqtt_fault).map_err(anyhow::Error::msg)?;
+        config.beam_append_imsi = self.beam_append_imsi;
+        config.beam_imsi_in_topics = self.beam_imsi_in_topics;
         config.faults.clone_from(&self.fault);
         if let Some(path) = &self.scenario {
             config.scenario = Scenario::open(path)?;
         }
         config.control = self.control;
+        config.event_grid = self.event_grid.settings();
         Ok(config)
     }
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -25,8 +27,9 @@ use super::journal::{Event, Journal, Message};
 use super::krypton::{Entry, Krypton, check_pattern};
 use super::policy::Policy;
 use super::policy::aws_iot::AwsIot;
+use super::policy::beam::Beam;
 use super::policy::dps as dps_rules;
-use super::policy::event_grid::EventGrid;
+use super::policy::event_grid::{Admission, EventGrid};
 use super::policy::iot_hub::IotHub;
 use super::scenario;
 use super::stand_in::{Cloud, Config, JAPAN_API, Protocol, StandIn};
@@ -151,6 +154,14 @@ fn signed_by(pem: &str) -> Result<Clients, TlsError> {
     Ok(Clients::SignedBy(roots(pem.as_bytes(), "the bench's authority")?))
 }
 
+/// The one certificate of a PEM text.
+fn certificate(pem: &str) -> Result<CertificateDer<'static>, TlsError> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| TlsError::BadCertificate {
+        what: "the bench's authority".into(),
+        why: e.to_string(),
+    })
+}
+
 /// The running stand-ins. Dropping them stops them too, without waiting.
 #[derive(Debug)]
 pub struct Clouds {
@@ -242,14 +253,23 @@ impl Clouds {
         let both = format!("{}{}", clouds.ca.root_pem(), clouds.ca.intermediate_pem());
         // Event Grid is given the certificate that directly signs the leaves, and no root.
         let signer = clouds.ca.intermediate_pem();
+        let event_grid =
+            EventGrid::new(config.event_grid.clone(), config.topic_templates.clone()).map_err(StartError::Option)?;
+        // A client that is known by its thumbprint may have a certificate of any authority, so TLS cannot ask for one.
+        let (clients, backend): (Clients, Arc<dyn Backend>) = if config.event_grid.has_thumbprint() {
+            let authority = certificate(&signer)?;
+            (Clients::Proven, Arc::new(Admission::new(&config.event_grid, authority)))
+        } else {
+            (signed_by(&signer)?, Arc::new(Nothing))
+        };
         clouds
             .open_mqtt(
                 &config,
                 Stack {
                     cloud: Cloud::EventGrid,
-                    policy: Arc::new(EventGrid::new(config.topic_templates.clone())),
-                    backend: Arc::new(Nothing),
-                    doors: vec![Entrance::mqtts(signed_by(&signer)?)],
+                    policy: Arc::new(event_grid),
+                    backend,
+                    doors: vec![Entrance::mqtts(clients)],
                 },
                 &clock,
             )
@@ -269,6 +289,28 @@ impl Clouds {
             )
             .await?;
         clouds.open_dps(&config, &clock).await?;
+        let beam = Beam {
+            subscribers: config.subscribers.clone(),
+            append_imsi: config.beam_append_imsi,
+            imsi_in_topics: config.beam_imsi_in_topics,
+        };
+        clouds
+            .open_mqtt(
+                &config,
+                Stack {
+                    cloud: Cloud::Beam,
+                    policy: Arc::new(beam.clone()),
+                    backend: Arc::new(beam),
+                    doors: vec![Entrance {
+                        protocol: Protocol::Mqtt,
+                        clients: None,
+                        alpn: &[],
+                        versions: None,
+                    }],
+                },
+                &clock,
+            )
+            .await?;
         for (cloud, fault) in &config.mqtt_faults {
             clouds.set_mqtt_fault(*cloud, Some(*fault));
         }
@@ -321,7 +363,11 @@ impl Clouds {
             ("/aws-iot", self.aws_iot_routes()),
             ("/dps", dps::routes(Arc::clone(&self.dps))),
         ];
-        stand_ins.extend(self.hub.as_ref().map(|hub| ("/iot-hub", iot_hub::control::routes(Arc::clone(hub)))));
+        stand_ins.extend(
+            self.hub
+                .as_ref()
+                .map(|hub| ("/iot-hub", iot_hub::control::routes(Arc::clone(hub)))),
+        );
         let serving = control::http::serve(listener, Arc::clone(&self.controls), stand_ins, self.stop.clone());
         self.tasks.spawn(serving);
         let playing = scenario::run(

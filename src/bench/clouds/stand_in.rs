@@ -10,6 +10,7 @@ use super::dps::registration::Setup;
 use super::fault::{KryptonFault, Limited, MqttFault, Spec};
 use super::keys::ChallengeStatus;
 use super::krypton::Group;
+use super::policy::event_grid;
 use super::scenario::Scenario;
 use super::subscribers::Subscribers;
 use crate::bench::subscriber::Sim;
@@ -233,6 +234,10 @@ pub struct Config {
     pub dps: Setup,
     /// Whether the IoT hub takes every device with a certificate of the authority, or only those that were registered with it.
     pub hub_open: bool,
+    /// Beam puts the IMSI at the end of the topics that devices publish to.
+    pub beam_append_imsi: bool,
+    /// Beam puts the IMSI where a publication's topic says `{{imsi}}`.
+    pub beam_imsi_in_topics: bool,
     /// Further faults, of any kind.
     pub faults: Vec<Spec>,
     /// What happens when.
@@ -247,6 +252,8 @@ pub struct Config {
     pub aws_claims: Vec<String>,
     /// Provisioning templates (JSON files).
     pub aws_templates: Vec<PathBuf>,
+    /// How the Event Grid namespace is set up.
+    pub event_grid: event_grid::Settings,
 }
 
 impl Config {
@@ -277,6 +284,8 @@ impl Config {
             mqtt_faults: Vec::new(),
             dps: Setup::default(),
             hub_open: true,
+            beam_append_imsi: false,
+            beam_imsi_in_topics: false,
             faults: Vec::new(),
             scenario: Scenario::default(),
             control: None,
@@ -284,6 +293,7 @@ impl Config {
             aws_jitr: Vec::new(),
             aws_claims: Vec::new(),
             aws_templates: Vec::new(),
+            event_grid: event_grid::Settings::default(),
         }
     }
 

@@ -4,7 +4,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::journal::Event;
@@ -142,12 +142,8 @@ pub enum Form {
 /// Standard output.
 pub struct View {
     form: Form,
-    live: Option<Live>,
-}
-
-struct Live {
-    all: MultiProgress,
-    lines: Vec<ProgressBar>,
+    /// The whole table is one bar of several lines: several bars would each be drawn as often as indicatif sees fit.
+    live: Option<ProgressBar>,
 }
 
 impl View {
@@ -167,11 +163,9 @@ impl View {
         }
         put(&format!("control    {control}"));
         if std::io::stdout().is_terminal() {
-            let all = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
-            let style = ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
-            let line = |_| all.add(ProgressBar::new_spinner().with_style(style.clone()));
-            let lines = (0..=counts.len()).map(line).collect();
-            self.live = Some(Live { all, lines });
+            let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout()).with_style(style);
+            self.live = Some(bar);
             self.refresh(counts);
         }
     }
@@ -179,10 +173,7 @@ impl View {
     /// The counts have changed.
     pub fn refresh(&mut self, counts: &[DoorCounts]) {
         if let Some(live) = &self.live {
-            for (line, text) in live.lines.iter().zip(doors(counts)) {
-                line.set_message(text);
-                line.tick();
-            }
+            live.set_message(doors(counts).join("\n"));
         }
     }
 
@@ -215,18 +206,16 @@ impl View {
     }
 
     fn line(&self, text: &str) {
-        let shown = self.live.as_ref().is_some_and(|live| live.all.println(text).is_ok());
-        if !shown {
-            put(text);
+        match &self.live {
+            Some(live) => live.println(text),
+            None => put(text),
         }
     }
 
     /// The table stays as it is.
     pub fn end(&mut self) {
         if let Some(live) = self.live.take() {
-            for line in live.lines {
-                line.abandon();
-            }
+            live.abandon();
         }
     }
 }
@@ -256,7 +245,7 @@ mod tests {
             bytes_up: 12_345_678_901,
             bytes_down: 6,
         };
-        let lines = doors(&[door.clone()]);
+        let lines = doors(std::slice::from_ref(&door));
         assert_eq!(
             lines[0],
             "stand-in  door   address         connections  messages  refusals     bytes up  bytes down"

@@ -45,8 +45,8 @@ use self::shadow::{Key, Operation, Outcome, Shadows};
 use self::template::Template;
 use super::authority::Ca;
 use super::backend::{Act, Backend, Handling, Now, Received};
-use super::policy::aws_iot::{CONNECT_RATE, RETAIN};
-use super::policy::{Look, Peer, Refusal, Session};
+use super::policy::aws_iot::CONNECT_RATE;
+use super::policy::{Look, Look5, Peer, Refusal, Session, reason};
 use super::stand_in::Config;
 use crate::clock::Clock;
 use crate::tls;
@@ -271,7 +271,7 @@ impl Backend for Aws {
         if let Some(last) = state.connects.get(&session.client_id) {
             let ago = now.monotonic.saturating_sub(*last).as_millis();
             let detail = format!("the last CONNECT of {:?} was {ago} ms ago", session.client_id);
-            return Err(Refusal::new(&CONNECT_RATE, Look::Close, detail));
+            return Err(Refusal::new(&CONNECT_RATE, Look::Close, detail).in_5(Look5::ConnAck(reason::QUOTA)));
         }
         if state.connects.len() < CONNECTS_MAX {
             state.connects.insert(session.client_id.clone(), now.monotonic);
@@ -285,16 +285,6 @@ impl Backend for Aws {
     }
 
     fn received(&self, session: &Session, received: Received<'_>, now: Now) -> Result<Handling, Refusal> {
-        if received.retain {
-            let detail = if received.topic.starts_with('$') {
-                Some(format!("{:?} is a reserved topic", received.topic))
-            } else {
-                self.denial(session, "iot:RetainPublish", "topic", received.topic)
-            };
-            if let Some(detail) = detail {
-                return Err(Refusal::new(&RETAIN, Look::Close, detail));
-            }
-        }
         let Some(asked) = reserved::publication(received.topic) else {
             return Ok(Handling::Message);
         };

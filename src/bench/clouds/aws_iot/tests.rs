@@ -19,7 +19,7 @@ fn request(a: &Account, session: &Session, topic: &str, payload: &str, ms: u64) 
     };
     match a.aws.received(session, received, at(ms)).unwrap() {
         Handling::Request(acts) => acts,
-        Handling::Message => panic!("{topic} was taken for a message"),
+        other => panic!("{topic} was taken for {other:?}"),
     }
 }
 

@@ -25,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub enum Command {
     /// What the running stand-ins see: doors, connections, counts, faults in force
     Status {
+        /// Which bench.
         #[command(flatten)]
         bench: Bench,
         /// JSON instead of a table.
@@ -33,17 +34,19 @@ pub enum Command {
     },
     /// Make a running stand-in misbehave, or behave again
     Fault {
+        /// Which bench.
         #[command(flatten)]
         bench: Bench,
         /// [CLOUD:]KIND[*N] [for client "ID" | for peer ADDRESS | for connection N | for next N connections]
         #[arg(value_name = "SPEC", required_unless_present = "clear")]
         spec: Vec<String>,
         /// Take away all faults first, or those of one stand-in.
-        #[arg(long, value_name = "CLOUD", num_args = 0..=1, default_missing_value = "")]
+        #[arg(long, value_name = "CLOUD", num_args = 0..=1, default_missing_value = "", require_equals = true)]
         clear: Option<String>,
     },
     /// What happens from now on, as JSON lines
     Events {
+        /// Which bench.
         #[command(flatten)]
         bench: Bench,
     },

@@ -25,8 +25,8 @@ use super::registration::{Register, Reply};
 use crate::bench::clouds::gate::Gate;
 use crate::bench::clouds::https::{self, Caller, Host};
 use crate::bench::clouds::journal::{Journal, What};
-use crate::bench::clouds::policy::{Rule, mqtt};
 use crate::bench::clouds::policy::dps::{self as rules, BODY_MAX, Fault};
+use crate::bench::clouds::policy::{Rule, mqtt};
 use crate::bench::clouds::stand_in::Cloud;
 
 /// A body has to be here by then.

@@ -69,10 +69,6 @@ impl<S> Tapped<S> {
         }
     }
 
-    pub(crate) fn visit(&self) -> &Arc<Visit> {
-        &self.visit
-    }
-
     fn check_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.alert.as_ref().is_some_and(Vec::is_empty) || self.ended.as_mut().poll(cx).is_ready() {
             return Err(cut());

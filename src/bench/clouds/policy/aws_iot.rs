@@ -1,14 +1,16 @@
 //! The rule book of AWS IoT Core's message broker, as far as a device with X.509 meets it. What needs the account (certificates, policy
 //! documents) is asked of [`Aws`]; the documents that the bench brings along are in [`defaults`](crate::bench::clouds::aws_iot::defaults).
 //!
-//! A denial closes the connection, which is what AWS is known for but does not write down. QoS 2 gets no answer at all. That more than
-//! 100 messages a second are discarded and more than 512 KiB a second delayed is the broker's doing.
+//! In MQTT 3.1.1 a denial closes the connection, which is what AWS is known for but does not write down, and QoS 2 gets no answer at all.
+//! In MQTT 5 a denied PUBLISH or SUBSCRIBE is told so in its acknowledgement, and the connection stays; which reason code goes with which
+//! rule is from memory of the developer guide's list of reason codes, not looked up.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Limits, Look, Peer, Policy, Publication, Refusal, Rule, Session, one_and_a_half};
+use super::{Five, Limits, Look, Look5, Peer, Policy, Publication, Refusal, Rule, Session, one_and_a_half, reason};
 use crate::bench::clouds::aws_iot::{Aws, registry::fingerprint, reserved};
+use crate::bench::clouds::rate::{Excess, Rate, Rates};
 use crate::bench::clouds::topic;
 use crate::mqtt::Connect;
 
@@ -81,7 +83,7 @@ const PUBLISH: Rule = Rule {
     says: "the certificate's policies allow iot:Publish for the topic",
     source: DENIAL,
 };
-pub(crate) const RETAIN: Rule = Rule {
+const RETAIN: Rule = Rule {
     id: "aws-iot/retain-permission",
     says: "RETAIN needs iot:RetainPublish beside iot:Publish, and does not go with reserved topics",
     source: "AWS IoT Core policy actions; quotas, retained messages; the look as any denial's",
@@ -142,6 +144,16 @@ const KEEP_ALIVE: std::ops::RangeInclusive<u16> = 30..=1_200;
 const IN_FLIGHT: usize = 100;
 /// Not documented as a number; the bench keeps as many as it may send.
 const QUEUE: usize = 1_000;
+/// Inbound messages without acknowledgement ([`QUOTAS`]).
+const RECEIVE_MAXIMUM: u16 = 100;
+/// Topic aliases of a connection; from memory, not looked up.
+const TOPIC_ALIASES: u16 = 8;
+/// What properties may add to a packet, in bytes; inferred from the 8 KB that user properties may have.
+const PROPERTY_ROOM: usize = 8 * 1024;
+/// Messages of a connection in a second; the excess is discarded ([`QUOTAS`]).
+const PUBLISHES_PER_SECOND: u32 = 100;
+/// Bytes of a connection in a second; the excess is delayed ([`QUOTAS`]).
+const BYTES_PER_SECOND: u32 = 512 * 1024;
 /// Persistent sessions expire after this by default.
 const SESSION_EXPIRY: Duration = Duration::from_secs(3_600);
 
@@ -159,12 +171,12 @@ impl AwsIot {
         Self { host, account }
     }
 
-    fn size(topic: &str) -> Result<(), Refusal> {
+    fn size(topic: &str, look_5: Look5) -> Result<(), Refusal> {
         let counted = reserved::counted(topic);
         let slashes = topic::levels(counted) - 1;
         if counted.len() > TOPIC_MAX || slashes > SLASHES_MAX {
             let detail = format!("this one has {} bytes and {slashes} slashes", counted.len());
-            return Err(Refusal::new(&TOPIC_SIZE, Look::Close, detail));
+            return Err(Refusal::new(&TOPIC_SIZE, Look::Close, detail).in_5(look_5));
         }
         Ok(())
     }
@@ -172,13 +184,15 @@ impl AwsIot {
     fn allowed(
         &self,
         session: &Session,
-        rule: &'static Rule,
+        (rule, look_5): (&'static Rule, Look5),
         action: &str,
         kind: &str,
         name: &str,
     ) -> Result<(), Refusal> {
         let denial = self.account.denial(session, action, kind, name);
-        denial.map_or(Ok(()), |detail| Err(Refusal::new(rule, Look::Close, detail)))
+        denial.map_or(Ok(()), |detail| {
+            Err(Refusal::new(rule, Look::Close, detail).in_5(look_5))
+        })
     }
 }
 
@@ -222,14 +236,15 @@ impl Policy for AwsIot {
         let id = connect.client_id.as_str();
         if id.is_empty() || id.len() > CLIENT_ID_MAX || id.starts_with('$') {
             let detail = format!("the client id is {id:?}");
-            return Err(Refusal::new(&CLIENT_ID, Look::Close, detail));
+            return Err(Refusal::new(&CLIENT_ID, Look::Close, detail).in_5(Look5::ConnAck(reason::BAD_CLIENT_ID)));
         }
         let session = Session {
             client_id: connect.client_id.clone(),
             owner: fingerprint(leaf),
             cn: peer.cn.clone().unwrap_or_default(),
         };
-        self.allowed(&session, &CONNECT, "iot:Connect", "client", id)?;
+        let look_5 = Look5::ConnAck(reason::NOT_AUTHORIZED);
+        self.allowed(&session, (&CONNECT, look_5), "iot:Connect", "client", id)?;
         if let Some(will) = &connect.will {
             let publication = Publication {
                 topic: &will.topic,
@@ -243,32 +258,32 @@ impl Policy for AwsIot {
     }
 
     fn silence_allowed(&self, keep_alive: u16) -> Duration {
-        one_and_a_half(match keep_alive {
-            0 => *KEEP_ALIVE.end(),
-            seconds => seconds.clamp(*KEEP_ALIVE.start(), *KEEP_ALIVE.end()),
-        })
+        one_and_a_half(self.keep_alive(keep_alive))
     }
 
     fn publish(&self, session: &Session, p: Publication<'_>) -> Result<(), Refusal> {
         if p.qos > 1 {
-            return Err(Refusal::new(&QOS_2, Look::Silence, "a PUBLISH with QoS 2"));
+            let refusal = Refusal::new(&QOS_2, Look::Silence, "a PUBLISH with QoS 2");
+            return Err(refusal.in_5(Look5::Disconnect(reason::QOS)));
         }
-        Self::size(p.topic)?;
+        Self::size(p.topic, Look5::Disconnect(reason::TOPIC_INVALID))?;
         if p.payload > PAYLOAD_MAX {
             let detail = format!("{} bytes", p.payload);
-            return Err(Refusal::new(&PAYLOAD, Look::Close, detail));
+            return Err(Refusal::new(&PAYLOAD, Look::Close, detail).in_5(Look5::Disconnect(reason::PACKET_TOO_LARGE)));
         }
         if p.topic.starts_with('$') && reserved::publication(p.topic).is_none() {
             let detail = format!("{:?} is no topic that a client publishes to", p.topic);
-            return Err(Refusal::new(&RESERVED, Look::Close, detail));
+            let refusal = Refusal::new(&RESERVED, Look::Close, detail);
+            return Err(refusal.in_5(Look5::PubAck(reason::NOT_AUTHORIZED)));
         }
-        self.allowed(session, &PUBLISH, "iot:Publish", "topic", p.topic)
+        let look_5 = Look5::PubAck(reason::NOT_AUTHORIZED);
+        self.allowed(session, (&PUBLISH, look_5), "iot:Publish", "topic", p.topic)
     }
 
     fn subscribe_packet(&self, filters: usize) -> Result<(), Refusal> {
         if filters > FILTERS_MAX {
             let detail = format!("this one has {filters}");
-            return Err(Refusal::new(&FILTERS, Look::Close, detail));
+            return Err(Refusal::new(&FILTERS, Look::Close, detail).in_5(Look5::Disconnect(reason::QUOTA)));
         }
         Ok(())
     }
@@ -277,15 +292,17 @@ impl Policy for AwsIot {
         if qos > 1 {
             return Err(Refusal::new(&QOS_2, Look::Silence, "a SUBSCRIBE with QoS 2"));
         }
-        Self::size(filter)?;
+        Self::size(filter, Look5::SubAck(reason::FILTER_INVALID))?;
         if filter.starts_with('$') && !reserved::subscription(filter) {
             let detail = format!("{filter:?} is no topic that a client subscribes to");
-            return Err(Refusal::new(&RESERVED, Look::Close, detail));
+            let refusal = Refusal::new(&RESERVED, Look::Close, detail);
+            return Err(refusal.in_5(Look5::SubAck(reason::NOT_AUTHORIZED)));
         }
-        self.allowed(session, &SUBSCRIBE, "iot:Subscribe", "topicfilter", filter)?;
+        let look_5 = Look5::SubAck(reason::NOT_AUTHORIZED);
+        self.allowed(session, (&SUBSCRIBE, look_5), "iot:Subscribe", "topicfilter", filter)?;
         if held >= SUBSCRIPTIONS_MAX {
             let detail = format!("{held} are there already");
-            return Err(Refusal::new(&SUBSCRIPTIONS, Look::SubAckFailure, detail));
+            return Err(Refusal::new(&SUBSCRIPTIONS, Look::SubAckFailure, detail).in_5(Look5::SubAck(reason::QUOTA)));
         }
         Ok(qos)
     }
@@ -293,6 +310,43 @@ impl Policy for AwsIot {
     /// iot:Receive, asked for every delivery. Basic Ingest passes the broker by: only a rule sees it.
     fn receive(&self, session: &Session, topic: &str) -> bool {
         !topic.starts_with("$aws/rules/") && self.account.denial(session, "iot:Receive", "topic", topic).is_none()
+    }
+
+    fn five(&self) -> Option<Five> {
+        Some(Five {
+            session_expiry_max: SESSION_EXPIRY,
+            receive_maximum: RECEIVE_MAXIMUM,
+            topic_alias_maximum: TOPIC_ALIASES,
+            // No number is published; MQTT's own.
+            will_delay_max: Duration::from_secs(u64::from(u32::MAX)),
+            retain: true,
+            property_room: PROPERTY_ROOM,
+        })
+    }
+
+    fn keep_alive(&self, asked: u16) -> u16 {
+        match asked {
+            0 => *KEEP_ALIVE.end(),
+            seconds => seconds.clamp(*KEEP_ALIVE.start(), *KEEP_ALIVE.end()),
+        }
+    }
+
+    fn retain(&self, session: &Session, p: Publication<'_>) -> Result<bool, Refusal> {
+        if p.topic.starts_with('$') {
+            let detail = format!("{:?} is a reserved topic", p.topic);
+            return Err(Refusal::new(&RETAIN, Look::Close, detail).in_5(Look5::PubAck(reason::NOT_AUTHORIZED)));
+        }
+        let look_5 = Look5::PubAck(reason::NOT_AUTHORIZED);
+        self.allowed(session, (&RETAIN, look_5), "iot:RetainPublish", "topic", p.topic)?;
+        Ok(true)
+    }
+
+    fn rates(&self) -> Rates {
+        let rate = |per_second, excess| Some(Rate { per_second, excess });
+        Rates {
+            publishes: rate(PUBLISHES_PER_SECOND, Excess::Discard),
+            bytes: rate(BYTES_PER_SECOND, Excess::Delay),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::super::testing::{check, connect};
 use super::*;
 use crate::bench::clouds::aws_iot::registry::{Registration, Status};
 use crate::bench::clouds::aws_iot::testing::{Account, HOST, at};
-use crate::bench::clouds::backend::{Backend, Received};
+use crate::bench::clouds::backend::Backend;
 use bytes::Bytes;
 
 #[test]
@@ -25,14 +25,9 @@ fn every_rule_is_kept() {
         &a.ca.expired_device("thing").unwrap().leaf_pem,
     )];
     let retain = |topic: &str| {
-        let payload = Bytes::new();
-        let received = Received {
-            topic,
-            payload: &payload,
-            qos: 1,
-            retain: true,
-        };
-        a.aws.received(&session, received, at(0)).map(|_| ())
+        let payload = 0;
+        let p = Publication { topic, qos: 1, payload };
+        a.policy.retain(&session, p).map(|_| ())
     };
     let twice = || {
         let peer = a.peer("thing");
@@ -122,6 +117,21 @@ fn every_rule_is_kept() {
                 subscribe("$aws/events/presence/connected/+", 0, 0),
             ),
             ("aws-iot/filters-per-subscribe", close, p.subscribe_packet(9)),
+            (
+                "aws-iot/publish-permission",
+                Look::In5(Look5::PubAck(reason::NOT_AUTHORIZED)),
+                publish("c", 1, 1),
+            ),
+            (
+                "aws-iot/subscribe-permission",
+                Look::In5(Look5::SubAck(reason::NOT_AUTHORIZED)),
+                subscribe("c", 1, 0),
+            ),
+            (
+                "aws-iot/connect-permission",
+                Look::In5(Look5::ConnAck(reason::NOT_AUTHORIZED)),
+                join("another"),
+            ),
             ("aws-iot/subscriptions", Look::SubAckFailure, subscribe("a/b", 0, 50)),
         ],
     );

@@ -5,18 +5,23 @@
 //! broker asks for them. The rules of MQTT itself, which every cloud shares, are in [`mqtt`].
 
 pub mod aws_iot;
+pub mod beam;
 pub mod dps;
 pub mod event_grid;
 pub mod iot_hub;
 pub mod krypton;
+mod look;
 pub mod mqtt;
+
+pub use look::{Look, Look5, reason};
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 
-use crate::mqtt::Connect;
+use super::rate::Rates;
+use crate::mqtt::{Connect, PacketType};
 
 /// One sentence of a rule book.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,33 +34,6 @@ pub struct Rule {
     pub source: &'static str,
 }
 
-/// How a refusal looks from the device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    /// CONNACK with this code (MQTT 3.1.1 table 3.1), then the connection is closed.
-    ConnAck(u8),
-    /// The connection is closed without a word.
-    Close,
-    /// SUBACK with failure (0x80) for this filter; the connection stays.
-    SubAckFailure,
-    /// No answer at all; the connection stays.
-    Silence,
-    /// An answer with this status, as in HTTP; the connection stays.
-    Answer(u16),
-}
-
-impl std::fmt::Display for Look {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::ConnAck(code) => write!(f, "CONNACK {code} ({})", crate::mqtt::connack::meaning(*code)),
-            Self::Close => f.write_str("connection closed"),
-            Self::SubAckFailure => f.write_str("SUBACK 128 (failure)"),
-            Self::Silence => f.write_str("no answer"),
-            Self::Answer(status) => write!(f, "status {status}"),
-        }
-    }
-}
-
 /// A rule that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -65,6 +43,8 @@ pub struct Refusal {
     pub detail: String,
     /// What the device sees.
     pub look: Look,
+    /// What a device sees that speaks MQTT 5.
+    pub look_5: Look5,
 }
 
 impl Refusal {
@@ -74,7 +54,14 @@ impl Refusal {
             rule,
             detail: detail.into(),
             look,
+            look_5: look.in_5(),
         }
+    }
+
+    /// The same refusal, with its look in MQTT 5.
+    #[must_use]
+    pub fn in_5(self, look_5: Look5) -> Self {
+        Self { look_5, ..self }
     }
 }
 
@@ -193,6 +180,68 @@ pub trait Policy: Send + Sync + std::fmt::Debug {
     fn receive(&self, _session: &Session, _topic: &str) -> bool {
         true
     }
+
+    /// The terms of MQTT 5; `None` when this cloud speaks 3.1.1 alone.
+    fn five(&self) -> Option<Five> {
+        None
+    }
+
+    /// Whether a packet may carry user properties; PUBLISH and the will always may.
+    ///
+    /// # Errors
+    /// The broken rule.
+    fn user_properties(&self, _packet: PacketType) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// The keep-alive that counts, given what CONNECT asks for, both in seconds.
+    fn keep_alive(&self, asked: u16) -> u16 {
+        asked
+    }
+
+    /// Whether a message with RETAIN is kept. One that may not be kept may still be published.
+    ///
+    /// # Errors
+    /// The broken rule, when the message is refused for its RETAIN.
+    fn retain(&self, _session: &Session, _publication: Publication<'_>) -> Result<bool, Refusal> {
+        Ok(false)
+    }
+
+    /// What the broker keeps, beyond [`Limits`].
+    fn keeping(&self) -> Keeping {
+        Keeping::default()
+    }
+
+    /// What a connection may send in a second.
+    fn rates(&self) -> Rates {
+        Rates::default()
+    }
+}
+
+/// How a cloud speaks MQTT 5.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Five {
+    /// Longest session expiry.
+    pub session_expiry_max: Duration,
+    /// QoS 1 messages without acknowledgement that the cloud takes.
+    pub receive_maximum: u16,
+    /// Highest topic alias that a device may use.
+    pub topic_alias_maximum: u16,
+    /// Longest will delay.
+    pub will_delay_max: Duration,
+    /// Whether messages can be kept.
+    pub retain: bool,
+    /// What properties may add to the largest packet, in bytes.
+    pub property_room: usize,
+}
+
+/// What a broker keeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Keeping {
+    /// Sessions of one owner, connected or away; `None` is as many as the bench has.
+    pub sessions_per_owner: Option<usize>,
+    /// A QoS 1 message that does not fit its queue ends the session; otherwise the message is dropped.
+    pub overflow_ends: bool,
 }
 
 /// Every rule there is, by rule book, with a title for people.
@@ -203,6 +252,7 @@ pub fn rule_books() -> Vec<(&'static str, &'static [&'static Rule])> {
         ("Azure Event Grid", &event_grid::RULES),
         ("Azure IoT Hub", &iot_hub::RULES),
         ("AWS IoT Core", &aws_iot::RULES),
+        ("SORACOM Beam", &beam::RULES),
         ("SORACOM Krypton and its key service", &krypton::RULES),
         ("Azure Device Provisioning Service", &dps::RULES),
     ]
@@ -240,7 +290,12 @@ pub(crate) mod testing {
         let mut unseen: std::collections::BTreeSet<_> = policy.rules().iter().map(|r| r.id).collect();
         for (id, look, verdict) in rows {
             let refusal = verdict.expect_err(id);
-            assert_eq!((refusal.rule.id, refusal.look), (id, look), "{refusal:?}");
+            let shown = if let Look::In5(_) = look {
+                Look::In5(refusal.look_5)
+            } else {
+                refusal.look
+            };
+            assert_eq!((refusal.rule.id, shown), (id, look), "{refusal:?}");
             assert!(
                 !refusal.rule.source.is_empty() && !refusal.detail.is_empty(),
                 "{id} has no source or detail"

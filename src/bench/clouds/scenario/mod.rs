@@ -195,7 +195,13 @@ fn event(s: &mut Section<'_, '_>) -> Option<Planned> {
     let wanted: Vec<_> = DEEDS.into_iter().filter(|key| s.has(key)).collect();
     // All are read, so that none is called unknown and each is checked.
     let fault = text_as(s, "fault", str::parse::<Spec>);
-    let clear = s.has("clear").then(|| clear(s));
+    let clear = if s.has("clear") {
+        Some(clear(s))
+    } else {
+        // So that "did you mean" knows it.
+        s.text("clear");
+        None
+    };
     let restart = text_as(s, "restart", |word| match word {
         "keep-sessions" => Ok(false),
         "forget-sessions" => Ok(true),

@@ -54,8 +54,8 @@ fn publish(core: &Core, topic: &str, payload: &str, now: Now) -> Vec<(String, St
         retain: false,
     };
     match core.received(&session(), received, now).unwrap() {
-        Handling::Message => panic!("{topic} was taken for telemetry"),
         Handling::Request(acts) => sent(acts),
+        other => panic!("{topic} was taken for {other:?}"),
     }
 }
 
