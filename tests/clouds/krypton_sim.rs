@@ -1,5 +1,5 @@
 //! Krypton's internet door, from the SIM in the dongle to the certificate: by a device written in Python that shares nothing with the bench
-//! (`tests/judge`), and by curl.
+//! (`tests/judges`), and by curl.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ fn job(b: &Bench, port: &Path, way: &str, calls: &Value) -> Value {
 }
 
 async fn judge(job: &Value) -> Value {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judge/sim.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges/krypton_sim.py");
     let out = succeed(command("python3").args(["-B"]).arg(script).arg(job.to_string())).await;
     serde_json::from_str(&out).unwrap()
 }
