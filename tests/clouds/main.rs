@@ -12,11 +12,14 @@ mod dps_judges;
 mod dps_mqtt;
 mod event_grid;
 mod faults;
+mod hub_service;
 mod iot_hub;
+mod iot_hub_judge;
 #[path = "../support/judges.rs"]
 mod judges;
 mod judges_installed;
 mod krypton;
+mod monitor;
 mod program;
 mod proven;
 mod rule_table;

@@ -101,7 +101,7 @@ pub(crate) fn command(program: &str) -> Command {
 
 fn package(program: &str) -> &str {
     match program {
-        "mosquitto_pub" | "mosquitto_sub" => "mosquitto-clients",
+        "mosquitto_pub" | "mosquitto_sub" | "mosquitto_rr" => "mosquitto-clients",
         other => other,
     }
 }

@@ -6,6 +6,8 @@
 //! | [`policy`] | the rule books, one file a cloud; every rule with its source |
 //! | [`broker`], [`topic`] | one broker core for all, no I/O |
 //! | [`backend`] | what a cloud does beyond passing messages on, no I/O |
+//! | [`iot_hub`] | the hub's registry, twins, methods and messages to devices |
+//! | [`monitor`] | what arrives at the hub, printed |
 //! | [`chain`] | from a client's certificate to a registered authority |
 //! | [`dps`] | what the device provisioning service knows and answers; its HTTPS |
 //! | `wire`, `connection`, `endpoint` | bytes of a connection; what a device does on it; a stand-in's listener |
@@ -29,6 +31,7 @@ pub mod fault;
 pub mod iot_hub;
 pub mod journal;
 mod krypton;
+pub mod monitor;
 pub mod policy;
 pub mod service;
 pub mod stand_in;
@@ -46,27 +49,36 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 
 pub use dps::Dps;
-pub use dps::registration::Setup;
 pub use fault::{KryptonFault, Limited, MqttFault};
 pub use journal::{Event, Message, Payload, What};
 pub use service::{Clouds, StartError};
 pub use stand_in::{Cloud, Config, Hosts, Protocol, StandIn};
 pub use subscribers::{DEFAULT_IMSI, Subscribers};
 
+use self::dps::registration::Setup;
 use crate::config::units;
 
 /// What `onyx-bench clouds` takes.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
     options: Box<Options>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Print messages that arrive at the IoT Hub stand-in, as `az iot hub monitor-events` does
+    Monitor(monitor::Args),
 }
 
 #[derive(Debug, clap::Args)]
 struct Options {
     /// Where ca.pem, clouds.json, messages.jsonl and devices/ are written; an authority from an earlier run is taken up.
-    #[arg(long, value_name = "DIRECTORY")]
-    dir: PathBuf,
+    #[arg(long, value_name = "DIRECTORY", required = true)]
+    dir: Option<PathBuf>,
     /// Address to listen on: any of 127.0.0.0/8.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     bind: IpAddr,
@@ -122,6 +134,9 @@ struct Options {
     /// Misbehave: refuse-5, refuse-3, close-after-connack, no-puback, cut-after-N; on all MQTT stand-ins or on one; may be repeated.
     #[arg(long, value_name = "[CLOUD:]KIND[*N]")]
     mqtt_fault: Vec<String>,
+    /// The IoT hub knows registered devices only; otherwise every certificate of the authority makes its device known.
+    #[arg(long)]
+    hub_closed: bool,
     /// The device provisioning service's global endpoint.
     #[arg(long, value_name = "NAME", default_value_t = Hosts::default().dps)]
     dps_host: String,
@@ -165,7 +180,11 @@ fn mqtt_faults(list: &[String]) -> Result<Vec<(Cloud, Limited<MqttFault>)>, Stri
 
 impl Options {
     fn config(&self) -> anyhow::Result<Config> {
-        let mut config = Config::new(&self.dir);
+        let dir = self
+            .dir
+            .as_ref()
+            .context("--dir is missing: where is everything to be written?")?;
+        let mut config = Config::new(dir);
         config.bind = self.bind;
         config.allow_non_loopback = self.allow_non_loopback;
         config.standard_ports = self.standard_ports;
@@ -190,6 +209,7 @@ impl Options {
         config.aws_topics.clone_from(&self.aws_topic);
         config.devices.clone_from(&self.device);
         config.krypton_fault = self.krypton_fault;
+        config.hub_open = !self.hub_closed;
         config.dps = Setup {
             id_scope: self.dps_id_scope.clone(),
             assigning_polls: self.dps_assigning_polls,
@@ -206,6 +226,9 @@ impl Options {
 /// # Errors
 /// Wrong options, addresses that cannot be had, a directory that cannot be written.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(Command::Monitor(args)) = args.command {
+        return monitor::run(args).await;
+    }
     let args = args.options;
     let mut terminated = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;

@@ -22,8 +22,8 @@ use tokio_util::task::TaskTracker;
 
 use super::Dps;
 use super::listener::{Caller, listen};
+use super::message::{Register, Reply};
 use super::name::RegistrationId;
-use super::registration::{Register, Reply};
 use crate::bench::clouds::journal::{Journal, What};
 use crate::bench::clouds::policy::dps::{self as rules, BODY_MAX, Fault};
 use crate::bench::clouds::stand_in::Cloud;

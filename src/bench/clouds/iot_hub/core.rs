@@ -24,6 +24,9 @@ pub(super) const TWIN_READS: u32 = 100;
 /// Twin writes a second, whole hub (ibid.: S1, "Update twins").
 pub(super) const TWIN_WRITES: u32 = 50;
 
+/// Where the outcome of a call will be, and what is to be sent for it.
+type Begun = (oneshot::Receiver<Outcome>, Vec<Act>);
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) registry: Registry,
@@ -133,11 +136,7 @@ impl Core {
     }
 
     /// Begins a call if the device is there and takes methods.
-    pub(super) fn call(
-        &self,
-        id: &str,
-        call: &MethodCall,
-    ) -> Result<Option<(oneshot::Receiver<Outcome>, Vec<Act>)>, HubError> {
+    pub(super) fn call(&self, id: &str, call: &MethodCall) -> Result<Option<Begun>, HubError> {
         let mut state = self.state();
         let device = state.registry.get(id)?;
         if !device.is_connected() || !device.subscriptions.methods {
@@ -353,3 +352,6 @@ impl Backend for Core {
         Some(bag.to_json())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,8 @@ pub const LIFE: Duration = Duration::from_secs(3_600);
 pub const LIFE_MAX: Duration = Duration::from_secs(2 * 86_400);
 /// Messages handed to the broker without acknowledgement: its own window.
 pub const HANDED_MAX: usize = 16;
+/// Bytes handed to the broker without acknowledgement: half of what it queues for a session, the rest is for twins and methods.
+pub const HANDED_BYTES_MAX: usize = crate::bench::clouds::broker::QUEUE_BYTES_MAX / 2;
 
 /// A message to a device, as the service side gives it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,6 +69,12 @@ struct Entry {
     payload: Bytes,
     expires: Duration,
     handed: bool,
+}
+
+impl Entry {
+    fn size(&self) -> usize {
+        self.topic.len() + self.payload.len()
+    }
 }
 
 /// The queue.
@@ -142,14 +150,18 @@ impl Devicebound {
         if !acknowledged {
             return self.queue.drain(..).map(|e| (e.topic, e.payload)).collect();
         }
-        let handed = self.queue.iter().filter(|e| e.handed).count();
-        let room = HANDED_MAX.saturating_sub(handed);
-        let next = self.queue.iter_mut().filter(|e| !e.handed).take(room);
-        next.map(|e| {
-            e.handed = true;
-            (e.topic.clone(), e.payload.clone())
-        })
-        .collect()
+        let handed = self.queue.iter().filter(|e| e.handed);
+        let (mut count, mut bytes) = handed.fold((0, 0), |(count, bytes), e| (count + 1, bytes + e.size()));
+        let mut out = Vec::new();
+        for entry in self.queue.iter_mut().filter(|e| !e.handed) {
+            (count, bytes) = (count + 1, bytes + entry.size());
+            if count > HANDED_MAX || bytes > HANDED_BYTES_MAX {
+                break;
+            }
+            entry.handed = true;
+            out.push((entry.topic.clone(), entry.payload.clone()));
+        }
+        out
     }
 
     /// The device has it.
@@ -233,6 +245,19 @@ mod tests {
         q.take_back();
         q.expire(T0 + LIFE);
         assert_eq!(q.len(), 0);
+    }
+
+    #[test]
+    fn large_messages_go_a_few_at_a_time() {
+        let mut q = Devicebound::default();
+        for n in 0..20 {
+            q.push("d", n.to_string(), ToDevice::new(vec![0; SIZE_MAX]), T0)
+                .unwrap();
+        }
+        let handed = q.hand(true, T0);
+        assert_eq!(handed.len(), 7, "{HANDED_BYTES_MAX} bytes with topics");
+        q.acknowledged(&handed[0].0);
+        assert_eq!(q.hand(true, T0).len(), 1);
     }
 
     #[test]

@@ -10,12 +10,13 @@
 //! | [`devicebound`] | the queue of messages to a device |
 //! | `core` | all of it together behind the broker, no I/O and no clock |
 //! | [`error`] | the hub's error numbers |
-//! | `control` | the service side's HTTP interface |
+//! | [`control`] | the service side's HTTP interface |
 //!
 //! [`Hub`] is the service side for Rust: what a back end does with Azure's service client. What it sends goes to devices that are there;
 //! twins are not pushed later, so a device reads its twin again after it has connected.
 
 pub mod bag;
+pub mod control;
 mod core;
 mod device;
 pub mod devicebound;
@@ -158,6 +159,14 @@ impl Hub {
         let (id, acts) = self.core.to_device(device, message, self.now())?;
         self.done(acts);
         Ok(id)
+    }
+
+    /// Empties a device's queue; the answer is how many messages were dropped. What the broker is sending already still arrives.
+    ///
+    /// # Errors
+    /// There is no such device.
+    pub fn purge(&self, device: &str) -> Result<usize, HubError> {
+        Ok(self.core.state().registry.get_mut(device)?.inbox.clear())
     }
 
     /// Calls a method and waits for the device's answer.
