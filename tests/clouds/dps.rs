@@ -153,6 +153,9 @@ async fn the_documented_requests_assign_a_device_which_then_sends_telemetry() {
     assert_eq!((looked_up.status, &looked_up.body["assignedHub"]), (200, &json!(HUB)));
 }
 
+/// Method, path, Content-Type and Content-Encoding, body; status and rule.
+type Row<'a> = (&'a str, String, &'a [&'a str], &'a str, u16, &'a str);
+
 #[tokio::test]
 async fn mistakes_get_the_documented_statuses() {
     let mut b = Bench::start(|_| {}).await;
@@ -163,7 +166,7 @@ async fn mistakes_get_the_documented_statuses() {
     let version = "api-version=2021-06-01";
     let register = format!("{device}/register?{version}");
     let json = "application/json";
-    let rows: [(&str, String, &[&str], &str, u16, &str); 14] = [
+    let rows: [Row<'_>; 14] = [
         ("PUT", "/".into(), &[json], "{}", 404, "dps/path"),
         (
             "GET",

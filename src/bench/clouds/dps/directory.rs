@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::enrollment::{self, Attestation, BadEnrollment, Enrollment, Leaf};
 use super::name::RegistrationId;
+pub use super::store_error::{Kind, StoreError};
 use crate::bench::clouds::chain::{self, ChainError};
 use crate::bench::clouds::iot_hub::Thumbprint;
 use crate::bench::clouds::policy::dps::{self as rules, Fault};
@@ -31,59 +32,6 @@ pub const NAME_MAX: usize = 128;
 const CODE_DIGITS: usize = 48;
 /// What a device reads when its certificate is not good enough (azure-sdk-for-c's tests).
 const INVALID_CERTIFICATE: (u32, &str) = (401_002, "Invalid certificate.");
-
-/// Why the service's own API refuses something.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// What was sent.
-    #[error(transparent)]
-    Bad(#[from] BadEnrollment),
-    /// There is no such thing.
-    #[error("{0} does not exist")]
-    NotFound(String),
-    /// It contradicts something that is there.
-    #[error("{0}")]
-    Conflict(String),
-    /// If-Match named another state.
-    #[error("the etag is {0} by now")]
-    Changed(String),
-    /// No room.
-    #[error("there are {0} already, which is the most")]
-    Full(usize),
-}
-
-impl StoreError {
-    /// The HTTP status (DPS documentation, how-to-troubleshoot-dps).
-    #[must_use]
-    pub fn status(&self) -> u16 {
-        match self {
-            Self::Bad(_) => 400,
-            Self::NotFound(_) => 404,
-            Self::Conflict(_) | Self::Full(_) => 409,
-            Self::Changed(_) => 412,
-        }
-    }
-}
-
-/// The kinds of enrolment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// For everybody below an authority.
-    Group,
-    /// For one registration id.
-    Individual,
-}
-
-impl Kind {
-    /// What the resource calls its name.
-    #[must_use]
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::Group => "enrollmentGroupId",
-            Self::Individual => "registrationId",
-        }
-    }
-}
 
 /// A certificate that signs devices, and what is known of its owner.
 #[derive(Debug, Clone)]

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Dps;
 use super::name::RegistrationId;
-use super::registration::{Register, Reply};
+use super::message::{Register, Reply};
 use crate::bench::clouds::gate::Gate;
 use crate::bench::clouds::https::{self, Caller, Host};
 use crate::bench::clouds::journal::{Journal, What};

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::registration::{Assignment, Hubs};
+use super::hubs::{Assignment, Hubs};
 use crate::bench::clouds::iot_hub::{Credential, Hub};
 
 /// One hub; others that are linked by name are not there.

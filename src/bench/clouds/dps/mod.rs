@@ -5,7 +5,9 @@
 //! | [`name`] | registration ids |
 //! | [`enrollment`] | enrolments as the service's own API writes them |
 //! | [`directory`] | authorities, groups, individuals; which of them decides about a device |
-//! | [`registration`] | registrations and operations: what a device is answered |
+//! | [`message`] | what a device sends and is answered |
+//! | [`registration`] | registrations and operations: which answer it is |
+//! | [`hubs`] | what is asked of an IoT hub |
 //! | `mqtt` | requests and answers as MQTT topics: the [backend](super::backend) of the MQTT stand-in |
 //! | `https` | the same over HTTPS |
 //! | `hub_link` | the bench's IoT hub, told of every assignment |
@@ -20,12 +22,16 @@ pub mod directory;
 pub mod enrollment;
 mod https;
 mod hub_link;
+pub mod hubs;
+pub mod message;
 mod mqtt;
 pub mod name;
 mod owner;
 pub mod registration;
+mod store_error;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,8 +40,10 @@ use serde_json::{Value, json};
 
 use self::directory::{Directory, Kind, Owner, StoreError};
 use self::enrollment::Enrollment;
+use self::hubs::Hubs;
+use self::message::{Register, Reply, fault_body};
 use self::name::RegistrationId;
-use self::registration::{Hubs, Register, Registrations, Reply, Setup, fault_body};
+use self::registration::{Registrations, Setup};
 use super::backend::Now;
 use super::policy::dps::Fault;
 use crate::clock::Clock;
@@ -194,7 +202,7 @@ impl Dps {
     pub fn put(&self, kind: Kind, name: &str, body: &Value, if_match: Option<&str>) -> Result<Value, StoreError> {
         let now = crate::clock::rfc3339(self.clock.system());
         let mut state = self.state();
-        let etag = registration::uuid(state.registrations.rng());
+        let etag = text::uuid(state.registrations.rng());
         let verified = body.pointer("/attestation/x509/isVerified") == Some(&Value::Bool(true));
         let enrollment = Enrollment::read(body, kind == Kind::Individual, etag, &now)?;
         state.directory.put(kind, name, enrollment, if_match, verified)

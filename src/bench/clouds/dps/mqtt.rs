@@ -12,8 +12,8 @@ use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 
 use super::Dps;
+use super::message::{Register, Reply};
 use super::name::RegistrationId;
-use super::registration::{Register, Reply};
 use crate::bench::clouds::backend::{Act, Backend, Handling, Now, Received};
 use crate::bench::clouds::broker::SESSIONS_MAX;
 use crate::bench::clouds::policy::dps::{Fault, POLL, REGISTER, TOPIC};

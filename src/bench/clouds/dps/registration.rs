@@ -9,14 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::directory::Directory;
 use super::enrollment::{Allocation, Enrollment, Reprovision, WEBHOOK_OK};
+use super::hubs::{Assignment, Hubs, NoHubs};
+use super::message::{Register, Reply};
 use super::name::RegistrationId;
+use super::text::{hash, utc, uuid};
 use crate::bench::clouds::backend::Now;
-use crate::bench::clouds::policy::dps::{self as rules, BODY_MAX, Fault};
+use crate::bench::clouds::policy::dps::{self as rules, Fault};
 use crate::bench::clouds::policy::{Look, Refusal, Rule};
 
 /// Registrations kept; the one that was used longest ago goes first.
@@ -52,101 +54,6 @@ impl Default for Setup {
             assigning_polls: 0,
             assigning_for: Duration::ZERO,
             retry_after: 3,
-        }
-    }
-}
-
-/// What an IoT hub is told about a device.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Assignment<'a> {
-    /// The hub's host name.
-    pub hub: &'a str,
-    /// The device id.
-    pub device_id: &'a str,
-    /// What it showed.
-    pub certificate: Option<&'a CertificateDer<'a>>,
-    /// The twin to begin with.
-    pub initial_twin: Option<&'a Value>,
-    /// The hub that the device leaves, when it moves.
-    pub leaves: Option<&'a str>,
-    /// Its twin goes with it; else it begins anew.
-    pub migrate: bool,
-}
-
-/// The hubs that devices are assigned to.
-pub trait Hubs: Send + Sync + std::fmt::Debug {
-    /// A device is assigned; it may be known already.
-    ///
-    /// # Errors
-    /// What the hub has against it.
-    fn assign(&self, assignment: &Assignment<'_>) -> Result<(), String>;
-}
-
-/// Hubs that need not be told.
-#[derive(Debug, Clone, Copy)]
-pub struct NoHubs;
-
-impl Hubs for NoHubs {
-    fn assign(&self, _assignment: &Assignment<'_>) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-/// A good answer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Reply {
-    /// 200 or 202.
-    pub status: u16,
-    /// The JSON body.
-    pub body: Value,
-    /// When to come again, in seconds.
-    pub retry_after: Option<u64>,
-    /// A rule that was broken although the status is 200: disabled, failed.
-    pub broken: Option<Refusal>,
-}
-
-/// What a device asks for when it registers.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Register {
-    /// Whom for; must be the caller.
-    #[serde(default)]
-    pub registration_id: Option<String>,
-    /// For the allocation.
-    #[serde(default)]
-    pub payload: Option<Value>,
-}
-
-fn bad_body(detail: impl Into<String>) -> Fault {
-    Fault::new(&rules::BODY, 400_004, "The request body is not valid.", detail)
-}
-
-impl Register {
-    /// Reads a body. One of white space is nothing where `may_be_empty` (MQTT).
-    ///
-    /// # Errors
-    /// 400.
-    pub fn read(body: &[u8], id: &RegistrationId, may_be_empty: bool) -> Result<Self, Fault> {
-        if body.len() > BODY_MAX {
-            let detail = format!("{} bytes, at most {BODY_MAX} are taken", body.len());
-            return Err(Fault::new(
-                &rules::SIZE,
-                400_004,
-                "The request body is too large.",
-                detail,
-            ));
-        }
-        if may_be_empty && body.iter().all(u8::is_ascii_whitespace) {
-            return Ok(Self::default());
-        }
-        let read: Map<String, Value> =
-            serde_json::from_slice(body).map_err(|e| bad_body(format!("not a JSON object: {e}")))?;
-        let read = Self::deserialize(Value::Object(read)).map_err(|e| bad_body(e.to_string()))?;
-        match &read.registration_id {
-            Some(other) if !id.is(other) => Err(bad_body(format!(
-                "the registrationId is {other:?}, the request is for {id}"
-            ))),
-            _ => Ok(read),
         }
     }
 }
@@ -201,41 +108,6 @@ fn wait(times: &mut VecDeque<Duration>, most: usize, window: Duration, now: Dura
     let oldest = times.front().filter(|_| times.len() >= most)?;
     let left = window.saturating_sub(now.saturating_sub(*oldest));
     Some(left.as_secs() + u64::from(left.subsec_nanos() > 0))
-}
-
-/// RFC 3339 with seven decimals, as the service writes times.
-fn utc(time: Duration) -> String {
-    let whole = crate::clock::rfc3339(Duration::from_secs(time.as_secs()));
-    match whole.strip_suffix('Z') {
-        Some(seconds) => format!("{seconds}.{:07}Z", time.subsec_nanos() / 100),
-        None => whole,
-    }
-}
-
-/// A random version 4 UUID (RFC 9562 section 5.4).
-pub(super) fn uuid(rng: &mut fastrand::Rng) -> String {
-    let bits = rng.u128(..) & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-    let hex = format!("{bits:032x}");
-    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
-    [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
-}
-
-/// FNV-1a (its authors' parameters): the same text gives the same number in every run.
-fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
-/// The error body of the service.
-#[must_use]
-pub fn fault_body(fault: &Fault, tracking_id: &str, wall: Duration) -> Value {
-    json!({
-        "errorCode": fault.code,
-        "trackingId": tracking_id,
-        "message": fault.message,
-        "timestampUtc": utc(wall),
-    })
 }
 
 fn broken(rule: &'static Rule, detail: impl Into<String>) -> Refusal {

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::directory::{Directory, Kind, Owner, StoreError};
 use super::enrollment::Enrollment;
+use super::message::{Register, Reply};
 use super::name::RegistrationId;
-use super::registration::{POLLS_MAX, REGISTERS_MAX, REGISTRATIONS_MAX, Register, Registrations, Reply, Setup};
+use super::registration::{POLLS_MAX, REGISTERS_MAX, REGISTRATIONS_MAX, Registrations, Setup};
 use crate::bench::clouds::authority::Ca;
 use crate::bench::clouds::backend::Now;
 use crate::bench::clouds::policy::dps::{BODY_MAX, Fault, Mqtt, POLL, REGISTER, RULES};
