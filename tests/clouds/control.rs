@@ -192,14 +192,16 @@ async fn a_restart_closes_the_door_and_forgets_when_told() {
         false
     );
     stage
-        .ask("POST", "/restart", r#"{"cloud":"event-grid","closed_for":"1500ms"}"#)
+        .ask("POST", "/restart", r#"{"cloud":"event-grid","closed_for":"3s"}"#)
         .await;
-    let out = output(&mut stage.publisher()).await;
-    assert!(
-        !out.status.success() && said(&out).to_lowercase().contains("refused"),
-        "{}",
-        said(&out)
-    );
+    // A connection that the kernel took before the door was shut is reset; the next one is refused.
+    loop {
+        let out = output(&mut stage.publisher()).await;
+        assert!(!out.status.success(), "the door is open");
+        if said(&out).to_lowercase().contains("refused") {
+            break;
+        }
+    }
     let mut c = stage.openssl("iot-hub");
     succeed(&mut c).await;
     // Once the door is open again the session is still there.
