@@ -23,30 +23,59 @@ fn sources(directory: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// The quoted ids within test functions, as (id, "file: function").
-fn mentions(file: &str, text: &str) -> Vec<(String, String)> {
+/// A function of a source file.
+struct Function {
+    name: String,
+    is_test: bool,
+    /// What is quoted in it and looks like an id.
+    ids: Vec<String>,
+    body: String,
+}
+
+/// The functions of a file, tests and others.
+fn functions(text: &str) -> Vec<Function> {
     let mut found = Vec::new();
     let mut attribute = false;
     // The function and the indentation at which it ends.
-    let mut inside: Option<(String, usize)> = None;
+    let mut inside: Option<(Function, usize)> = None;
     for line in text.lines() {
         let indent = line.len() - line.trim_start().len();
         let code = line.trim_start();
-        if let Some((name, at)) = &inside {
-            for (i, quoted) in line.split('"').enumerate() {
-                if i % 2 == 1 && quoted.contains('/') {
-                    found.push((quoted.to_owned(), format!("`{file}` {name}")));
-                }
-            }
-            if code.starts_with('}') && indent == *at {
-                inside = None;
+        if let Some((mut function, at)) = inside.take() {
+            let quoted = line.split('"').enumerate().filter(|(i, _)| i % 2 == 1);
+            let ids = quoted.map(|(_, q)| q.to_owned()).filter(|q| q.contains('/'));
+            function.ids.extend(ids);
+            function.body.push_str(line);
+            if code.starts_with('}') && indent == at {
+                found.push(function);
+            } else {
+                inside = Some((function, at));
             }
         } else if code.starts_with("#[test]") || code.starts_with("#[tokio::test") {
             attribute = true;
-        } else if attribute && (code.starts_with("fn ") || code.starts_with("async fn ")) {
-            attribute = false;
-            let name = code.split("fn ").nth(1).unwrap().split('(').next().unwrap();
-            inside = Some((name.to_owned(), indent));
+        } else if let Some((_, rest)) = code.split_once("fn ").filter(|_| code.ends_with('{')) {
+            let function = Function {
+                name: rest.split(['(', '<']).next().unwrap_or_default().to_owned(),
+                is_test: std::mem::take(&mut attribute),
+                ids: Vec::new(),
+                body: String::new(),
+            };
+            inside = Some((function, indent));
+        }
+    }
+    found
+}
+
+/// The ids that tests name, themselves or in a function of the same file that they call, as (id, "file: function").
+fn mentions(file: &str, text: &str) -> Vec<(String, String)> {
+    let all = functions(text);
+    let mut found = Vec::new();
+    for test in all.iter().filter(|f| f.is_test) {
+        let called = all
+            .iter()
+            .filter(|f| !f.is_test && test.body.contains(&format!("{}(", f.name)));
+        for id in called.flat_map(|f| &f.ids).chain(&test.ids) {
+            found.push((id.clone(), format!("`{file}` {}", test.name)));
         }
     }
     found
@@ -117,10 +146,9 @@ fn every_rule_has_a_test_and_the_document_says_which() {
 
 #[test]
 fn ids_are_told_apart_by_their_function() {
-    let text = "#[test]\nfn one() {\n    check(\"a/b\");\n}\nfn helper() {\n    x(\"a/c\");\n}\n    #[tokio::test]\n    async fn two() {\n        (\"a/b\", \"n\");\n    }\n";
-    let want = [
-        ("a/b".to_owned(), "`f` one".to_owned()),
-        ("a/b".to_owned(), "`f` two".to_owned()),
-    ];
+    let text = "#[test]\nfn one() {\n    check(\"a/b\");\n}\nfn helper() {\n    x(\"a/c\");\n}\nfn other() {\n    x(\"a/d\");\n}\n    \
+                #[tokio::test]\n    async fn two() {\n        (\"a/b\", \"n\", helper());\n    }\n";
+    let want = [("a/b", "one"), ("a/c", "two"), ("a/b", "two")];
+    let want: Vec<_> = want.map(|(id, f)| (id.to_owned(), format!("`f` {f}"))).into();
     assert_eq!(mentions("f", text), want);
 }

@@ -35,8 +35,17 @@ impl Stage {
 
     async fn start_in(dir: tempfile::TempDir, more: &[&str]) -> Self {
         let mut c = command(env!("CARGO_BIN_EXE_onyx-bench"));
-        c.args(["clouds", "--json", "--device", DEVICE, "--dir"])
-            .arg(dir.path());
+        // One device with several client ids at a time is what some of these tests are about.
+        c.args([
+            "clouds",
+            "--json",
+            "--event-grid-sessions",
+            "8",
+            "--device",
+            DEVICE,
+            "--dir",
+        ])
+        .arg(dir.path());
         let mut child = spawn(c.args(more).stdout(Stdio::piped()));
         let mut lines = Lines::of(&mut child);
         assert!(lines.next().await.starts_with("clouds ready: "));

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::few::Few;
 use super::{Controls, closed_for, offset};
-use crate::bench::clouds::fault::{Spec, spec};
+use crate::bench::clouds::fault::Spec;
 use crate::bench::clouds::stand_in::Cloud;
 
 /// Largest request body, in bytes.
@@ -133,7 +133,7 @@ fn read<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, Wrong> {
 }
 
 fn cloud(name: Option<&String>) -> Result<Option<Cloud>, String> {
-    name.map(|n| spec::cloud(n)).transpose()
+    name.map(|n| n.parse()).transpose()
 }
 
 async fn status(State(shared): State<Shared>) -> Answer {
