@@ -166,8 +166,57 @@ async fn mistakes_get_the_documented_statuses() {
     let version = "api-version=2021-06-01";
     let register = format!("{device}/register?{version}");
     let json = "application/json";
-    let rows: [Row<'_>; 14] = [
+    let rows: [Row<'_>; 20] = [
         ("PUT", "/".into(), &[json], "{}", 404, "dps/path"),
+        // Percent-encoded bytes that are no UTF-8.
+        (
+            "PUT",
+            format!("/{SCOPE}/registrations/%ff/register?{version}"),
+            &[json],
+            "{}",
+            400,
+            "dps/path",
+        ),
+        (
+            "POST",
+            format!("/%c3%28/registrations/dev?{version}"),
+            &[json],
+            "{}",
+            400,
+            "dps/path",
+        ),
+        (
+            "GET",
+            format!("{device}/operations/%80?{version}"),
+            &[json],
+            "",
+            400,
+            "dps/path",
+        ),
+        (
+            "PUT",
+            format!("{register}&{version}"),
+            &[json],
+            "{}",
+            400,
+            "dps/api-version",
+        ),
+        (
+            "GET",
+            format!("{device}/operations/5.x.y?{version}&api-version=2019-03-31"),
+            &[json],
+            "",
+            400,
+            "dps/api-version",
+        ),
+        (
+            "PUT",
+            format!("{device}/register?api-version=%ff"),
+            &[json],
+            "{}",
+            400,
+            "dps/api-version",
+        ),
         (
             "GET",
             format!("{device}/nothing?{version}"),
@@ -300,7 +349,7 @@ async fn only_tls_1_2_is_spoken() {
     let mut c = b.curl(Some((&cert, &key)));
     fail(c.args(["--tlsv1.3", &format!("https://{HOST}/")])).await;
     b.refusal("dps/tls-1.2").await;
-    for (version, good) in [("-tls1_2", true), ("-tls1_3", false)] {
+    for (version, good) in [("-tls1_3", false), ("-tls1_2", true)] {
         let mut c = command("openssl");
         let door = b.clouds.door(Cloud::Dps, Protocol::Mqtts).unwrap().to_string();
         c.args([
@@ -315,6 +364,9 @@ async fn only_tls_1_2_is_spoken() {
         ]);
         c.args(["-verify_return_error", "-cert", &cert, "-key", &key]);
         assert_eq!(output(&mut c).await.status.success(), good, "{version}");
+        if !good {
+            assert_eq!(b.refusal("dps/tls-1.2").await, "connection closed");
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The IoT Hub stand-in.
 
+use onyx::bench::clouds::iot_hub::ToDevice;
 use onyx::bench::clouds::{Cloud, Payload, What};
 use serde_json::{Value, json};
 
+use crate::judges;
 use crate::krypton::{register, registration};
 use crate::tools::{Bench, LIMIT, command, fail, output, spawn, succeed};
 
@@ -179,6 +181,48 @@ async fn a_twin_request_is_no_telemetry() {
     let mut c = b.mosquitto("mosquitto_pub", Cloud::IotHub, "127.0.0.1", "dev");
     fail(c.args(["-i", "dev", "-u", &user, "-q", "1", "-t", "$iothub/twin/GET/", "-n"])).await;
     assert_eq!(b.refusal("iot-hub/request").await, "connection closed");
+}
+
+#[tokio::test]
+async fn a_twin_request_without_the_subscription_has_no_answer() {
+    let mut b = Bench::start(|_| {}).await;
+    let user = format!("{HUB}/dev/?api-version=2021-04-12");
+    let get = "$iothub/twin/GET/?$rid=7";
+    b.clouds.write_device("dev").unwrap();
+    for listens in [true, false] {
+        let own = ["devices/dev/messages/devicebound/#", "$iothub/twin/res/#"][usize::from(listens)];
+        let mut judge = judges::python();
+        judge.arg(judges::script("mqtt_request.py"));
+        judge.args(["127.0.0.1", &b.port(Cloud::IotHub), &b.path("ca.pem")]);
+        judge.args([b.path("devices/dev.pem"), b.path("devices/dev.key")]);
+        judge.args(["dev", &user, own, get]);
+        let asked = async {
+            b.event(
+                "the request",
+                |e| matches!(&e.what, What::Request { topic, .. } if topic == get),
+            )
+            .await;
+            if !listens {
+                // An answer would be there before this.
+                let hub = b.clouds.hub().unwrap();
+                hub.send("dev", ToDevice::new("nothing but this")).unwrap().unwrap();
+            }
+        };
+        let (printed, ()) = tokio::join!(judges::run(&mut judge), asked);
+        let text = |field: &str| printed[0][field].as_str().unwrap().to_owned();
+        if listens {
+            assert_eq!(text("topic"), "$iothub/twin/res/200/?$rid=7");
+            let twin: Value = serde_json::from_str(&text("payload")).unwrap();
+            assert_eq!(twin, json!({"desired": {"$version": 1}, "reported": {"$version": 1}}));
+        } else {
+            assert!(
+                text("topic").starts_with("devices/dev/messages/devicebound/"),
+                "{printed:?}"
+            );
+            assert_eq!(text("payload"), "nothing but this");
+        }
+    }
+    assert!(b.clouds.messages().is_empty());
 }
 
 #[tokio::test]

@@ -5,7 +5,14 @@
 
 A test program is one process with many threads, and children that its tests fork from it. Natively that is well; under user-mode
 emulation one test that gets stuck takes all others with it, and nothing tells which it was. Here a stuck test is named, what its
-threads were doing is shown, and the others go on. A test fails or passes once: nothing is tried again.
+threads were doing is shown, and the others go on.
+
+A test that failed has failed: it is never tried again. An emulator process that has not ended within its time is another matter. QEMU's
+user-mode emulation is known to deadlock when a program with threads forks (a lock of its fd-trans.c is not taken care of; fixed in
+7.2.19; Debian bookworm has 7.2), our CI hung there once, and the tests that got stuck had ended natively in the
+very same run. So such a process is killed and its test started once more, and that is said aloud: a line with the test's name and what
+its threads were doing, and how many there were at the end. One that is stuck for the second time has failed, and so has every one
+after RESTARTS_MAX others: a fault of ours that makes tests hang does not pass for one of QEMU's.
 
 Two tests run at a time. The closing line is libtest's, so that readers of one can read the other.
 """
@@ -22,7 +29,11 @@ import time
 # Emulator processes at a time: one per core of the machine this was made for.
 AT_A_TIME = 2
 # Seconds. The slowest test takes 32 of processor time; on two cores with a load of 18 it was seen to take 230.
-TEST_LIMIT = 600
+TEST_LIMIT = 300
+# How many stuck emulator processes of a run are started again.
+RESTARTS_MAX = 3
+# Seconds for the output of a killed test to end; what hid from its session may hold it open.
+OUTPUT_LIMIT = 10
 # Seconds for the program to list its tests, which takes a tenth.
 LIST_LIMIT = 60
 # How often what is left of a stuck test is looked for and killed, a tenth of a second apart.
@@ -50,6 +61,19 @@ def processes_of(session):
         if len(fields) > 3 and fields[3] == str(session) and fields[0] != "Z":
             found.append(int(pid))
     return found
+
+
+def brief(session):
+    """The state of each thread of a stuck test, on one line."""
+    found = []
+    for pid in processes_of(session):
+        threads = os.listdir(f"/proc/{pid}/task") if os.path.isdir(f"/proc/{pid}/task") else []
+        states = ", ".join(
+            f"{read(f'/proc/{pid}/task/{tid}/stat').rpartition(')')[2][:2].strip() or 'gone'} in {read(f'/proc/{pid}/task/{tid}/wchan')}"
+            for tid in threads
+        )
+        found.append(f"process {pid}: {states}")
+    return "; ".join(found)
 
 
 def describe(session):
@@ -84,11 +108,13 @@ def end(child):
 
 
 class Run:
-    def __init__(self, command):
+    def __init__(self, command, limit=TEST_LIMIT):
         self.command = command
+        self.limit = limit
         self.lock = threading.Lock()
         self.running = {}
-        self.passed, self.failed, self.ignored = [], [], []
+        self.passed, self.failed, self.ignored, self.restarted = [], [], [], []
+        self.started = 0
         self.stopped = False
 
     def say(self, text):
@@ -106,11 +132,11 @@ class Run:
         lines = out.stdout.decode().splitlines()
         return [line[: -len(": test")] for line in lines if line.endswith(": test")]
 
-    def one(self, name):
-        began = time.monotonic()
+    def start(self, name):
+        """An emulator process for a test; none once the run is being stopped."""
         with self.lock:
             if self.stopped:
-                return
+                return None
             child = subprocess.Popen(
                 [*self.command, "--exact", name],
                 stdin=subprocess.DEVNULL,
@@ -119,25 +145,53 @@ class Run:
                 start_new_session=True,
             )
             self.running[name] = child
-        stuck = ""
+            self.started += 1
+            return child
+
+    def may_start_again(self, name):
+        """Whether a stuck process of a test is one to start again; if so it counts."""
+        with self.lock:
+            if name in self.restarted or len(self.restarted) >= RESTARTS_MAX:
+                return False
+            self.restarted.append(name)
+            return True
+
+    def one(self, name):
+        began = time.monotonic()
+        child = self.start(name)
+        if child is None:
+            return
+        problem = ""
         try:
-            said = child.communicate(timeout=TEST_LIMIT)[0]
+            said = child.communicate(timeout=self.limit)[0]
         except subprocess.TimeoutExpired:
-            stuck = f"stuck: not done after {TEST_LIMIT} s\n{describe(child.pid)}\n"
+            # A process that has ended is not stuck: something it started outlived it.
+            stuck = child.poll() is None
+            states, threads = brief(child.pid), describe(child.pid)
             end(child)
-            said = child.communicate()[0]
+            try:
+                said = child.communicate(timeout=OUTPUT_LIMIT)[0]
+            except subprocess.TimeoutExpired:
+                said = b"(its output is held open by a process that left its session)"
+            if self.stopped:
+                return
+            if stuck and self.may_start_again(name):
+                self.say(f"| stuck for {self.limit} s, started again: {name}: {states}")
+                return self.one(name)
+            what = "stuck: not done" if stuck else "ended, but something that it started was not done"
+            problem = f"{what} after {self.limit} s\n{threads}\n"
         if self.stopped:
             return
         took = time.monotonic() - began
         with self.lock:
             del self.running[name]
         # That it says "1 passed" shows that the name was found and the test really ran.
-        if not stuck and child.returncode == 0 and b"test result: ok. 1 passed; 0 failed;" in said:
+        if not problem and child.returncode == 0 and b"test result: ok. 1 passed; 0 failed;" in said:
             self.passed.append((took, name))
             self.say(f"test {name} ... ok")
         else:
             self.failed.append(name)
-            self.say(f"test {name} ... FAILED\n{stuck}status {child.returncode}\n{said.decode(errors='replace')}")
+            self.say(f"test {name} ... FAILED\n{problem}status {child.returncode}\n{said.decode(errors='replace')}")
 
     def stop(self, number, _frame):
         """The step's time is over: says what was running, and takes it along."""
@@ -177,6 +231,7 @@ class Run:
             print(f"| ignored: {name}")
         for name in self.failed:
             print(f"| failed: {name}")
+        print(f"| {len(self.restarted)} of {self.started} emulator processes were stuck and were started again")
         # A worker that died of a mistake here must not look like a test that passed.
         missing = len(names) - len(self.passed) - len(self.failed)
         print(
@@ -197,4 +252,5 @@ def main():
     sys.exit(run.all(sys.argv[2:]))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -257,7 +257,7 @@ async fn handshake(
     let Some(tls) = tls else {
         return Ok((Box::new(stream), peer));
     };
-    let failed = |e: std::io::Error| Refusal::new(&mqtt::TLS, Look::Close, e.to_string());
+    let failed = |e: std::io::Error| Refusal::new(endpoint.policy.handshake(&e), Look::Close, e.to_string());
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
         .await
         .map_err(failed)?;

@@ -21,8 +21,29 @@ pub type Autn = [u8; 16];
 pub type Auts = [u8; 14];
 /// MILENAGE's RES has 64 bits.
 pub type Res = [u8; 8];
-/// A session key; overwritten when dropped.
-pub type Key = Zeroizing<[u8; 16]>;
+
+/// A session key: never printed, overwritten when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key(Zeroizing<[u8; 16]>);
+
+impl From<[u8; 16]> for Key {
+    fn from(bytes: [u8; 16]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+}
+
+impl std::ops::Deref for Key {
+    type Target = [u8; 16];
+    fn deref(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(hidden)")
+    }
+}
 
 /// Authentication management field (TS 33.102 annex F and H).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -96,8 +117,8 @@ impl Secrets {
         let (res, ck, ik, ak) = self.milenage().f2345(rand);
         let agreed = Agreed {
             res,
-            ck: Zeroizing::new(ck),
-            ik: Zeroizing::new(ik),
+            ck: ck.into(),
+            ik: ik.into(),
         };
         (agreed, ak)
     }

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,6 @@ use crate::bench::clouds::gate::Gate;
 use crate::bench::clouds::https::{self, Caller, Host};
 use crate::bench::clouds::journal::{Journal, What};
 use crate::bench::clouds::policy::dps::{self as rules, BODY_MAX, Fault};
-use crate::bench::clouds::policy::{Rule, mqtt};
 use crate::bench::clouds::stand_in::Cloud;
 
 /// A body has to be here by then.
@@ -55,7 +54,7 @@ pub(crate) async fn serve(
         cloud: Cloud::Dps,
         journal: Arc::clone(&journal),
         stop,
-        handshake,
+        handshake: rules::handshake,
         error: asked_for,
     };
     https::serve(host, router(Door { dps, journal }), gate, tls, tasks).await
@@ -72,15 +71,6 @@ fn asked_for(status: StatusCode) -> Response {
     respond(status, &body)
 }
 
-/// What a failed handshake has broken: most often the client did not offer TLS 1.2.
-fn handshake(error: &std::io::Error) -> &'static Rule {
-    use rustls::PeerIncompatible::{Tls12NotOffered, Tls12NotOfferedOrEnabled};
-    match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::PeerIncompatible(Tls12NotOffered | Tls12NotOfferedOrEnabled)) => &rules::TLS_1_2,
-        _ => &mqtt::TLS,
-    }
-}
-
 fn router(door: Door) -> Router {
     const DEVICE: &str = "/{scope}/registrations/{id}";
     Router::new()
@@ -92,13 +82,50 @@ fn router(door: Door) -> Router {
         .with_state(door)
 }
 
-/// What every request says beside its body.
-#[derive(Debug, Default, Deserialize)]
-struct Parameters {
-    #[serde(rename = "api-version")]
-    api_version: Option<String>,
-    #[serde(rename = "forceRegistration")]
-    force: Option<String>,
+/// A request's query, as pairs: a name may come more than once, and then it is for us to say what is wrong with that.
+#[derive(Debug, Default)]
+struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    fn of(request: &Request) -> Self {
+        // Nothing that a query can be is no list of pairs.
+        Self(Query::try_from_uri(request.uri()).map_or_else(|_| Vec::new(), |Query(pairs)| pairs))
+    }
+
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// There has to be one api-version.
+    fn check_version(&self) -> Result<(), Fault> {
+        let fault = |detail| {
+            Fault::new(
+                &rules::API_VERSION,
+                400_001,
+                "The api-version is not supported.",
+                detail,
+            )
+        };
+        let mut values = self.values("api-version");
+        let first = values.next();
+        if let Some(second) = values.next() {
+            return Err(fault(format!(
+                "there are two api-versions, {:?} and {second:?}, expected one",
+                first.unwrap_or_default()
+            )));
+        }
+        rules::api_version(first).map_err(fault)
+    }
+
+    fn force(&self) -> bool {
+        self.values("forceRegistration").any(|v| v == "true")
+    }
+}
+
+/// What a path names; one whose percent-encoding is not UTF-8 names nothing.
+fn names<T>(path: Result<Path<T>, PathRejection>) -> Result<T, Fault> {
+    path.map(|Path(names)| names)
+        .map_err(|e| Fault::new(&rules::PATH, 400_001, "The path cannot be read.", e.body_text()))
 }
 
 /// One request on its way through.
@@ -108,7 +135,7 @@ struct Call {
     method: String,
     path: String,
     host: String,
-    api_version: String,
+    parameters: Parameters,
 }
 
 impl Call {
@@ -120,12 +147,12 @@ impl Call {
             method: request.method().to_string(),
             path: request.uri().path().to_owned(),
             host: host.unwrap_or_default().to_owned(),
-            api_version: String::new(),
+            parameters: Parameters::of(request),
         }
     }
 
     /// Scope, version and id, in that order.
-    fn check(&mut self, scope: &str, id: &str, p: &Parameters) -> Result<RegistrationId, Fault> {
+    fn check(&self, scope: &str, id: &str) -> Result<RegistrationId, Fault> {
         let wanted = self.door.dps.id_scope();
         if scope != wanted {
             let detail = format!("the id scope is {scope:?}, expected {wanted:?}");
@@ -136,15 +163,7 @@ impl Call {
                 detail,
             ));
         }
-        rules::api_version(p.api_version.as_deref()).map_err(|detail| {
-            Fault::new(
-                &rules::API_VERSION,
-                400_001,
-                "The api-version is not supported.",
-                detail,
-            )
-        })?;
-        self.api_version = p.api_version.clone().unwrap_or_default();
+        self.parameters.check_version()?;
         id.parse().map_err(|e: super::name::BadRegistrationId| {
             Fault::new(
                 &rules::REGISTRATION_ID,
@@ -185,7 +204,7 @@ impl Call {
         }
         if let (202, Some(id), Some(operation)) = (status, id, body.get("operationId").and_then(Value::as_str)) {
             let (host, scope) = (&self.host, self.door.dps.id_scope());
-            let version = &self.api_version;
+            let version = self.parameters.values("api-version").next().unwrap_or_default();
             set(
                 header::LOCATION,
                 format!("https://{host}/{scope}/registrations/{id}/operations/{operation}?api-version={version}"),
@@ -253,16 +272,19 @@ async fn read_body(request: Request) -> Result<Vec<u8>, Fault> {
 async fn register(
     State(door): State<Door>,
     ConnectInfo(caller): ConnectInfo<Caller>,
-    Path((scope, id)): Path<(String, String)>,
-    Query(parameters): Query<Parameters>,
+    path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Response {
-    let mut call = Call::new(door, caller, &request);
+    let call = Call::new(door, caller, &request);
+    let (scope, id) = match names(path) {
+        Ok(names) => names,
+        Err(fault) => return call.finish(None, Err(fault)),
+    };
     let outcome = async {
-        let id = call.check(&scope, &id, &parameters)?;
+        let id = call.check(&scope, &id)?;
         media_type(request.headers())?;
         let body = Register::read(&read_body(request).await?, &id, false)?;
-        let force = parameters.force.as_deref() == Some("true");
+        let force = call.parameters.force();
         call.door.dps.register(&id, &call.caller.chain, body, force)
     }
     .await;
@@ -272,13 +294,16 @@ async fn register(
 async fn operation(
     State(door): State<Door>,
     ConnectInfo(caller): ConnectInfo<Caller>,
-    Path((scope, id, operation)): Path<(String, String, String)>,
-    Query(parameters): Query<Parameters>,
+    path: Result<Path<(String, String, String)>, PathRejection>,
     request: Request,
 ) -> Response {
-    let mut call = Call::new(door, caller, &request);
+    let call = Call::new(door, caller, &request);
+    let (scope, id, operation) = match names(path) {
+        Ok(names) => names,
+        Err(fault) => return call.finish(None, Err(fault)),
+    };
     let outcome = call
-        .check(&scope, &id, &parameters)
+        .check(&scope, &id)
         .and_then(|id| call.door.dps.poll(&id, &call.caller.chain, &operation));
     call.finish(Some(&id), outcome)
 }
@@ -286,13 +311,16 @@ async fn operation(
 async fn lookup(
     State(door): State<Door>,
     ConnectInfo(caller): ConnectInfo<Caller>,
-    Path((scope, id)): Path<(String, String)>,
-    Query(parameters): Query<Parameters>,
+    path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Response {
-    let mut call = Call::new(door, caller, &request);
+    let call = Call::new(door, caller, &request);
+    let (scope, id) = match names(path) {
+        Ok(names) => names,
+        Err(fault) => return call.finish(None, Err(fault)),
+    };
     let outcome = async {
-        let id = call.check(&scope, &id, &parameters)?;
+        let id = call.check(&scope, &id)?;
         media_type(request.headers())?;
         Register::read(&read_body(request).await?, &id, false)?;
         call.door.dps.lookup(&id, &call.caller.chain)

@@ -11,6 +11,7 @@ use super::{IMSI_PLACEHOLDER, Krypton, check_name, keep};
 use crate::bench::clouds::fault::KryptonFault;
 use crate::bench::clouds::policy::krypton::REGISTRATION;
 use crate::identity::Imsi;
+use crate::pki::Issued;
 
 #[derive(Debug)]
 pub(super) struct Registration {
@@ -20,7 +21,22 @@ pub(super) struct Registration {
     host: String,
     polls: u32,
     since: Duration,
-    assigned: Option<Value>,
+    /// Hides its key from `Debug`.
+    issued: Option<Issued>,
+}
+
+impl Registration {
+    /// The answer once the device is assigned.
+    fn assigned(&self, issued: &Issued) -> Value {
+        json!({
+            "operationId": self.operation_id,
+            "status": "assigned",
+            "deviceId": self.device_id,
+            "host": self.host,
+            "certificate": issued.chain_pem,
+            "privateKey": issued.key_pem.as_str(),
+        })
+    }
 }
 
 impl Krypton {
@@ -48,7 +64,7 @@ impl Krypton {
             host: asked.host.unwrap_or_else(|| self.hosts.iot_hub.clone()),
             polls: 0,
             since: self.clock.monotonic(),
-            assigned: None,
+            issued: None,
         };
         keep(&mut self.state().registrations, registration);
         Ok(json!({"operationId": operation_id, "status": "assigning"}))
@@ -78,38 +94,24 @@ impl Krypton {
         if registration.polls <= self.assigning_polls || waited < self.assigning_for {
             return Ok(plain("assigning"));
         }
-        if let Some(assigned) = &registration.assigned {
-            return Ok(assigned.clone());
-        }
-        let issued = self.issue(&registration.device_id)?;
-        let assigned = json!({
-            "operationId": operation_id,
-            "status": "assigned",
-            "deviceId": registration.device_id,
-            "host": registration.host,
-            "certificate": issued.chain_pem,
-            "privateKey": issued.key_pem.as_str(),
-            "rootCaCertificate": self.ca.root_pem(),
-        });
-        registration.assigned = Some(assigned.clone());
+        let issued = match registration.issued.take() {
+            Some(issued) => issued,
+            None => self.issue(&registration.device_id)?,
+        };
+        let mut assigned = registration.assigned(&issued);
+        assigned["rootCaCertificate"] = self.ca.root_pem().into();
+        registration.issued = Some(issued);
         Ok(assigned)
     }
 
     /// bootstrapAzureIotDevice: assigned at once. The Java client that knows it has no field for the root.
     pub(super) fn bootstrap_azure(&self, imsi: &Imsi, request: Request) -> Result<Value, Denied> {
-        let registered = self.register(imsi, request)?;
-        let mut state = self.state();
-        let Some(registration) = state.registrations.back_mut().filter(|r| r.imsi == *imsi) else {
+        self.register(imsi, request)?;
+        let state = self.state();
+        let Some(registration) = state.registrations.back().filter(|r| r.imsi == *imsi) else {
             return Err(Denied::Internal("the registration is gone".into()));
         };
         let issued = self.issue(&registration.device_id)?;
-        Ok(json!({
-            "operationId": registered["operationId"],
-            "status": "assigned",
-            "deviceId": registration.device_id,
-            "host": registration.host,
-            "certificate": issued.chain_pem,
-            "privateKey": issued.key_pem.as_str(),
-        }))
+        Ok(registration.assigned(&issued))
     }
 }

@@ -15,11 +15,18 @@ const KEY_LENGTH: usize = 16;
 /// Where LwM2M registration goes; inferred from the name of SORACOM's Japanese endpoint.
 const SERVER: &str = "coaps://jp.inventory.soracom.io:5684";
 
-/// A device that Inventory knows.
-#[derive(Debug)]
+/// A device that Inventory knows. The key is never printed.
 pub(super) struct Device {
     psk_id: String,
     key: String,
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Device")
+            .field("psk_id", &self.psk_id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `SHA-256(nonce || timestamp || CK)`, cut to the length, in base64.

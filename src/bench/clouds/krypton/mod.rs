@@ -72,12 +72,21 @@ pub(crate) struct Caller {
     pub(crate) ck: Option<Key>,
 }
 
-/// What it gets.
-#[derive(Debug)]
+/// What it gets. Most answers hold a key or a token, so `Debug` tells the kind alone.
 pub(crate) enum Answer {
     Json(Value),
     Pem(String),
     Text(String),
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Json(_) => "Json(hidden)",
+            Self::Pem(_) => "Pem(hidden)",
+            Self::Text(_) => "Text(hidden)",
+        })
+    }
 }
 
 /// What Krypton remembers.

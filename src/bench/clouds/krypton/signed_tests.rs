@@ -133,7 +133,7 @@ fn what_a_signed_request_can_have_wrong() {
     let mut later = whole.clone();
     later.insert("x-soracom-timestamp", HeaderValue::from_static("1700000000001"));
     assert_eq!(check(&later, good, NOW), "krypton/signature");
-    let other = Key::new([0; 16]);
+    let other = Key::from([0; 16]);
     assert_eq!(check(&signed(good, STAMP, &other), good, NOW), "krypton/signature");
 }
 

@@ -78,6 +78,39 @@ fn assigning_then_assigned_and_stays_so() {
 }
 
 #[test]
+fn keys_are_in_answers_and_never_in_debug() {
+    let (_dir, k) = krypton(|_| {});
+    let id = register(&k, b"");
+    let ck = [0xa5; 16];
+    let signing = Caller {
+        imsi: DEFAULT_IMSI.parse().unwrap(),
+        ck: Some(ck.into()),
+    };
+    let bootstrap = Operation::BootstrapAwsIotThing;
+    let thing = k.perform(&signing, &bootstrap, b"").unwrap();
+    let shown = format!("{thing:?}");
+    let secrets = [
+        status(&k, &id)["privateKey"].as_str().unwrap().to_owned(),
+        value(thing)["privateKey"].as_str().unwrap().to_owned(),
+        ask(&k, "POST", "soracom/inventory/bootstrap", b"").unwrap()["applicationKey"]
+            .as_str()
+            .unwrap()
+            .to_owned(),
+        format!("{ck:?}"),
+    ];
+    let shown = format!("{shown} {k:?} {signing:?}");
+    assert!(shown.contains(&id), "what it remembers is shown");
+    for secret in &secrets {
+        // As `Debug` would write a text.
+        let escaped = format!("{secret:?}");
+        assert!(
+            !shown.contains(secret) && !shown.contains(escaped.trim_matches('"')),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
 fn assigning_for_a_while() {
     let (_dir, k) = krypton(|c| c.assigning_for = Duration::from_secs(3_600));
     let id = register(&k, b"");

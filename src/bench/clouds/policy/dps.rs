@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use super::{Limits, Look, Peer, Policy, Publication, Refusal, Rule, Session};
+use super::{Limits, Look, Peer, Policy, Publication, Refusal, Rule, Session, mqtt};
 use crate::bench::clouds::dps::name::RegistrationId;
 use crate::mqtt::{Connect, connack};
 
@@ -251,6 +251,15 @@ impl Fault {
     }
 }
 
+/// What a failed handshake has broken: most often the client did not offer TLS 1.2.
+pub(crate) fn handshake(error: &std::io::Error) -> &'static Rule {
+    use rustls::PeerIncompatible::{Tls12NotOffered, Tls12NotOfferedOrEnabled};
+    match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::PeerIncompatible(Tls12NotOffered | Tls12NotOfferedOrEnabled)) => &TLS_1_2,
+        _ => &mqtt::TLS,
+    }
+}
+
 /// Whether the service has this version of its device API.
 ///
 /// # Errors
@@ -303,6 +312,10 @@ impl Mqtt {
 impl Policy for Mqtt {
     fn rules(&self) -> &'static [&'static Rule] {
         &RULES
+    }
+
+    fn handshake(&self, error: &std::io::Error) -> &'static Rule {
+        handshake(error)
     }
 
     fn limits(&self) -> Limits {

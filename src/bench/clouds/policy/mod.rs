@@ -147,6 +147,11 @@ pub trait Policy: Send + Sync + std::fmt::Debug {
         Ok(())
     }
 
+    /// The rule that a failed TLS handshake has broken.
+    fn handshake(&self, _error: &std::io::Error) -> &'static Rule {
+        &mqtt::TLS
+    }
+
     /// Whether a device may connect.
     ///
     /// # Errors
