@@ -73,7 +73,7 @@ pub(crate) async fn serve(
         controls,
         stop: stop.clone(),
     };
-    let door = Few::new(listener, CONNECTIONS_MAX);
+    let door = Few::new(listener, CONNECTIONS_MAX, stop.clone());
     axum::serve(door, router(shared, stand_ins))
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .await
