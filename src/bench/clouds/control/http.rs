@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -16,9 +16,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::few::Few;
+use super::few::{Asked, Few, REQUEST_MAX};
 use super::{Controls, closed_for, offset};
 use crate::bench::clouds::fault::{Spec, spec};
 use crate::bench::clouds::stand_in::Cloud;
@@ -74,7 +75,8 @@ pub(crate) async fn serve(
         stop: stop.clone(),
     };
     let door = Few::new(listener, CONNECTIONS_MAX, stop.clone());
-    axum::serve(door, router(shared, stand_ins))
+    let service = router(shared, stand_ins).into_make_service_with_connect_info::<Asked>();
+    axum::serve(door, service)
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .await
 }
@@ -117,15 +119,33 @@ fn is_loopback(authority: &str) -> bool {
 }
 
 /// Nobody but programs of this machine: a web page has an `Origin`, or a `Host` that is its own name.
-async fn from_here(headers: HeaderMap, request: Request, next: Next) -> Response {
+async fn from_here(
+    ConnectInfo(asked): ConnectInfo<Asked>,
+    headers: HeaderMap,
+    request: Request,
+    next: Next,
+) -> Response {
+    asked.set();
     let text = |name| headers.get(name).map(|v| v.to_str().unwrap_or_default());
     let host = text(header::HOST).is_some_and(is_loopback);
     let origin = text(header::ORIGIN).is_none_or(|o| o.split_once("://").is_some_and(|(_, a)| is_loopback(a)));
-    if host && origin {
-        return next.run(request).await;
+    if !(host && origin) {
+        let why = "Host and Origin must be those of this machine: 127.0.0.1 or localhost";
+        return Wrong(StatusCode::FORBIDDEN, why.into()).into_response();
     }
-    let why = "Host and Origin must be those of this machine: 127.0.0.1 or localhost";
-    Wrong(StatusCode::FORBIDDEN, why.into()).into_response()
+    let (parts, body) = request.into_parts();
+    let (status, why) = match timeout(REQUEST_MAX, to_bytes(body, BODY_MAX)).await {
+        Ok(Ok(body)) => return next.run(Request::from_parts(parts, body.into())).await,
+        Ok(Err(e)) => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body was not read to its end, {BODY_MAX} bytes at most: {e}"),
+        ),
+        Err(_) => (
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the body was not there after {} s", REQUEST_MAX.as_secs()),
+        ),
+    };
+    Wrong(status, why).into_response()
 }
 
 fn read<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, Wrong> {
