@@ -1,6 +1,6 @@
 //! Misbehaviour on demand, seen by curl and mosquitto.
 
-use onyx::bench::clouds::{Cloud, KryptonFault, Limited, MqttFault, What};
+use onyx::bench::clouds::{Cloud, KryptonFault, Limited, MqttFault, Protocol, What};
 
 use crate::krypton::{curl, register, registration};
 use crate::tools::{Bench, command, output, spawn, succeed};
@@ -117,4 +117,28 @@ async fn mqtt_misbehaves_as_told() {
     b.refusal("bench/fault").await;
     drop(child);
     assert!(b.payloads(Cloud::EventGrid).contains(&"one".to_owned()));
+}
+
+#[tokio::test]
+async fn answers_of_the_provisioning_service_are_wrong_when_told() {
+    let mut b = Bench::start(|_| {}).await;
+    let address = b.clouds.door(Cloud::Dps, Protocol::Https).unwrap();
+    let ca = b.path("ca.pem");
+    let ask = async || {
+        let mut c = command("curl");
+        c.args(["-sS", "-w", "\n%{http_code}", "--cacert", &ca]);
+        let url = format!("https://{address}/0ne00111111/registrations/dev/operations/1?api-version=2021-06-01");
+        let text = succeed(c.arg(url)).await;
+        let (body, status) = text.rsplit_once('\n').unwrap();
+        (status.to_owned(), body.to_owned())
+    };
+    b.clouds.put_fault(&"dps:http-503*1".parse().unwrap()).unwrap();
+    let (status, body) = ask().await;
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status.as_str(), &body["errorCode"]), ("503", &503_000.into()));
+    let seen = b.event("the fault", |e| matches!(e.what, What::Http { .. })).await;
+    assert!(seen.to_string().contains("fault http-503"), "{seen}");
+    b.clouds.put_fault(&"dps:html*1".parse().unwrap()).unwrap();
+    assert!(ask().await.1.contains("<html>"));
+    assert_eq!(ask().await.0, "401", "without a certificate, and without a fault");
 }

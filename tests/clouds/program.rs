@@ -103,3 +103,26 @@ async fn options_that_cannot_be_are_refused_with_a_sentence() {
         assert!(said.contains(sentence), "{args:?}: {said}");
     }
 }
+
+#[tokio::test]
+async fn a_bench_may_have_some_stand_ins_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    let (child, _lines) = start(clouds(d).args(["--only", "krypton", "--only", "event-grid", "--quiet"])).await;
+    let all: Value = serde_json::from_str(&std::fs::read_to_string(d.join("clouds.json")).unwrap()).unwrap();
+    let names: Vec<_> = all["stand_ins"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| &s["name"])
+        .collect();
+    assert_eq!(names, ["krypton", "event-grid"]);
+    // A fault for one that is not there is a mistake, not a fault that never happens.
+    let mut c = command(env!("CARGO_BIN_EXE_onyx-bench"));
+    let out = output(c.args(["clouds", "fault", "--dir"]).arg(d).arg("iot-hub:refuse-5")).await;
+    assert!(!out.status.success());
+    assert!(String::from_utf8_lossy(&out.stderr).contains("iot-hub"), "{out:?}");
+    stop(child).await;
+    let out = output(clouds(d).args(["--only", "azure"])).await;
+    assert!(String::from_utf8_lossy(&out.stderr).contains("event-grid"), "{out:?}");
+}

@@ -5,7 +5,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -16,7 +15,6 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::fault::KryptonFault;
 use super::gate::Gate;
 use super::https::{self, Caller, Host};
 use super::journal::{Journal, What};
@@ -27,13 +25,6 @@ use super::stand_in::Cloud;
 
 /// Largest request body, in bytes: the largest documented one has a handful of names.
 const BODY_MAX: usize = 16 * 1024;
-/// Largest answer that can be cut in the middle, in bytes.
-const ANSWER_MAX: usize = 256 * 1024;
-/// How long the fault `slow` keeps silent.
-const STALL: Duration = Duration::from_secs(300);
-/// What a captive portal might say.
-const PORTAL: &str =
-    "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in to this network.</body></html>\n";
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -56,52 +47,26 @@ pub(crate) async fn serve(
         journal: Arc::clone(&door.journal),
         stop: door.stop.clone(),
         handshake: |_| &mqtt::TLS_SERVER_ONLY,
+        error: asked_for,
     };
     let router = Router::new().fallback(around).with_state(door);
     https::serve(host, router, gate, tls, tasks).await
 }
 
-/// Around every request: the faults that concern whole answers, and one line in the journal.
+/// Around every request: one line in the journal.
 async fn around(State(door): State<Door>, ConnectInfo(caller): ConnectInfo<Caller>, request: Request) -> Response {
     let peer = caller.address;
-    use KryptonFault::{Empty, Html, Http, Slow, Truncated};
     let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
     let language = Language::of(request.headers());
     let mut subscriber = door.session(peer).map(|caller| caller.imsi.to_string());
-    let asked = |f: KryptonFault| matches!(f, Http(_) | Html | Truncated | Empty | Slow);
-    let fault = door.krypton.fault.take(asked);
-    let response = match fault {
-        Some(Http(status)) => {
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            error_body(status, "KRY0000", "this answer was asked for by a fault")
+    let answer = door.answer(peer, request, &mut subscriber).await;
+    let response = answer.unwrap_or_else(|denied| {
+        if let Some(refusal) = denied.refusal() {
+            let who = subscriber.as_deref();
+            door.journal.refused(door.cloud(), &refusal, who, &peer.to_string());
         }
-        Some(Html) => ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], PORTAL).into_response(),
-        Some(Empty) => StatusCode::OK.into_response(),
-        Some(Slow) => {
-            tokio::select! {
-                () = door.stop.cancelled() => {}
-                () = tokio::time::sleep(STALL) => {}
-            }
-            StatusCode::GATEWAY_TIMEOUT.into_response()
-        }
-        _ => {
-            let response = door
-                .answer(peer, request, &mut subscriber)
-                .await
-                .unwrap_or_else(|denied| {
-                    if let Some(refusal) = denied.refusal() {
-                        let who = subscriber.as_deref();
-                        door.journal.refused(door.cloud(), &refusal, who, &peer.to_string());
-                    }
-                    denied.response(language)
-                });
-            if fault == Some(Truncated) {
-                cut(response).await
-            } else {
-                response
-            }
-        }
-    };
+        denied.response(language)
+    });
     door.journal.record(
         door.cloud(),
         What::Http {
@@ -109,19 +74,15 @@ async fn around(State(door): State<Door>, ConnectInfo(caller): ConnectInfo<Calle
             path,
             status: response.status().as_u16(),
             subscriber,
-            fault: fault.map(|f| f.to_string()),
+            fault: None,
         },
     );
     response
 }
 
-/// The first half of an answer, as if that were all.
-async fn cut(response: Response) -> Response {
-    let (mut parts, body) = response.into_parts();
-    let whole = to_bytes(body, ANSWER_MAX).await.unwrap_or_default();
-    let half = whole.slice(..whole.len() / 2);
-    parts.headers.remove(header::CONTENT_LENGTH);
-    Response::from_parts(parts, Body::from(half))
+/// An error that a fault asks for.
+fn asked_for(status: StatusCode) -> Response {
+    error_body(status, "KRY0000", "this answer was asked for by a fault")
 }
 
 impl Door {

@@ -67,6 +67,10 @@ impl Gate {
         })
     }
 
+    pub(crate) fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.address
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request};
+use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::serve::{IncomingStream, Listener};
@@ -25,6 +26,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
 use super::endpoint::ACCEPT_PAUSE;
+use super::fault::answer::Answers;
 use super::fault::{self, Tapped};
 use super::gate::Gate;
 use super::journal::{Journal, What};
@@ -47,6 +49,8 @@ pub(crate) struct Host {
     pub(crate) stop: CancellationToken,
     /// The rule that a failed handshake has broken.
     pub(crate) handshake: fn(&std::io::Error) -> &'static Rule,
+    /// An error of this status in the stand-in's own words, for faults that ask for one.
+    pub(crate) error: fn(StatusCode) -> Response,
 }
 
 /// Who is calling.
@@ -140,9 +144,17 @@ pub(crate) async fn serve(
     let local = gate.local_addr();
     let (send, ready) = mpsc::channel(CONNECTIONS_MAX);
     let stop = host.stop.clone();
+    let answers = Answers {
+        cloud: host.cloud,
+        board: Arc::clone(gate.board()),
+        journal: Arc::clone(&host.journal),
+        stop: host.stop.clone(),
+        error: host.error,
+    };
     let accepting = Accepting { host, tls, ready: send };
     tasks.clone().spawn(accepting.run(gate, tasks));
     let service = router
+        .layer(middleware::from_fn_with_state(answers, fault::answer::around))
         .layer(middleware::from_fn(in_visit))
         .into_make_service_with_connect_info::<Caller>();
     axum::serve(Tls { ready, local }, service)

@@ -75,6 +75,16 @@ impl Protocol {
 }
 
 impl Cloud {
+    /// All of them, in the order in which they begin: DPS after the hub that it assigns to.
+    pub const ALL: [Self; 7] = [
+        Self::Krypton,
+        Self::KryptonSim,
+        Self::EventGrid,
+        Self::IotHub,
+        Self::AwsIot,
+        Self::Dps,
+        Self::Beam,
+    ];
     /// Those that speak MQTT.
     pub const MQTT: [Self; 5] = [Self::EventGrid, Self::IotHub, Self::AwsIot, Self::Dps, Self::Beam];
 
@@ -109,6 +119,15 @@ impl Cloud {
             Self::AwsIot => 2,
             Self::Dps => 3,
         }
+    }
+}
+
+impl std::str::FromStr for Cloud {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|c| c.as_str() == name);
+        found.ok_or_else(|| format!("{name:?} is none of {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 
@@ -194,6 +213,8 @@ pub struct Config {
     pub bind: IpAddr,
     /// Whether others than this machine may come in.
     pub allow_non_loopback: bool,
+    /// Which stand-ins there are; none named is all.
+    pub only: Vec<Cloud>,
     /// The real services' ports, each MQTT stand-in on an address of its own.
     pub standard_ports: bool,
     /// TLS versions taken.
@@ -264,6 +285,7 @@ impl Config {
             directory: directory.into(),
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             allow_non_loopback: false,
+            only: Vec::new(),
             standard_ports: false,
             tls: Versions::Both,
             hosts: Hosts::default(),
@@ -305,6 +327,11 @@ impl Config {
         let own = |sim: &Sim| sim.imsi.clone().map(|imsi| (imsi, sim.clone()));
         // Later ones win.
         of_callers.chain(self.sims.iter().filter_map(own)).collect()
+    }
+
+    /// Whether there is to be this stand-in.
+    pub(crate) fn wants(&self, cloud: Cloud) -> bool {
+        self.only.is_empty() || self.only.contains(&cloud)
     }
 
     /// Where a stand-in is to listen; port 0 takes a free one.

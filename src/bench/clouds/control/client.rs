@@ -157,7 +157,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
                     "/faults".to_owned()
                 } else {
                     // A name that is refused anyway must not become another path.
-                    super::super::fault::spec::cloud(&cloud).map_err(anyhow::Error::msg)?;
+                    cloud.parse::<super::super::Cloud>().map_err(anyhow::Error::msg)?;
                     format!("/faults?cloud={cloud}")
                 };
                 let answer = remote.ask(Method::DELETE, &path, None).await?;

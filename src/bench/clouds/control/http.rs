@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::few::{Asked, Few, REQUEST_MAX};
 use super::{Controls, closed_for, offset};
-use crate::bench::clouds::fault::{Spec, spec};
+use crate::bench::clouds::fault::Spec;
 use crate::bench::clouds::stand_in::Cloud;
 
 /// Largest request body, in bytes.
@@ -153,7 +153,7 @@ fn read<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, Wrong> {
 }
 
 fn cloud(name: Option<&String>) -> Result<Option<Cloud>, String> {
-    name.map(|n| spec::cloud(n)).transpose()
+    name.map(|n| n.parse()).transpose()
 }
 
 async fn status(State(shared): State<Shared>) -> Answer {

@@ -56,8 +56,20 @@ pub(crate) async fn serve(
         journal: Arc::clone(&journal),
         stop,
         handshake,
+        error: asked_for,
     };
     https::serve(host, router(Door { dps, journal }), gate, tls, tasks).await
+}
+
+/// An error that a fault asks for, in the service's shape.
+fn asked_for(status: StatusCode) -> Response {
+    let status = status.as_u16();
+    let body = serde_json::json!({
+        "errorCode": u32::from(status) * 1_000,
+        "trackingId": "",
+        "message": "This answer was asked for by a fault.",
+    });
+    respond(status, &body)
 }
 
 /// What a failed handshake has broken: most often the client did not offer TLS 1.2.

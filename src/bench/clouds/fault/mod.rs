@@ -17,6 +17,7 @@
 //! | `tapped` | the same as a byte stream between TCP and TLS |
 //! | `http` | steps of HTTPS and faults of whole answers, around a router |
 
+pub(crate) mod answer;
 pub mod board;
 pub(crate) mod http;
 pub mod kinds;
@@ -110,7 +111,9 @@ impl Fault {
             Self::Certificate(CertificateFault::Clients) => mqtt(cloud) && tls(cloud),
             Self::Certificate(_) => tls(cloud),
             Self::Mqtt(_) => mqtt(cloud),
-            Self::Krypton(fault) => cloud == Cloud::Krypton || (fault.concerns_whole_answers() && https(cloud)),
+            Self::Krypton(fault) => {
+                matches!(cloud, Cloud::Krypton | Cloud::KryptonSim) || (fault.concerns_whole_answers() && https(cloud))
+            }
         }
     }
 

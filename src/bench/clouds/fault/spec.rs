@@ -7,29 +7,8 @@ use std::str::FromStr;
 use super::Fault;
 use crate::bench::clouds::stand_in::Cloud;
 
-/// Every stand-in, for names.
-pub const CLOUDS: [Cloud; 6] = [
-    Cloud::Krypton,
-    Cloud::EventGrid,
-    Cloud::IotHub,
-    Cloud::AwsIot,
-    Cloud::Dps,
-    Cloud::Beam,
-];
 /// The most connections that `for next N connections` may pick: it remembers each.
 pub const NEXT_MAX: u32 = 1_000;
-
-/// A stand-in by its name.
-///
-/// # Errors
-/// A sentence for the user.
-pub fn cloud(name: &str) -> Result<Cloud, String> {
-    let found = CLOUDS.iter().find(|c| c.as_str() == name);
-    found.copied().ok_or_else(|| {
-        let names: Vec<_> = CLOUDS.iter().map(|c| c.as_str()).collect();
-        format!("{name:?} is none of {}", names.join(", "))
-    })
-}
 
 /// A fault and how often it happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +132,7 @@ impl Spec {
     pub fn clouds(&self) -> Vec<Cloud> {
         match self.cloud {
             Some(cloud) => vec![cloud],
-            None => CLOUDS.into_iter().filter(|c| self.fault.fault.fits(*c)).collect(),
+            None => Cloud::ALL.into_iter().filter(|c| self.fault.fault.fits(*c)).collect(),
         }
     }
 }
@@ -168,7 +147,7 @@ impl FromStr for Spec {
         };
         let (cloud, kind) = match what.split_once(':') {
             None => (None, what),
-            Some((name, kind)) => (Some(cloud(name)?), kind.trim()),
+            Some((name, kind)) => (Some(name.parse()?), kind.trim()),
         };
         let fault: Limited<Fault> = match (kind.parse(), cloud) {
             (Ok(fault), _) => fault,
@@ -240,7 +219,7 @@ mod tests {
         }
         let spec: Spec = "refuse-5*2".parse().unwrap();
         assert_eq!(spec.clouds(), Cloud::MQTT);
-        assert_eq!("throttle=1".parse::<Spec>().unwrap().clouds(), CLOUDS);
+        assert_eq!("throttle=1".parse::<Spec>().unwrap().clouds(), Cloud::ALL);
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub use play::Play;
 pub(crate) use play::run;
 
 use super::control;
-use super::fault::{Fault, Limited, Spec, Whom, spec};
+use super::fault::{Fault, Limited, Spec, Whom};
 use super::stand_in::Cloud;
 use crate::config::reader::{ConfigError, Reader, Section};
 
@@ -189,7 +189,7 @@ fn text_as<T>(s: &mut Section<'_, '_>, key: &'static str, read: impl FnOnce(&str
 const DEEDS: [&str; 5] = ["fault", "clear", "restart", "clock", "cut"];
 
 fn event(s: &mut Section<'_, '_>) -> Option<Planned> {
-    let cloud = text_as(s, "cloud", spec::cloud);
+    let cloud = text_as(s, "cloud", str::parse);
     let client = s.text("client");
     let when = when(s, cloud);
     let wanted: Vec<_> = DEEDS.into_iter().filter(|key| s.has(key)).collect();
