@@ -121,7 +121,8 @@ async fn a_terminal_gets_a_table_that_changes_in_place() {
 async fn a_pipe_that_nobody_reads_holds_up_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut c = command(env!("CARGO_BIN_EXE_onyx-bench"));
-    c.args(["clouds", "--json", "--device", DEVICE, "--dir"]).arg(dir.path());
+    c.args(["clouds", "--json", "--device", DEVICE, "--dir"])
+        .arg(dir.path());
     let mut child = spawn(c.stdout(Stdio::piped()));
     let mut lines = Lines::of(&mut child);
     assert!(lines.next().await.starts_with("clouds ready: "));
@@ -134,10 +135,10 @@ async fn a_pipe_that_nobody_reads_holds_up_nothing() {
         .find(|s| s["name"] == "beam");
     let (address, port) = (&beam.unwrap()["address"], &beam.unwrap()["port"]);
     let beam = format!("{}:{port}", address.as_str().unwrap());
-    // Two or three events each, several hundred bytes together: many times what a pipe holds (64 KiB).
+    // A packet of type 0, refused at once: two events each, several hundred bytes together: many times what a pipe holds (64 KiB).
     for _ in 0..1_000 {
         let mut stream = tokio::net::TcpStream::connect(&beam).await.unwrap();
-        stream.write_all(b"no MQTT at all").await.unwrap();
+        stream.write_all(b"\0\0").await.unwrap();
         // Until the stand-in has had enough of it; a reset is as good as an end.
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }
