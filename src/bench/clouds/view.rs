@@ -271,10 +271,13 @@ impl View {
         let (events, Some(writer)) = (self.lost, &self.writer) else {
             return false;
         };
-        let line = match self.form {
-            _ if events == 0 => return true,
-            Form::Json => json!({"event": "lost", "events": events}).to_string(),
-            _ => format!("{events} events came too fast to be shown"),
+        if events == 0 {
+            return true;
+        }
+        let line = if self.form == Form::Json {
+            json!({"event": "lost", "events": events}).to_string()
+        } else {
+            format!("{events} events came too fast to be shown")
         };
         let told = writer.queue.try_send(Show::Line(line)).is_ok();
         if told {
