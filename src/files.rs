@@ -1,15 +1,45 @@
-//! Reading small files safely, and writing files so that a power cut leaves the old or the new content, never a mixture: a temporary file beside the target, synced,
+//! Lock files, reading small files safely, and writing files so that a power cut leaves the old or the new content, never a mixture: a temporary file beside the target, synced,
 //! renamed over it, and the directory synced.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+/// A lock that is held is asked for again, every 20 ms for half a second.
+const LOCK_TRIES: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Permission bits of a private key.
 pub const SECRET: u32 = 0o600;
 /// Permission bits of what anybody may read.
 pub const PUBLIC: u32 = 0o644;
+
+/// Takes the lock file at `path`, made if it is not there, for this process alone (flock); `None` if another one has it.
+///
+/// # Errors
+/// From the file system.
+pub fn lock(path: &Path) -> io::Result<Option<Flock<File>>> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(SECRET)
+        .open(path)?;
+    // A process that is just ending, or a child between fork and exec with copies of our own descriptors, holds the lock a moment longer.
+    for _ in 0..LOCK_TRIES {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => return Ok(Some(locked)),
+            Err((unlocked, Errno::EWOULDBLOCK)) => file = unlocked,
+            Err((_, e)) => return Err(e.into()),
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    Ok(None)
+}
 
 /// Reads a regular file of at most `limit` bytes. A FIFO or device, which might never end, is refused before it is opened.
 ///

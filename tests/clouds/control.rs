@@ -283,3 +283,13 @@ async fn the_subcommands_ask_for_people() {
     let out = output(c.args(["clouds", "status", "--dir", "/nonexistent"])).await;
     assert!(!out.status.success() && said(&out).contains("start onyx-bench clouds --dir /nonexistent"));
 }
+
+/// Krypton has two doors and one clock: a jump of everything moves that no further than the others.
+#[tokio::test]
+async fn all_clocks_jump_by_as_much() {
+    let stage = Stage::start(&[]).await;
+    let clocks = stage.ask("POST", "/clock", r#"{"by":"+1h"}"#).await;
+    let clocks = clocks["clocks"].as_array().unwrap();
+    assert!(clocks.iter().any(|c| c["cloud"] == "krypton-sim"), "{clocks:?}");
+    assert!(clocks.iter().all(|c| c["ahead_ms"] == 3_600_000), "{clocks:?}");
+}

@@ -126,3 +126,20 @@ async fn a_bench_may_have_some_stand_ins_only() {
     let out = output(clouds(d).args(["--only", "azure"])).await;
     assert!(String::from_utf8_lossy(&out.stderr).contains("event-grid"), "{out:?}");
 }
+
+#[tokio::test]
+async fn one_directory_is_for_one_bench() {
+    let dir = tempfile::tempdir().unwrap();
+    let (child, _lines) = start(clouds(dir.path()).arg("--quiet")).await;
+    let before = std::fs::read_to_string(dir.path().join("clouds.json")).unwrap();
+    let out = output(clouds(dir.path()).arg("--quiet")).await;
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(
+        !out.status.success() && said.contains("another bench is running in"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_to_string(dir.path().join("clouds.json")).unwrap(), before);
+    stop(child).await;
+    let (child, _lines) = start(clouds(dir.path()).arg("--quiet")).await;
+    stop(child).await;
+}

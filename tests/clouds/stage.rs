@@ -48,7 +48,7 @@ impl Stage {
         .arg(dir.path());
         let mut child = spawn(c.args(more).stdout(Stdio::piped()));
         let mut lines = Lines::of(&mut child);
-        assert!(lines.next().await.starts_with("clouds ready: "));
+        assert!(lines.next().await.starts_with(r#"{"clouds":""#));
         let text = std::fs::read_to_string(dir.path().join("clouds.json")).unwrap();
         Self {
             dir,

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::stage::DEVICE;
 use crate::tools::{LIMIT, Lines, command, spawn, succeed};
@@ -114,4 +114,37 @@ async fn a_terminal_gets_a_table_that_changes_in_place() {
         tokio::time::timeout(LIMIT, counted).await.is_ok(),
         "the table does not count"
     );
+}
+
+/// A pipe that nobody reads fills up; clients are served all the same, and SIGTERM ends the bench.
+#[tokio::test]
+async fn a_pipe_that_nobody_reads_holds_up_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut c = command(env!("CARGO_BIN_EXE_onyx-bench"));
+    c.args(["clouds", "--json", "--device", DEVICE, "--dir"])
+        .arg(dir.path());
+    let mut child = spawn(c.stdout(Stdio::piped()));
+    let mut lines = Lines::of(&mut child);
+    assert!(lines.next().await.contains(r#""event":"ready""#));
+    let json = std::fs::read_to_string(dir.path().join("clouds.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let beam = json["stand_ins"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|s| s["name"] == "beam");
+    let (address, port) = (&beam.unwrap()["address"], &beam.unwrap()["port"]);
+    let beam = format!("{}:{port}", address.as_str().unwrap());
+    // A packet of type 0, refused at once: two events each, several hundred bytes together: many times what a pipe holds (64 KiB).
+    for _ in 0..1_000 {
+        let mut stream = tokio::net::TcpStream::connect(&beam).await.unwrap();
+        stream.write_all(b"\0\0").await.unwrap();
+        // Until the stand-in has had enough of it; a reset is as good as an end.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+    publish(dir.path()).await;
+    let pid = nix::unistd::Pid::from_raw(child.id().unwrap().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let ended = tokio::time::timeout(LIMIT, child.wait()).await.unwrap().unwrap();
+    assert!(ended.success(), "{ended}");
 }

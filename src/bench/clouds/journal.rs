@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -21,6 +21,8 @@ use crate::clock::Clock;
 
 /// Accepted messages kept in memory; the oldest go first.
 pub const MESSAGES_KEPT: usize = 4_096;
+/// Bytes of text in the messages kept in memory, on average 16 KiB a message; the oldest go first, the newest one always stays.
+pub const BYTES_KEPT: usize = MESSAGES_KEPT * (16 << 10);
 /// Events that a slow listener may be behind before it loses some.
 pub const EVENTS_BEHIND: usize = 4_096;
 /// `messages.jsonl` does not grow beyond this, in bytes.
@@ -240,6 +242,41 @@ impl std::fmt::Display for Event {
 struct Log {
     file: File,
     size: u64,
+    /// The last line was written in part (the disk was full): it is ended before the next, so that it spoils no other.
+    torn: bool,
+}
+
+impl Log {
+    fn append(&mut self, line: &[u8]) -> std::io::Result<()> {
+        let size = self.size + line.len() as u64;
+        if size > FILE_MAX {
+            return Err(std::io::Error::other(format!(
+                "it has reached {FILE_MAX} bytes; this message is not in it: move the file away and start again"
+            )));
+        }
+        if self.torn {
+            self.write(b"\n")?;
+        }
+        self.write(line)
+    }
+
+    /// As `write_all`, but it knows how much was written when the disk is full.
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    self.size += count as u64;
+                    self.torn = rest.get(count - 1) != Some(&b'\n');
+                    rest = rest.get(count..).unwrap_or_default();
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Where everything is written down.
@@ -254,9 +291,24 @@ pub struct Journal {
 
 #[derive(Debug, Default)]
 struct Kept {
-    list: VecDeque<Message>,
+    /// Each with the length of its line.
+    list: VecDeque<(Message, usize)>,
     /// Messages accepted so far, those forgotten included.
     total: u64,
+    /// Bytes of the lines in the list.
+    bytes: usize,
+}
+
+impl Kept {
+    /// `bytes` is the length of its line.
+    fn push(&mut self, message: Message, bytes: usize) {
+        self.list.push_back((message, bytes));
+        self.total += 1;
+        self.bytes += bytes;
+        while self.list.len() > 1 && (self.list.len() > MESSAGES_KEPT || self.bytes > BYTES_KEPT) {
+            self.bytes -= self.list.pop_front().map_or(0, |(_, bytes)| bytes);
+        }
+    }
 }
 
 impl Journal {
@@ -271,7 +323,11 @@ impl Journal {
             clock,
             events: broadcast::Sender::new(EVENTS_BEHIND),
             messages: Mutex::default(),
-            log: Mutex::new(Log { file, size }),
+            log: Mutex::new(Log {
+                file,
+                size,
+                torn: size > 0 && !ends_a_line(path)?,
+            }),
             register: Register::default(),
         })
     }
@@ -289,7 +345,7 @@ impl Journal {
     /// The messages still in memory, oldest first.
     pub fn messages(&self) -> Vec<Message> {
         let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        messages.list.iter().cloned().collect()
+        messages.list.iter().map(|(message, _)| message.clone()).collect()
     }
 
     /// The messages still in memory after number `after` (the first one is number 1), with their numbers, oldest first.
@@ -299,7 +355,7 @@ impl Journal {
         let numbered = (first..).zip(messages.list.iter());
         numbered
             .filter(|(number, _)| *number > after)
-            .map(|(number, message)| (number, message.clone()))
+            .map(|(number, (message, _))| (number, message.clone()))
             .collect()
     }
 
@@ -357,18 +413,21 @@ impl Journal {
             qos,
             properties,
         };
-        if let Err(problem) = self.append(&message) {
+        let (bytes, written) = match serde_json::to_vec(&message) {
+            Ok(mut line) => {
+                line.push(b'\n');
+                (line.len(), self.append(&line))
+            }
+            Err(e) => (payload.len(), Err(e.into())),
+        };
+        if let Err(problem) = written {
             let text = format!("messages.jsonl: {problem}");
             self.record(cloud, What::Note { text });
         }
-        {
-            let mut kept = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.list.len() >= MESSAGES_KEPT {
-                kept.list.pop_front();
-            }
-            kept.list.push_back(message);
-            kept.total += 1;
-        }
+        self.messages
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(message, bytes);
         self.record(
             cloud,
             What::Message {
@@ -380,20 +439,19 @@ impl Journal {
         );
     }
 
-    fn append(&self, message: &Message) -> Result<(), String> {
-        let mut line = serde_json::to_vec(message).map_err(|e| e.to_string())?;
-        line.push(b'\n');
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let size = log.size + line.len() as u64;
-        if size > FILE_MAX {
-            return Err(format!(
-                "it has reached {FILE_MAX} bytes; this message is not in it: move the file away and start again"
-            ));
-        }
-        log.file.write_all(&line).map_err(|e| e.to_string())?;
-        log.size = size;
-        Ok(())
+    /// Adds its line to the file.
+    fn append(&self, line: &[u8]) -> std::io::Result<()> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).append(line)
     }
+}
+
+/// Whether the last byte of a file that is not empty is the end of a line; it is not when a full disk or the machine stopped an earlier run.
+fn ends_a_line(path: &Path) -> std::io::Result<bool> {
+    let mut last = [0];
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
 }
 
 fn rfc3339_millis(time: Duration) -> String {
@@ -420,5 +478,48 @@ mod tests {
             rfc3339_millis(Duration::from_millis(1_793_491_200_070)),
             "2026-11-01T00:00:00.070Z"
         );
+    }
+
+    fn hello(payload: &str) -> Message {
+        Message {
+            time: String::new(),
+            cloud: Cloud::IotHub,
+            client_id: "d".into(),
+            cn: "d".into(),
+            topic: "t".into(),
+            payload: Payload::new(payload.as_bytes()),
+            qos: 1,
+            properties: None,
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_by_number_and_by_bytes() {
+        let mut kept = Kept::default();
+        for _ in 0..MESSAGES_KEPT + 1 {
+            kept.push(hello("x"), 1);
+        }
+        assert_eq!((kept.list.len(), kept.bytes), (MESSAGES_KEPT, MESSAGES_KEPT));
+        kept.push(hello("large"), BYTES_KEPT - 10);
+        assert_eq!((kept.list.len(), kept.bytes), (11, BYTES_KEPT));
+        // One that is larger than all there may be is kept alone.
+        kept.push(hello("too large"), BYTES_KEPT + 1);
+        assert_eq!((kept.list.len(), kept.bytes), (1, BYTES_KEPT + 1));
+        kept.push(hello("y"), 1);
+        assert_eq!(kept.list.iter().map(|(m, _)| m).collect::<Vec<_>>(), [&hello("y")]);
+        assert_eq!(kept.total, MESSAGES_KEPT as u64 + 4);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_spoils_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("messages.jsonl");
+        std::fs::write(&path, "{\"whole\": 1}\n{\"cut").unwrap();
+        for _ in 0..2 {
+            let journal = Journal::open(&path, Clock::new()).unwrap();
+            journal.append(b"{}\n").unwrap();
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "{\"whole\": 1}\n{\"cut\n{}\n{}\n");
     }
 }

@@ -105,10 +105,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let clouds = Clouds::start(args.config()?).await?;
     let mut events = clouds.events();
-    view::put(&format!(
-        "clouds ready: {}",
-        clouds.directory().join("clouds.json").display()
-    ));
+    let file = clouds.directory().join("clouds.json");
+    if args.json {
+        view::put(&serde_json::json!({"event": "ready", "clouds": file}).to_string());
+    } else {
+        view::put(&format!("clouds ready: {}", file.display()));
+    }
     let mut view = View::new(match (args.quiet, args.json) {
         (true, _) => Form::Quiet,
         (false, true) => Form::Json,

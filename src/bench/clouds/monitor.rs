@@ -342,6 +342,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .map(|d| format!(" filtering on device: {d},"))
         .unwrap_or_default();
     eprintln!("Starting event monitor,{filter} use ctrl-c to stop...");
+    if !path.exists() {
+        eprintln!(
+            "there is no {} yet: waiting for 'onyx-bench clouds --dir {}'",
+            path.display(),
+            args.dir.display()
+        );
+    }
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut heard = Instant::now();

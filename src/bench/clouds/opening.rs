@@ -32,7 +32,7 @@ use super::service::Clouds;
 use super::stand_in::{Cloud, Config, Protocol};
 use super::start_error::StartError;
 use crate::clock::Clock;
-use crate::files::{PUBLIC, write_atomically};
+use crate::files::{self, PUBLIC, write_atomically};
 use crate::tls::{Clients, Server, TlsError, Versions, certificates, roots};
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -66,6 +66,10 @@ fn bare(config: &Config) -> Result<Clouds, StartError> {
     check_pattern(&config.device_id_pattern).map_err(StartError::Option)?;
     check_pattern(&config.thing_name_pattern).map_err(StartError::Option)?;
     std::fs::create_dir_all(&directory).map_err(file(directory.clone()))?;
+    let lock = directory.join("lock");
+    let lock = files::lock(&lock)
+        .map_err(file(lock))?
+        .ok_or_else(|| StartError::Taken(directory.clone()))?;
     let clock = Clock::new();
     let ca = Arc::new(Ca::open(&directory, clock.clone())?);
     let log = directory.join("messages.jsonl");
@@ -118,6 +122,7 @@ fn bare(config: &Config) -> Result<Clouds, StartError> {
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
         directory,
+        _lock: lock,
     })
 }
 

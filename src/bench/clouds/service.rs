@@ -1,11 +1,13 @@
 //! All stand-ins together, while they run: watched, disturbed and stopped. How they begin is in [`opening`](super::opening).
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::fcntl::Flock;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,6 +34,8 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Clouds {
     pub(super) directory: PathBuf,
+    /// One bench a directory.
+    pub(super) _lock: Flock<File>,
     pub(super) ca: Arc<Ca>,
     pub(super) journal: Arc<Journal>,
     pub(super) krypton: Arc<Krypton>,

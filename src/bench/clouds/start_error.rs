@@ -13,8 +13,11 @@ pub enum StartError {
     /// An option cannot be used.
     #[error("{0}")]
     Option(String),
+    /// Another bench is at home there.
+    #[error("another bench is running in {0}: stop it, or name another directory with --dir")]
+    Taken(PathBuf),
     /// The directory or a file in it.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}; name a directory that can be written with --dir")]
     File {
         /// Which.
         path: PathBuf,

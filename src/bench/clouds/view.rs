@@ -1,18 +1,25 @@
 //! What `onyx-bench clouds` shows: one line an event, and on a terminal a table of the doors below them that changes in place. Piped text
 //! is plain lines; `--json` is one object a line with the same facts.
+//!
+//! A thread of its own writes them, because standard output may be a pipe that nobody reads or a terminal that is held still, and neither may
+//! keep the bench from its clients or from its end: what does not fit into the thread's queue is counted, and the count is shown instead.
 
 use std::io::{IsTerminal, Write};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::journal::Event;
+use super::journal::{EVENTS_BEHIND, Event};
 use super::stand_in::StandIn;
 use super::visit::DoorCounts;
 
 /// How often the table changes.
 pub const REFRESH: Duration = Duration::from_millis(250);
+
+/// What is waiting to be written has this long when the bench ends.
+const END_MAX: Duration = Duration::from_millis(500);
 
 const HEAD: [&str; 8] = [
     "stand-in",
@@ -139,62 +146,119 @@ pub enum Form {
     Quiet,
 }
 
+/// What the thread writes.
+enum Show {
+    Line(String),
+    Table(String),
+}
+
+/// The thread that writes.
+struct Writer {
+    /// At most [`EVENTS_BEHIND`] wait.
+    queue: mpsc::SyncSender<Show>,
+    /// Closed when all is written.
+    done: mpsc::Receiver<()>,
+}
+
+impl Writer {
+    fn start(mut write: impl FnMut(Show) + Send + 'static) -> std::io::Result<Self> {
+        let (queue, shows) = mpsc::sync_channel(EVENTS_BEHIND);
+        let (finished, done) = mpsc::channel();
+        std::thread::Builder::new().name("view".into()).spawn(move || {
+            shows.iter().for_each(&mut write);
+            // What `write` holds (the table) is put in order before the end is told.
+            drop(write);
+            drop(finished);
+        })?;
+        Ok(Self { queue, done })
+    }
+}
+
 /// Standard output.
 pub struct View {
     form: Form,
-    /// The whole table is one bar of several lines: several bars would each be drawn as often as indicatif sees fit.
-    live: Option<ProgressBar>,
+    live: bool,
+    writer: Option<Writer>,
+    /// Events that did not fit into the queue since the last that did.
+    lost: u64,
+}
+
+/// The whole table is one bar of several lines: several bars would each be drawn as often as indicatif sees fit.
+struct Table(ProgressBar);
+
+impl Drop for Table {
+    /// It stays as it is.
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
 }
 
 impl View {
     /// Not shown yet.
     #[must_use]
     pub fn new(form: Form) -> Self {
-        Self { form, live: None }
+        Self {
+            form,
+            live: false,
+            writer: None,
+            lost: 0,
+        }
     }
 
     /// The stand-ins are there: their addresses, and on a terminal the table.
     pub fn ready(&mut self, stand_ins: &[StandIn], control: &str, counts: &[DoorCounts]) {
-        if self.form != Form::Text {
+        if self.form == Form::Quiet {
             return;
         }
-        for s in stand_ins {
-            let (name, protocol) = (s.name, s.protocol.as_str());
-            put(&format!(
-                "{name:<11} {protocol:<10} {}:{} as {}",
-                s.address, s.port, s.host
-            ));
+        if self.form == Form::Text {
+            for s in stand_ins {
+                let (name, protocol) = (s.name, s.protocol.as_str());
+                put(&format!(
+                    "{name:<11} {protocol:<10} {}:{} as {}",
+                    s.address, s.port, s.host
+                ));
+            }
+            put(&format!("{:<11} {:<10} {control}", "control", "http"));
+            self.live = std::io::stdout().is_terminal();
         }
-        put(&format!("{:<11} {:<10} {control}", "control", "http"));
-        if std::io::stdout().is_terminal() {
+        let table = self.live.then(|| {
             let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout()).with_style(style);
-            self.live = Some(bar);
-            self.refresh(counts);
+            Table(ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout()).with_style(style))
+        });
+        let writer = Writer::start(move |show| match (show, &table) {
+            (Show::Line(text), Some(Table(bar))) => bar.println(text),
+            (Show::Line(text), None) => put(&text),
+            (Show::Table(text), Some(Table(bar))) => bar.set_message(text),
+            (Show::Table(_), None) => {}
+        });
+        match writer {
+            Ok(writer) => self.writer = Some(writer),
+            Err(e) => put(&format!("events cannot be shown: {e}")),
         }
+        self.refresh(counts);
     }
 
     /// The counts have changed.
     pub fn refresh(&mut self, counts: &[DoorCounts]) {
-        if let Some(live) = &self.live {
-            live.set_message(doors(counts).join("\n"));
+        if self.live {
+            self.show(Show::Table(doors(counts).join("\n")));
         }
     }
 
     /// Whether there is a table to be refreshed.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.live.is_some()
+        self.live
     }
 
     /// Something happened.
     pub fn event(&mut self, event: &Event) {
         match self.form {
             Form::Quiet => {}
-            Form::Text => self.line(&event.to_string()),
+            Form::Text => self.show(Show::Line(event.to_string())),
             Form::Json => {
                 if let Ok(line) = serde_json::to_string(event) {
-                    put(&line);
+                    self.show(Show::Line(line));
                 }
             }
         }
@@ -202,24 +266,47 @@ impl View {
 
     /// Events were lost because they came faster than they could be shown.
     pub fn lost(&mut self, events: u64) {
-        match self.form {
-            Form::Quiet => {}
-            Form::Text => self.line(&format!("{events} events came too fast to be shown")),
-            Form::Json => put(&json!({"event": "lost", "events": events}).to_string()),
+        self.lost += events;
+        self.show_lost();
+    }
+
+    /// The answer is whether there is nothing more to be told of lost ones.
+    fn show_lost(&mut self) -> bool {
+        let (events, Some(writer)) = (self.lost, &self.writer) else {
+            return false;
+        };
+        if events == 0 {
+            return true;
+        }
+        let line = if self.form == Form::Json {
+            json!({"event": "lost", "events": events}).to_string()
+        } else {
+            format!("{events} events came too fast to be shown")
+        };
+        let told = writer.queue.try_send(Show::Line(line)).is_ok();
+        if told {
+            self.lost = 0;
+        }
+        told
+    }
+
+    fn show(&mut self, show: Show) {
+        let is_event = matches!(show, Show::Line(_));
+        let shown = self.show_lost() && self.writer.as_ref().is_some_and(|w| w.queue.try_send(show).is_ok());
+        // The table comes again.
+        if !shown && is_event {
+            self.lost += 1;
         }
     }
 
-    fn line(&self, text: &str) {
-        match &self.live {
-            Some(live) => live.println(text),
-            None => put(text),
-        }
-    }
-
-    /// The table stays as it is.
+    /// Waits a moment for what is not written yet; the table stays as it is.
     pub fn end(&mut self) {
-        if let Some(live) = self.live.take() {
-            live.abandon();
+        self.show_lost();
+        self.live = false;
+        if let Some(Writer { queue, done }) = self.writer.take() {
+            drop(queue);
+            // An error: it is done, or it has had its time.
+            let _ = done.recv_timeout(END_MAX);
         }
     }
 }
@@ -231,48 +318,4 @@ pub(super) fn put(line: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::stand_in::{Cloud, Protocol};
-    use super::*;
-
-    #[test]
-    fn the_table_is_as_wide_as_its_numbers() {
-        let door = DoorCounts {
-            cloud: Cloud::IotHub,
-            protocol: Protocol::Mqtts,
-            address: "127.0.0.1:8883".parse().unwrap(),
-            connections: 1,
-            accepted: 2,
-            connects: 2,
-            refusals: 3,
-            messages: 4,
-            bytes_up: 12_345_678_901,
-            bytes_down: 6,
-        };
-        let lines = doors(std::slice::from_ref(&door));
-        assert_eq!(
-            lines[0],
-            "stand-in  door   address         connections  messages  refusals     bytes up  bytes down"
-        );
-        assert_eq!(
-            lines[1],
-            "iot-hub   mqtts  127.0.0.1:8883            1         4         3  12345678901           6"
-        );
-        let answer = json!({
-            "doors": [door],
-            "connections": [{"connection": 7, "client_id": "d", "peer": "127.0.0.1:9", "cloud": "iot-hub",
-                "bytes_up": 1, "bytes_down": 2, "stalled": true}],
-            "faults": {"beam": [{"id": 3, "fault": "throttle=9", "whom": "everybody", "left": 2}]},
-            "clocks": [{"cloud": "dps", "ahead_ms": -5}],
-        });
-        let text = status(&answer);
-        assert!(text.starts_with(&lines.join("\n")), "{text}");
-        for wanted in [
-            "connection 7 \"d\" from 127.0.0.1:9 at iot-hub: 1 bytes up, 2 down, held still by a fault",
-            "fault 3 at beam: throttle=9 for everybody, 2 times",
-            "clock of dps: -5 ms ahead",
-        ] {
-            assert!(text.contains(wanted), "{text}");
-        }
-    }
-}
+mod tests;

@@ -1,13 +1,11 @@
 //! Opening a spool: whatever the last owner left, in order or not.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 
 use super::cursor::{Cursor, State};
 use super::done::Done;
@@ -16,13 +14,11 @@ use super::record::{HEADER, SpoolId, read_header};
 use super::recovery::{self, Healer, Scan};
 use super::segment::{self, Active, Segment};
 use super::{Counters, Options, Spool, SpoolError, UNSYNCED_MAX};
+use crate::files;
 
 pub(super) const CURSOR: &str = "cursor";
 pub(super) const QUARANTINE: &str = "quarantine";
 const LOCK: &str = "lock";
-/// A lock that is held is asked for again, every 20 ms for half a second.
-const LOCK_TRIES: u32 = 25;
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 impl Spool {
@@ -207,24 +203,9 @@ impl Found {
 
 fn lock(directory: &Path) -> Result<Flock<File>, SpoolError> {
     let path = directory.join(LOCK);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(SpoolError::io("open the lock", &path))?;
-    let mut file = file;
-    // A process that is just ending, or a child between fork and exec with copies of our own descriptors, holds the lock a moment longer.
-    for _ in 0..LOCK_TRIES {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(locked) => return Ok(locked),
-            Err((unlocked, Errno::EWOULDBLOCK)) => file = unlocked,
-            Err((_, e)) => return Err(SpoolError::io("lock", &path)(e.into())),
-        }
-        std::thread::sleep(LOCK_PAUSE);
-    }
-    Err(SpoolError::Locked(directory.to_owned()))
+    files::lock(&path)
+        .map_err(SpoolError::io("lock", &path))?
+        .ok_or_else(|| SpoolError::Locked(directory.to_owned()))
 }
 
 /// First numbers of the segments, ascending. Other files are nobody's business here.

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -16,15 +16,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::few::Few;
+use super::few::{Asked, Few, REQUEST_MAX};
 use super::{Controls, closed_for, offset};
 use crate::bench::clouds::fault::Spec;
 use crate::bench::clouds::stand_in::Cloud;
 
 /// Largest request body, in bytes.
 pub(crate) const BODY_MAX: usize = 64 * 1024;
+/// Largest body that is read before a route says what it takes, in bytes: more than any of them does.
+const READ_MAX: usize = 256 * 1024;
 /// Connections at a time; further ones wait.
 const CONNECTIONS_MAX: usize = 32;
 /// Messages in one answer; the rest is asked for with `after`.
@@ -73,8 +76,9 @@ pub(crate) async fn serve(
         controls,
         stop: stop.clone(),
     };
-    let door = Few::new(listener, CONNECTIONS_MAX);
-    axum::serve(door, router(shared, stand_ins))
+    let door = Few::new(listener, CONNECTIONS_MAX, stop.clone());
+    let service = router(shared, stand_ins).into_make_service_with_connect_info::<Asked>();
+    axum::serve(door, service)
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .await
 }
@@ -117,15 +121,33 @@ fn is_loopback(authority: &str) -> bool {
 }
 
 /// Nobody but programs of this machine: a web page has an `Origin`, or a `Host` that is its own name.
-async fn from_here(headers: HeaderMap, request: Request, next: Next) -> Response {
+async fn from_here(
+    ConnectInfo(asked): ConnectInfo<Asked>,
+    headers: HeaderMap,
+    request: Request,
+    next: Next,
+) -> Response {
+    asked.set();
     let text = |name| headers.get(name).map(|v| v.to_str().unwrap_or_default());
     let host = text(header::HOST).is_some_and(is_loopback);
     let origin = text(header::ORIGIN).is_none_or(|o| o.split_once("://").is_some_and(|(_, a)| is_loopback(a)));
-    if host && origin {
-        return next.run(request).await;
+    if !(host && origin) {
+        let why = "Host and Origin must be those of this machine: 127.0.0.1 or localhost";
+        return Wrong(StatusCode::FORBIDDEN, why.into()).into_response();
     }
-    let why = "Host and Origin must be those of this machine: 127.0.0.1 or localhost";
-    Wrong(StatusCode::FORBIDDEN, why.into()).into_response()
+    let (parts, body) = request.into_parts();
+    let (status, why) = match timeout(REQUEST_MAX, to_bytes(body, READ_MAX)).await {
+        Ok(Ok(body)) => return next.run(Request::from_parts(parts, body.into())).await,
+        Ok(Err(e)) => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body was not read to its end, {READ_MAX} bytes at most: {e}"),
+        ),
+        Err(_) => (
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the body was not there after {} s", REQUEST_MAX.as_secs()),
+        ),
+    };
+    Wrong(status, why).into_response()
 }
 
 fn read<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, Wrong> {
