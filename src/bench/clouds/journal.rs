@@ -16,11 +16,13 @@ use tokio::sync::broadcast;
 
 use super::policy::Refusal;
 use super::stand_in::{Cloud, Protocol};
-use super::visit::{self, Register};
+use super::visit::{self, Register, Visit};
 use crate::clock::Clock;
 
 /// Accepted messages kept in memory; the oldest go first.
 pub const MESSAGES_KEPT: usize = 4_096;
+/// Bytes of topics and payloads of the messages kept in memory; the oldest go first, the last one stays whatever its size.
+pub const MESSAGES_BYTES_KEPT: usize = 64 << 20;
 /// Events that a slow listener may be behind before it loses some.
 pub const EVENTS_BEHIND: usize = 4_096;
 /// `messages.jsonl` does not grow beyond this, in bytes.
@@ -47,6 +49,14 @@ pub struct Message {
     /// What the cloud read out of the message besides: IoT Hub's system and application properties.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub properties: Option<serde_json::Value>,
+}
+
+impl Message {
+    /// What it takes in memory, in bytes, but for what is always short.
+    fn size(&self) -> usize {
+        let (Payload::Text(payload) | Payload::Base64(payload)) = &self.payload;
+        self.topic.len() + payload.len()
+    }
 }
 
 /// A payload as JSON can hold it.
@@ -146,6 +156,21 @@ pub enum What {
     },
     /// Something a person should know.
     Note { text: String },
+}
+
+impl What {
+    /// A broken rule.
+    pub(crate) fn refused(refusal: &Refusal, client_id: Option<&str>, peer: &str) -> Self {
+        Self::Refused {
+            rule: refusal.rule.id,
+            says: refusal.rule.says,
+            source: refusal.rule.source,
+            detail: refusal.detail.clone(),
+            look: refusal.look.to_string(),
+            client_id: client_id.map(str::to_owned),
+            peer: peer.to_owned(),
+        }
+    }
 }
 
 impl std::fmt::Display for Event {
@@ -257,6 +282,20 @@ struct Kept {
     list: VecDeque<Message>,
     /// Messages accepted so far, those forgotten included.
     total: u64,
+    /// Of what is in the list.
+    bytes: usize,
+}
+
+impl Kept {
+    fn push(&mut self, message: Message) {
+        self.bytes += message.size();
+        self.list.push_back(message);
+        self.total += 1;
+        while self.list.len() > MESSAGES_KEPT || (self.bytes > MESSAGES_BYTES_KEPT && self.list.len() > 1) {
+            let Some(oldest) = self.list.pop_front() else { return };
+            self.bytes -= oldest.size();
+        }
+    }
 }
 
 impl Journal {
@@ -303,15 +342,19 @@ impl Journal {
             .collect()
     }
 
-    /// Something happened, on the connection that this task serves if it serves one.
+    /// Something happened, on the connection that this task serves if it serves one of this stand-in.
     pub fn record(&self, cloud: Cloud, what: What) {
-        self.register.saw(&what);
-        self.record_for(cloud, visit::current().map(|v| v.number), what);
+        let visit = visit::current().filter(|v| v.cloud == cloud);
+        self.record_of(cloud, visit.as_deref(), what);
     }
 
-    /// Something happened on this connection.
-    pub(crate) fn record_for(&self, cloud: Cloud, connection: Option<u64>, what: What) {
+    /// Something happened on this connection, or on none, whatever this task serves.
+    pub(crate) fn record_of(&self, cloud: Cloud, visit: Option<&Visit>, what: What) {
+        if let Some(visit) = visit {
+            self.register.saw(visit, &what);
+        }
         let time = rfc3339_millis(self.clock.system());
+        let connection = visit.map(|v| v.number);
         // Nobody listening is no error.
         let _ = self.events.send(Event {
             time,
@@ -323,18 +366,7 @@ impl Journal {
 
     /// A rule was broken.
     pub fn refused(&self, cloud: Cloud, refusal: &Refusal, client_id: Option<&str>, peer: &str) {
-        self.record(
-            cloud,
-            What::Refused {
-                rule: refusal.rule.id,
-                says: refusal.rule.says,
-                source: refusal.rule.source,
-                detail: refusal.detail.clone(),
-                look: refusal.look.to_string(),
-                client_id: client_id.map(str::to_owned),
-                peer: peer.to_owned(),
-            },
-        );
+        self.record(cloud, What::refused(refusal, client_id, peer));
     }
 
     /// A message was accepted. It is in the file when this returns (a line to the page cache, no sync: cheap enough to do here).
@@ -363,11 +395,7 @@ impl Journal {
         }
         {
             let mut kept = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.list.len() >= MESSAGES_KEPT {
-                kept.list.pop_front();
-            }
-            kept.list.push_back(message);
-            kept.total += 1;
+            kept.push(message);
         }
         self.record(
             cloud,
@@ -412,6 +440,39 @@ mod tests {
         assert_eq!(Payload::new(b"foob"), Payload::Text("foob".into()));
         // RFC 4648 section 4, with padding.
         assert_eq!(Payload::new(&[0xff, 0xfe]), Payload::Base64("//4=".into()));
+    }
+
+    fn message(payload: String) -> Message {
+        Message {
+            time: String::new(),
+            cloud: Cloud::Beam,
+            client_id: "c".into(),
+            cn: String::new(),
+            topic: "t".into(),
+            payload: Payload::Text(payload),
+            qos: 0,
+            properties: None,
+        }
+    }
+
+    #[test]
+    fn memory_has_an_end_in_messages_and_in_bytes() {
+        let mut kept = Kept::default();
+        for number in 0..MESSAGES_KEPT + 3 {
+            kept.push(message(number.to_string()));
+        }
+        assert_eq!(kept.list.len(), MESSAGES_KEPT);
+        assert_eq!(kept.list[0].payload, Payload::Text("3".into()));
+        let quarter = "x".repeat(MESSAGES_BYTES_KEPT / 4);
+        for _ in 0..5 {
+            kept.push(message(quarter.clone()));
+        }
+        // Four quarters and their topics are more than there is room for.
+        assert_eq!((kept.list.len(), kept.total), (3, MESSAGES_KEPT as u64 + 8));
+        kept.push(message("x".repeat(MESSAGES_BYTES_KEPT)));
+        assert_eq!(kept.list.len(), 1, "the last one stays");
+        kept.push(message("small".into()));
+        assert_eq!((kept.list.len(), kept.bytes), (1, 6));
     }
 
     #[test]

@@ -155,9 +155,10 @@ impl Broker {
             .is_some_and(|s| s.born <= connection && s.latest > connection)
     }
 
-    /// Forgets every session and every kept message, as a broker that lost its store.
+    /// Forgets every session, every kept message and every will that waits, as a broker that lost its store.
     pub fn forget(&mut self) {
         self.sessions.clear();
+        self.wills.clear();
         self.retained = Retained::default();
     }
 
