@@ -116,14 +116,9 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
         Vec::new()
     }
 
-    /// A filter was granted, SUBACK was sent.
-    fn subscribed(&self, _session: &Session, _filter: &str, _now: Now) -> Vec<Act> {
+    /// A filter was granted with this quality of service, SUBACK was sent.
+    fn granted(&self, _session: &Session, _filter: &str, _qos: u8, _now: Now) -> Vec<Act> {
         Vec::new()
-    }
-
-    /// The same with the quality of service that was granted.
-    fn granted(&self, session: &Session, filter: &str, _qos: u8, now: Now) -> Vec<Act> {
-        self.subscribed(session, filter, now)
     }
 
     /// A filter was given up.
