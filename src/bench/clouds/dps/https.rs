@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Dps;
-use super::name::RegistrationId;
 use super::message::{Register, Reply};
+use super::name::RegistrationId;
 use crate::bench::clouds::gate::Gate;
 use crate::bench::clouds::https::{self, Caller, Host};
 use crate::bench::clouds::journal::{Journal, What};
