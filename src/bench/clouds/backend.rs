@@ -31,17 +31,6 @@ pub enum Act {
         /// 0 or 1; the subscription may lower it.
         qos: u8,
     },
-    /// A message for one session whether it subscribed or not: AWS IoT Core answers shadow, job and provisioning requests so.
-    Reply {
-        /// Whose session.
-        client_id: String,
-        /// Where.
-        topic: Arc<str>,
-        /// What.
-        payload: Bytes,
-        /// 0 or 1.
-        qos: u8,
-    },
     /// A message for everybody who subscribed to it.
     Publish {
         /// Where.

@@ -216,15 +216,7 @@ impl Endpoint {
                     payload,
                     qos,
                 } => {
-                    self.deliver(&client_id, &plain(topic, payload, qos), false);
-                }
-                Act::Reply {
-                    client_id,
-                    topic,
-                    payload,
-                    qos,
-                } => {
-                    self.deliver(&client_id, &plain(topic, payload, qos), true);
+                    self.deliver(&client_id, &plain(topic, payload, qos));
                 }
                 Act::Publish { topic, payload, qos } => {
                     let message = plain(topic, payload, qos);
@@ -241,8 +233,8 @@ impl Endpoint {
         }
     }
 
-    fn deliver(&self, client_id: &str, message: &Message, anyway: bool) {
-        let routed = self.broker().deliver(client_id, message, anyway);
+    fn deliver(&self, client_id: &str, message: &Message) {
+        let routed = self.broker().deliver(client_id, message);
         self.routed(routed, &message.topic);
     }
 

@@ -187,7 +187,7 @@ impl View {
     pub fn event(&mut self, event: &Event) {
         match self.form {
             Form::Quiet => {}
-            Form::Text => self.line(&event.to_string()),
+            Form::Text => self.line(&printable(&event.to_string())),
             Form::Json => {
                 if let Ok(line) = serde_json::to_string(event) {
                     put(&line);
@@ -220,6 +220,11 @@ impl View {
     }
 }
 
+/// What a peer has sent does not get to command the terminal.
+fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
 /// A line for whoever reads; a reader that has gone away is no reason to stop.
 pub(super) fn put(line: &str) {
     let mut out = std::io::stdout().lock();
@@ -230,6 +235,11 @@ pub(super) fn put(line: &str) {
 mod tests {
     use super::super::stand_in::{Cloud, Protocol};
     use super::*;
+
+    #[test]
+    fn a_line_is_one_line_and_no_command() {
+        assert_eq!(printable("a \u{1b}[2J\nb\u{9b}é"), "a \u{fffd}[2J\u{fffd}b\u{fffd}é");
+    }
 
     #[test]
     fn the_table_is_as_wide_as_its_numbers() {
