@@ -78,3 +78,30 @@ async fn more_than_a_hundred_messages_a_second_are_discarded_and_the_connection_
     let taken = b.payloads(CLOUD).len();
     assert!((100..2_000).contains(&taken), "{taken}");
 }
+
+#[tokio::test]
+async fn more_bytes_than_fit_into_a_second_are_late_and_none_is_lost() {
+    let b = Bench::start(|_| {}).await;
+    let size = 100 * 1024;
+    std::fs::write(b.path("large"), "x".repeat(size)).unwrap();
+    let mut c = b.mosquitto("mosquitto_pub", CLOUD, "localhost", "thing");
+    c.args([
+        "-i",
+        "thing",
+        "-t",
+        "a",
+        "-q",
+        "1",
+        "-f",
+        &b.path("large"),
+        "--repeat",
+        "12",
+    ]);
+    let before = tokio::time::Instant::now();
+    succeed(&mut c).await;
+    // 1,200 KiB at 512 KiB a second: the first 512 KiB pass at once, the last piece is taken before its wait.
+    let took = before.elapsed().as_secs_f64();
+    assert!(took >= 1.0, "{took} s");
+    let taken = b.payloads(CLOUD);
+    assert!(taken.len() == 12 && taken.iter().all(|p| p.len() == size));
+}

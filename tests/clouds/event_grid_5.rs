@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::process::Command;
 
 use crate::judges;
-use crate::tools::{Bench, Lines, output, spawn, succeed};
+use crate::tools::{Bench, LIMIT, Lines, command, output, spawn, succeed};
 
 const CLOUD: Cloud = Cloud::EventGrid;
 
@@ -590,4 +590,88 @@ async fn paho_finds_mqtt_5_as_it_is_written() {
     ] {
         b.refusal(rule).await;
     }
+}
+
+/// Stops a process where it is; it neither ends nor reads.
+async fn freeze(child: &tokio::process::Child) {
+    let pid = child.id().unwrap().to_string();
+    succeed(command("kill").args(["-STOP", &pid])).await;
+}
+
+#[tokio::test]
+async fn an_overflow_is_of_the_session_that_it_ends_and_not_of_the_publisher() {
+    let mut b = Bench::start(|_| {}).await;
+    let args = ["-i", "r", "-c", "-x", "600", "-q", "1", "-t", "exampletopics/#"];
+    let flood = async |b: &Bench, id: &str| {
+        let mut c = client(b, "mosquitto_pub", "writer");
+        // More than are in flight and in the queue together.
+        c.args([
+            "-i",
+            id,
+            "-t",
+            "exampletopics/a",
+            "-q",
+            "1",
+            "-m",
+            "x",
+            "--repeat",
+            "200",
+        ]);
+        succeed(&mut c).await;
+    };
+    // One that is connected and takes nothing.
+    let mut sub = spawn(client(&b, "mosquitto_sub", "reader").args(args).stdout(Stdio::null()));
+    let connected = b.event("connected", |e| matches!(e.what, What::Connected { .. })).await;
+    b.subscribed().await;
+    freeze(&sub).await;
+    flood(&b, "w").await;
+    let is_overflow = |e: &onyx::bench::clouds::Event| matches!(&e.what, What::Refused { rule: "mqtt/queue", client_id: Some(id), .. } if id == "r");
+    let overflow = b.event("overflow", is_overflow).await;
+    assert!(
+        overflow.connection.is_some() && overflow.connection == connected.connection,
+        "{overflow:?}"
+    );
+    let (What::Connected { peer: own, .. }, What::Refused { peer, .. }) = (connected.what, overflow.what) else {
+        unreachable!()
+    };
+    assert_eq!(own, peer);
+    sub.kill().await.unwrap();
+    // One that is away: no connection's doing.
+    b.event(
+        "reader gone",
+        |e| matches!(&e.what, What::Closed { client_id: Some(id), .. } if id == "r"),
+    )
+    .await;
+    succeed(client(&b, "mosquitto_sub", "reader").args(args).arg("-E")).await;
+    flood(&b, "w").await;
+    assert_eq!(b.event("overflow", is_overflow).await.connection, None);
+}
+
+#[tokio::test]
+async fn silence_ends_with_the_reason() {
+    let mut b = Bench::start(|_| {}).await;
+    b.clouds.write_device("name").unwrap();
+    let mut c = command("openssl");
+    c.args([
+        "s_client",
+        "-quiet",
+        "-connect",
+        &format!("127.0.0.1:{}", b.port(CLOUD)),
+    ]);
+    c.args(["-CAfile", &b.path("ca.pem"), "-cert", &b.path("devices/name.pem")]);
+    c.args(["-key", &b.path("devices/name.key")]);
+    let mut child = spawn(c.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()));
+    // CONNECT: version 5, user name and clean start, keep-alive of one second, no properties, client id "s", user name "name".
+    let hello = b"\x10\x14\x00\x04MQTT\x05\x82\x00\x01\x00\x00\x01s\x00\x04name";
+    let mut stdin = child.stdin.take().unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stdin, hello).await.unwrap();
+    let answered = tokio::time::timeout(LIMIT, child.wait_with_output()).await;
+    let answer = answered.expect("the connection was not ended").unwrap().stdout;
+    assert_eq!(answer.first(), Some(&0x20), "CONNACK: {answer:x?}");
+    assert!(answer.ends_with(&[0xe0, 0x02, 0x8d, 0x00]), "{answer:x?}");
+    assert_eq!(
+        b.refusal("mqtt/keep-alive").await,
+        "DISCONNECT 0x8D (keep alive timeout)"
+    );
+    drop(stdin);
 }

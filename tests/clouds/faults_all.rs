@@ -6,7 +6,7 @@ use std::process::Stdio;
 use futures_util::{StreamExt, stream};
 
 use crate::stage::{Stage, Way, said};
-use crate::tools::{Lines, fail, output, spawn, succeed};
+use crate::tools::{LIMIT, Lines, fail, output, spawn, succeed};
 
 /// Benches that run at a time in one of these tests.
 const AT_ONCE: usize = 3;
@@ -149,13 +149,17 @@ async fn stalled(stage: &mut Stage, cloud: &str, peer: &mut tokio::process::Comm
     let open = &status["connections"][0];
     assert_eq!(open["cloud"], cloud);
     let number = open["connection"].as_u64().unwrap();
-    stage.ask("POST", &format!("/connections/{number}/cut"), "").await;
+    cut(stage, &open["connection"]).await;
     let closed = stage.closed(cloud).await;
     assert_eq!(
         (&closed["stalled"], &closed["connection"]),
         (&true.into(), &number.into())
     );
     (open["bytes_up"].as_u64().unwrap(), open["bytes_down"].as_u64().unwrap())
+}
+
+async fn cut(stage: &Stage, connection: &serde_json::Value) {
+    stage.ask("POST", &format!("/connections/{connection}/cut"), "").await;
 }
 
 async fn mqtt(stage: &mut Stage, fault: &str) {
@@ -173,15 +177,20 @@ async fn mqtt(stage: &mut Stage, fault: &str) {
             );
         }
         "no-puback" => {
-            let mut waiting = spawn(&mut stage.publisher());
-            stage.event(|e| e["event"] == "message").await;
-            assert!(waiting.try_wait().unwrap().is_none(), "it waits for its PUBACK");
+            let mut waiting = spawn(stage.publisher().stderr(Stdio::null()));
+            let taken = stage.event(|e| e["event"] == "message").await;
+            // Whoever has its PUBACK has ended well by now; whoever waits for it loses its connection.
+            cut(stage, &taken["connection"]).await;
+            let ended = tokio::time::timeout(LIMIT, waiting.wait()).await.expect("it goes on");
+            assert!(!ended.unwrap().success(), "it has its PUBACK");
         }
         "no-suback" => {
-            // -E: ends as soon as the SUBACK is there.
-            let mut waiting = spawn(stage.mosquitto("mosquitto_sub").arg("-E"));
-            stage.event(|e| e["event"] == "subscribed").await;
-            assert!(waiting.try_wait().unwrap().is_none(), "it waits for its SUBACK");
+            // -E: ends well as soon as the SUBACK is there.
+            let mut waiting = spawn(stage.mosquitto("mosquitto_sub").arg("-E").stderr(Stdio::null()));
+            let granted = stage.event(|e| e["event"] == "subscribed").await;
+            cut(stage, &granted["connection"]).await;
+            let ended = tokio::time::timeout(LIMIT, waiting.wait()).await.expect("it goes on");
+            assert!(!ended.unwrap().success(), "it has its SUBACK");
         }
         "no-pingresp" => {
             // Five seconds are the least that mosquitto takes; it gives up when the answer to its ping is overdue.

@@ -134,6 +134,20 @@ impl Stage {
         tokio::time::timeout(LIMIT, wait).await.expect("never so")
     }
 
+    /// Waits until whoever prints these lines follows the events; what it prints now and later may be notes about a clock.
+    pub(crate) async fn is_followed(&self, lines: &mut Lines) {
+        let told = async {
+            loop {
+                self.ask("POST", "/clock", r#"{"cloud":"beam","by":"+0s"}"#).await;
+                if let Ok(line) = tokio::time::timeout(Duration::from_millis(100), lines.next()).await {
+                    return line;
+                }
+            }
+        };
+        let line = tokio::time::timeout(LIMIT, told).await.expect("nobody follows");
+        assert!(line.contains("\"note\""), "{line}");
+    }
+
     /// The next event that satisfies `wanted`.
     pub(crate) async fn event(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {

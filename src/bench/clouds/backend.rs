@@ -31,17 +31,6 @@ pub enum Act {
         /// 0 or 1; the subscription may lower it.
         qos: u8,
     },
-    /// A message for one session whether it subscribed or not: AWS IoT Core answers shadow, job and provisioning requests so.
-    Reply {
-        /// Whose session.
-        client_id: String,
-        /// Where.
-        topic: Arc<str>,
-        /// What.
-        payload: Bytes,
-        /// 0 or 1.
-        qos: u8,
-    },
     /// A message for everybody who subscribed to it.
     Publish {
         /// Where.
@@ -116,14 +105,9 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
         Vec::new()
     }
 
-    /// A filter was granted, SUBACK was sent.
-    fn subscribed(&self, _session: &Session, _filter: &str, _now: Now) -> Vec<Act> {
+    /// A filter was granted with this quality of service, SUBACK was sent.
+    fn granted(&self, _session: &Session, _filter: &str, _qos: u8, _now: Now) -> Vec<Act> {
         Vec::new()
-    }
-
-    /// The same with the quality of service that was granted.
-    fn granted(&self, session: &Session, filter: &str, _qos: u8, now: Now) -> Vec<Act> {
-        self.subscribed(session, filter, now)
     }
 
     /// A filter was given up.

@@ -2,7 +2,7 @@
 //! connections between them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -40,6 +40,8 @@ pub(crate) struct Ending {
 struct Handle {
     wake: Arc<Notify>,
     end: watch::Sender<Option<Ending>>,
+    /// What is recorded of it from other tasks is recorded there.
+    visit: Weak<Visit>,
 }
 
 /// What a connection gets when it is admitted.
@@ -172,6 +174,7 @@ impl Endpoint {
         let handle = Handle {
             wake: Arc::clone(&wake),
             end,
+            visit: visit::current().map_or_else(Weak::new, |v| Arc::downgrade(&v)),
         };
         handles.insert(attached.connection, handle);
         Ok(Admitted {
@@ -213,15 +216,7 @@ impl Endpoint {
                     payload,
                     qos,
                 } => {
-                    self.deliver(&client_id, &plain(topic, payload, qos), false);
-                }
-                Act::Reply {
-                    client_id,
-                    topic,
-                    payload,
-                    qos,
-                } => {
-                    self.deliver(&client_id, &plain(topic, payload, qos), true);
+                    self.deliver(&client_id, &plain(topic, payload, qos));
                 }
                 Act::Publish { topic, payload, qos } => {
                     let message = plain(topic, payload, qos);
@@ -231,15 +226,15 @@ impl Endpoint {
                 Act::End { client_id, why } => self.end(&client_id, why),
                 Act::Note(text) => self.note(text),
                 Act::Report { client_id, refusal } => {
-                    self.journal
-                        .refused(self.cloud, &refusal, Some(&client_id), "its connection");
+                    let visit = self.visit(self.broker().connection(&client_id));
+                    self.refused_at(visit.as_deref(), &refusal, &client_id);
                 }
             }
         }
     }
 
-    fn deliver(&self, client_id: &str, message: &Message, anyway: bool) {
-        let routed = self.broker().deliver(client_id, message, anyway);
+    fn deliver(&self, client_id: &str, message: &Message) {
+        let routed = self.broker().deliver(client_id, message);
         self.routed(routed, &message.topic);
     }
 
@@ -252,21 +247,38 @@ impl Endpoint {
         for (client_id, connection) in routed.overflowed {
             let detail = format!("no room for a message from {topic:?}: the session ends");
             let refusal = Refusal::new(&mqtt::OVERFLOW, Look::Close, detail);
-            self.journal
-                .refused(self.cloud, &refusal, Some(&client_id), "its connection");
+            let visit = self.visit(connection);
+            self.refused_at(visit.as_deref(), &refusal, &client_id);
             if let Some(handle) = connection.and_then(|c| self.handles().remove(&c)) {
                 let _ = handle.end.send(Some(Ending {
                     why: "its queue of unacknowledged messages is full",
                     reason: Some(reason::QUOTA),
                 }));
             }
-            let topic = topic.to_owned();
-            self.journal.record(self.cloud, What::Dropped { client_id, topic });
+            self.dropped_at(visit.as_deref(), client_id, topic);
         }
         for client_id in routed.dropped {
-            let topic = topic.to_owned();
-            self.journal.record(self.cloud, What::Dropped { client_id, topic });
+            let visit = self.visit(self.broker().connection(&client_id));
+            self.dropped_at(visit.as_deref(), client_id, topic);
         }
+    }
+
+    /// The connection behind this number. What happens to it may happen in the task of another, whose doing it is not.
+    fn visit(&self, connection: Option<ConnectionId>) -> Option<Arc<Visit>> {
+        let connection = connection?;
+        self.handles().get(&connection).and_then(|h| h.visit.upgrade())
+    }
+
+    fn refused_at(&self, visit: Option<&Visit>, refusal: &Refusal, client_id: &str) {
+        let peer = visit.map_or_else(|| "nowhere: it is away".to_owned(), |v| v.peer.to_string());
+        let what = What::refused(refusal, Some(client_id), &peer);
+        self.journal.record_of(self.cloud, visit, what);
+    }
+
+    fn dropped_at(&self, visit: Option<&Visit>, client_id: String, topic: &str) {
+        let topic = topic.to_owned();
+        self.journal
+            .record_of(self.cloud, visit, What::Dropped { client_id, topic });
     }
 
     /// Ends the connection that holds a session.

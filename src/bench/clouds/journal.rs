@@ -16,7 +16,7 @@ use tokio::sync::broadcast;
 
 use super::policy::Refusal;
 use super::stand_in::{Cloud, Protocol};
-use super::visit::{self, Register};
+use super::visit::{self, Register, Visit};
 use crate::clock::Clock;
 
 /// Accepted messages kept in memory; the oldest go first.
@@ -148,6 +148,21 @@ pub enum What {
     },
     /// Something a person should know.
     Note { text: String },
+}
+
+impl What {
+    /// A broken rule.
+    pub(crate) fn refused(refusal: &Refusal, client_id: Option<&str>, peer: &str) -> Self {
+        Self::Refused {
+            rule: refusal.rule.id,
+            says: refusal.rule.says,
+            source: refusal.rule.source,
+            detail: refusal.detail.clone(),
+            look: refusal.look.to_string(),
+            client_id: client_id.map(str::to_owned),
+            peer: peer.to_owned(),
+        }
+    }
 }
 
 impl std::fmt::Display for Event {
@@ -359,15 +374,19 @@ impl Journal {
             .collect()
     }
 
-    /// Something happened, on the connection that this task serves if it serves one.
+    /// Something happened, on the connection that this task serves if it serves one of this stand-in.
     pub fn record(&self, cloud: Cloud, what: What) {
-        self.register.saw(&what);
-        self.record_for(cloud, visit::current().map(|v| v.number), what);
+        let visit = visit::current().filter(|v| v.cloud == cloud);
+        self.record_of(cloud, visit.as_deref(), what);
     }
 
-    /// Something happened on this connection.
-    pub(crate) fn record_for(&self, cloud: Cloud, connection: Option<u64>, what: What) {
+    /// Something happened on this connection, or on none, whatever this task serves.
+    pub(crate) fn record_of(&self, cloud: Cloud, visit: Option<&Visit>, what: What) {
+        if let Some(visit) = visit {
+            self.register.saw(visit, &what);
+        }
         let time = rfc3339_millis(self.clock.system());
+        let connection = visit.map(|v| v.number);
         // Nobody listening is no error.
         let _ = self.events.send(Event {
             time,
@@ -379,18 +398,7 @@ impl Journal {
 
     /// A rule was broken.
     pub fn refused(&self, cloud: Cloud, refusal: &Refusal, client_id: Option<&str>, peer: &str) {
-        self.record(
-            cloud,
-            What::Refused {
-                rule: refusal.rule.id,
-                says: refusal.rule.says,
-                source: refusal.rule.source,
-                detail: refusal.detail.clone(),
-                look: refusal.look.to_string(),
-                client_id: client_id.map(str::to_owned),
-                peer: peer.to_owned(),
-            },
-        );
+        self.record(cloud, What::refused(refusal, client_id, peer));
     }
 
     /// A message was accepted. It is in the file when this returns (a line to the page cache, no sync: cheap enough to do here).

@@ -255,7 +255,7 @@ impl View {
     pub fn event(&mut self, event: &Event) {
         match self.form {
             Form::Quiet => {}
-            Form::Text => self.show(Show::Line(event.to_string())),
+            Form::Text => self.show(Show::Line(printable(&event.to_string()))),
             Form::Json => {
                 if let Ok(line) = serde_json::to_string(event) {
                     self.show(Show::Line(line));
@@ -309,6 +309,11 @@ impl View {
             let _ = done.recv_timeout(END_MAX);
         }
     }
+}
+
+/// What a peer has sent does not get to command the terminal.
+fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 /// A line for whoever reads; a reader that has gone away is no reason to stop.

@@ -155,9 +155,10 @@ impl Broker {
             .is_some_and(|s| s.born <= connection && s.latest > connection)
     }
 
-    /// Forgets every session and every kept message, as a broker that lost its store.
+    /// Forgets every session, every kept message and every will that waits, as a broker that lost its store.
     pub fn forget(&mut self) {
         self.sessions.clear();
+        self.wills.clear();
         self.retained = Retained::default();
     }
 
@@ -247,12 +248,11 @@ impl Broker {
         routed
     }
 
-    /// Queues a message for one session, if it is there and subscribed to it; `anyway` sends it even without a subscription.
-    pub fn deliver(&mut self, client_id: &str, message: &Message, anyway: bool) -> Routed {
+    /// Queues a message for one session, if it is there and subscribed to it.
+    pub fn deliver(&mut self, client_id: &str, message: &Message) -> Routed {
         let mut routed = Routed::default();
         if let Some(state) = self.sessions.get_mut(client_id) {
-            let granted = state.granted(&message.topic, false, &self.limits).map(|(qos, _)| qos);
-            if let Some(qos) = granted.or(anyway.then_some(1)) {
+            if let Some((qos, _)) = state.granted(&message.topic, false, &self.limits) {
                 let copy = Message {
                     qos: qos.min(message.qos),
                     retain: false,

@@ -342,6 +342,10 @@ fn a_will_waits_until_the_session_is_taken_up() {
     let fourth = b.attach(&who("s", "o"), start(false), T0).unwrap().connection;
     b.attach(&who("s", "o"), start(false), T0).unwrap();
     assert!(!b.will_waits("s", fourth), "taken over");
+    let fifth = b.attach(&who("s", "o"), start(true), T0).unwrap().connection;
+    assert!(b.will_waits("s", fifth));
+    b.forget();
+    assert!(!b.will_is_due(fifth), "forgotten with the session");
 }
 
 /// What happens to a broker, for the property below.

@@ -120,7 +120,11 @@ fn is_loopback(authority: &str) -> bool {
     })
 }
 
-/// Nobody but programs of this machine: a web page has an `Origin`, or a `Host` that is its own name.
+/// The header by which a browser tells whose doing a request is (W3C Fetch Metadata); programs that are none do not send it.
+const FETCH_SITE: &str = "sec-fetch-site";
+
+/// Nobody but programs of this machine: a web page has an `Origin`, or a `Host` that is its own name, or (a picture that it shows has
+/// neither) its browser says that it is of another site. A person who writes the address into a browser is let in.
 async fn from_here(
     ConnectInfo(asked): ConnectInfo<Asked>,
     headers: HeaderMap,
@@ -128,10 +132,11 @@ async fn from_here(
     next: Next,
 ) -> Response {
     asked.set();
-    let text = |name| headers.get(name).map(|v| v.to_str().unwrap_or_default());
-    let host = text(header::HOST).is_some_and(is_loopback);
-    let origin = text(header::ORIGIN).is_none_or(|o| o.split_once("://").is_some_and(|(_, a)| is_loopback(a)));
-    if !(host && origin) {
+    let text = |name: &str| headers.get(name).map(|v| v.to_str().unwrap_or_default());
+    let host = text(header::HOST.as_str()).is_some_and(is_loopback);
+    let origin = text(header::ORIGIN.as_str()).is_none_or(|o| o.split_once("://").is_some_and(|(_, a)| is_loopback(a)));
+    let site = text(FETCH_SITE).is_none_or(|s| matches!(s, "none" | "same-origin"));
+    if !(host && origin && site) {
         let why = "Host and Origin must be those of this machine: 127.0.0.1 or localhost";
         return Wrong(StatusCode::FORBIDDEN, why.into()).into_response();
     }

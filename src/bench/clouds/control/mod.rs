@@ -84,13 +84,32 @@ pub struct Controls {
 }
 
 impl Controls {
-    /// The stand-ins that run, of one or of all.
+    /// The stand-ins that run, of one or of all. What has several names and one board (Krypton's two doors) is one of them.
     fn chosen(&self, cloud: Option<Cloud>) -> Result<Vec<Cloud>, String> {
         match cloud {
-            None => Ok(self.boards.keys().copied().collect()),
+            None => {
+                let first = |c: &Cloud| self.one_with(*c).next() == Some(*c);
+                Ok(self.boards.keys().copied().filter(first).collect())
+            }
             Some(cloud) if self.boards.contains_key(&cloud) => Ok(vec![cloud]),
             Some(cloud) => Err(format!("{cloud} does not run here")),
         }
+    }
+
+    /// Every name of the stand-in that has this one.
+    fn one_with(&self, cloud: Cloud) -> impl Iterator<Item = Cloud> {
+        let own = self.boards.get(&cloud);
+        let same = move |board: &Arc<Board>| own.is_some_and(|own| Arc::ptr_eq(own, board));
+        self.boards
+            .iter()
+            .filter(move |(_, board)| same(board))
+            .map(|(c, _)| *c)
+    }
+
+    /// What each stand-in that runs has, once.
+    fn each<'a, T>(&'a self, all: &'a BTreeMap<Cloud, T>) -> impl Iterator<Item = (Cloud, &'a T)> {
+        let chosen = self.chosen(None).unwrap_or_default();
+        chosen.into_iter().filter_map(|c| all.get(&c).map(|one| (c, one)))
     }
 
     /// Puts a fault in force, beside those that are.
@@ -140,7 +159,7 @@ impl Controls {
     /// The faults in force.
     #[must_use]
     pub fn faults(&self) -> BTreeMap<Cloud, Vec<InForce>> {
-        let lists = self.boards.iter().map(|(cloud, board)| (*cloud, board.list()));
+        let lists = self.each(&self.boards).map(|(cloud, board)| (cloud, board.list()));
         lists.filter(|(_, list)| !list.is_empty()).collect()
     }
 
@@ -164,7 +183,11 @@ impl Controls {
             self.journal.record(cloud, What::Note { text });
             match self.endpoints.get(&cloud) {
                 Some(endpoint) => endpoint.restart(forget_sessions),
-                None => self.journal.register().cut_the_rest(cloud, "the stand-in restarts"),
+                None => {
+                    for door in self.one_with(cloud) {
+                        self.journal.register().cut_the_rest(door, "the stand-in restarts");
+                    }
+                }
             }
         }
         Ok(())
@@ -207,8 +230,8 @@ impl Controls {
     /// Everything at a glance.
     #[must_use]
     pub fn status(&self) -> Status {
-        let clocks = self.clocks.iter().map(|(cloud, clock)| ClockState {
-            cloud: *cloud,
+        let clocks = self.each(&self.clocks).map(|(cloud, clock)| ClockState {
+            cloud,
             ahead_ms: clock.skew(),
         });
         Status {

@@ -46,6 +46,7 @@ use self::name::RegistrationId;
 use self::registration::{Registrations, Setup};
 use super::backend::Now;
 use super::policy::dps::Fault;
+use super::visit;
 use crate::clock::Clock;
 
 pub(crate) use https::serve;
@@ -99,7 +100,7 @@ impl Dps {
     fn now(&self) -> Now {
         Now {
             monotonic: self.clock.monotonic(),
-            wall: self.clock.system(),
+            wall: self.clock.system() + visit::clock_ahead(),
         }
     }
 

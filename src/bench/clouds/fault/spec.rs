@@ -135,6 +135,27 @@ impl Spec {
             None => Cloud::ALL.into_iter().filter(|c| self.fault.fault.fits(*c)).collect(),
         }
     }
+
+    /// Why the stand-in cannot have this fault, if it cannot.
+    pub(crate) fn misfit(&self) -> Option<String> {
+        let fault = self.fault.fault;
+        let cloud = self.cloud.filter(|c| !fault.fits(*c))?;
+        Some(format!(
+            "{cloud} cannot have {fault}: it can have {}",
+            Fault::names(cloud)
+        ))
+    }
+
+    /// Why this fault would never come to the client that it is for, if so.
+    pub(crate) fn misdirected(&self) -> Option<String> {
+        let fault = self.fault.fault;
+        let why = match (&self.whom, self.cloud) {
+            (Whom::Client(_), _) if fault.before_connect() => format!("{fault} happens before the client id is known"),
+            (Whom::Client(_), Some(cloud)) if !super::mqtt(cloud) => format!("{cloud} has no MQTT clients"),
+            _ => return None,
+        };
+        Some(format!("{why}: write for peer ADDRESS instead"))
+    }
 }
 
 impl FromStr for Spec {
@@ -159,20 +180,8 @@ impl FromStr for Spec {
             }
             (Err(why), _) => return Err(why),
         };
-        if let Some(cloud) = cloud.filter(|c| !fault.fault.fits(*c)) {
-            return Err(format!(
-                "{cloud} cannot have {}: it can have {}",
-                fault.fault,
-                Fault::names(cloud)
-            ));
-        }
-        if matches!(whom, Whom::Client(_)) && fault.fault.before_connect() {
-            return Err(format!(
-                "{} happens before the client id is known: write for peer ADDRESS instead",
-                fault.fault
-            ));
-        }
-        Ok(Self { cloud, fault, whom })
+        let spec = Self { cloud, fault, whom };
+        spec.misfit().or_else(|| spec.misdirected()).map_or(Ok(spec), Err)
     }
 }
 
@@ -237,6 +246,7 @@ mod tests {
             ("throttle=0", "bytes a second"),
             ("tls-alert-256", "0 to 255"),
             ("iot-hub:tls-alert-40 for client \"d\"", "before the client id is known"),
+            ("krypton:cut@100 for client \"d\"", "krypton has no MQTT clients"),
             ("no-puback for fun", "is nobody"),
             ("no-puback for peer me", "is nobody"),
             ("no-puback for next 0 connections", "1 to 1000"),

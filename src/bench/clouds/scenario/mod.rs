@@ -12,7 +12,7 @@ pub use play::Play;
 pub(crate) use play::run;
 
 use super::control;
-use super::fault::{Fault, Limited, Spec, Whom};
+use super::fault::{Fault, Spec, Whom};
 use super::stand_in::Cloud;
 use crate::config::reader::{ConfigError, Reader, Section};
 
@@ -284,16 +284,12 @@ fn aim(s: &mut Section<'_, '_>, spec: Spec, cloud: Option<Cloud>, client: Option
         aimed.whom = Whom::Client(client);
     }
     // What the grammar forbids is forbidden however it is written.
-    let Limited { fault, .. } = aimed.fault;
-    if let Some(cloud) = aimed.cloud.filter(|c| !fault.fits(*c)) {
-        s.mistake(
-            "fault",
-            format!("{cloud} cannot have {fault}: it can have {}", Fault::names(cloud)),
-        );
+    if let Some(why) = aimed.misfit() {
+        s.mistake("fault", why);
         return None;
     }
-    if matches!(aimed.whom, Whom::Client(_)) && fault.before_connect() {
-        s.mistake("client", format!("{fault} happens before the client id is known"));
+    if let Some(why) = aimed.misdirected() {
+        s.mistake("client", why);
         return None;
     }
     Some(aimed)

@@ -105,6 +105,10 @@ fn every_mistake_has_its_place_and_all_come_at_once() {
             "before the client id is known",
         ),
         (
+            "[[event]]\nat = '1s'\nclient = 'd'\nfault = 'krypton:cut@9'\n",
+            "krypton has no MQTT clients",
+        ),
+        (
             "[[event]]\nat = '1s'\ncloud = 'dps'\nfault = 'iot-hub:no-puback'\n",
             "names another one",
         ),

@@ -4,6 +4,11 @@ use super::super::stand_in::{Cloud, Protocol};
 use super::*;
 
 #[test]
+fn a_line_is_one_line_and_no_command() {
+    assert_eq!(printable("a \u{1b}[2J\nb\u{9b}é"), "a \u{fffd}[2J\u{fffd}b\u{fffd}é");
+}
+
+#[test]
 fn the_table_is_as_wide_as_its_numbers() {
     let door = DoorCounts {
         cloud: Cloud::IotHub,

@@ -327,6 +327,6 @@ impl Drop for Visit {
             stalled: open.stalled,
             why,
         };
-        journal.record_for(self.cloud, Some(self.number), closed);
+        journal.record_of(self.cloud, Some(self), closed);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use serde::Serialize;
 
-use super::{Visit, current};
+use super::Visit;
 use crate::bench::clouds::fault::{Spec, Whom};
 use crate::bench::clouds::journal::What;
 use crate::bench::clouds::stand_in::{Cloud, Protocol};
@@ -169,9 +169,8 @@ impl Register {
         }
     }
 
-    /// Counts what was recorded.
-    pub(crate) fn saw(&self, what: &What) {
-        let Some(visit) = current() else { return };
+    /// Counts what was recorded of this connection.
+    pub(crate) fn saw(&self, visit: &Visit, what: &What) {
         self.count(visit.door, |door| match what {
             What::Connected { .. } => door.connects += 1,
             What::Refused { .. } => door.refusals += 1,
