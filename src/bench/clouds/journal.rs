@@ -150,7 +150,7 @@ pub enum What {
 
 impl std::fmt::Display for Event {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {:<10} ", self.time, self.cloud)?;
+        write!(f, "{} {:<11} ", self.time, self.cloud)?;
         match &self.what {
             What::Connected {
                 client_id,

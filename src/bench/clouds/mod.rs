@@ -23,7 +23,7 @@
 //! | [`journal`] | events, and accepted messages as `messages.jsonl` |
 //! | [`authority`] | the certificate authority kept in the directory |
 //! | [`stand_in`], `options` | configuration, in code and on the command line |
-//! | `opening`, [`service`] | all of it together as [`Clouds`]: how it begins, and what one can do with it |
+//! | `opening`, `doors`, [`service`] | all of it together as [`Clouds`]: how it begins, and what one can do with it |
 //!
 //! A refusal always names the rule that was broken and looks to the device as the real cloud's would.
 
@@ -36,6 +36,7 @@ pub mod codec;
 mod connection;
 pub mod control;
 mod door;
+mod doors;
 pub mod dps;
 mod endpoint;
 pub mod fault;

@@ -17,14 +17,11 @@ use super::aws_iot;
 use super::backend::{Backend, Nothing};
 use super::control::{self, Controls};
 use super::door::{self, Door};
+use super::doors::{Entrance, Stack};
 use super::dps::{self, Dps, DpsMqtt, HubLink};
-use super::endpoint::Endpoint;
-use super::fault::{Board, Switch};
-use super::gate::{Gate, Place};
 use super::iot_hub;
 use super::journal::Journal;
 use super::krypton::{Entry, Krypton, check_pattern};
-use super::policy::Policy;
 use super::policy::aws_iot::AwsIot;
 use super::policy::beam::Beam;
 use super::policy::dps as dps_rules;
@@ -32,66 +29,15 @@ use super::policy::event_grid::{Admission, EventGrid};
 use super::policy::iot_hub::IotHub;
 use super::scenario;
 use super::service::Clouds;
-use super::stand_in::{Cloud, Config, JAPAN_API, Protocol, StandIn};
+use super::stand_in::{Cloud, Config, Protocol};
 use super::start_error::StartError;
-use super::wardrobe::Wardrobe;
 use crate::clock::Clock;
 use crate::files::{PUBLIC, write_atomically};
-use crate::tls::{Clients, Identity, Server, TlsError, Versions, certificates, roots};
+use crate::tls::{Clients, Server, TlsError, Versions, certificates, roots};
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// What the device provisioning service speaks (rule `dps/tls-1.2`).
 const DPS_TLS: Versions = Versions::Only12;
-
-/// An MQTT stand-in to be.
-struct Stack {
-    cloud: Cloud,
-    policy: Arc<dyn Policy>,
-    backend: Arc<dyn Backend>,
-    doors: Vec<Entrance>,
-}
-
-/// One of its doors.
-struct Entrance {
-    protocol: Protocol,
-    /// What TLS asks of clients; `None` is a door without TLS.
-    clients: Option<Clients>,
-    /// Application protocols taken; empty takes any.
-    alpn: &'static [&'static str],
-    /// Versions of TLS, if not those of the configuration.
-    versions: Option<Versions>,
-}
-
-impl Entrance {
-    fn mqtts(clients: Clients) -> Self {
-        Self {
-            protocol: Protocol::Mqtts,
-            clients: Some(clients),
-            alpn: &[],
-            versions: None,
-        }
-    }
-
-    /// A door without TLS.
-    fn mqtt() -> Self {
-        Self {
-            protocol: Protocol::Mqtt,
-            clients: None,
-            alpn: &[],
-            versions: None,
-        }
-    }
-
-    /// AWS IoT Core's door at 443, which HTTPS shares (developer guide, device communication protocols).
-    fn mqtts_by_alpn() -> Self {
-        Self {
-            protocol: Protocol::MqttsAlpn,
-            clients: Some(Clients::Proven),
-            alpn: &["x-amzn-mqtt-ca"],
-            versions: None,
-        }
-    }
-}
 
 /// The one certificate of a PEM text.
 fn certificate(pem: &str) -> Result<CertificateDer<'static>, TlsError> {
@@ -302,51 +248,6 @@ impl Clouds {
         Ok(())
     }
 
-    /// The faults of a stand-in, shared by its doors.
-    fn board(&mut self, cloud: Cloud) -> Arc<Board> {
-        Arc::clone(self.boards.entry(cloud).or_default())
-    }
-
-    /// The clock of a stand-in, shared by its doors.
-    fn clock(&mut self, cloud: Cloud) -> Clock {
-        self.clocks.entry(cloud).or_default().clone()
-    }
-
-    async fn listen(&mut self, config: &Config, cloud: Cloud, protocol: Protocol) -> Result<Gate, StartError> {
-        let clock = self.clock(cloud);
-        let (ip, port) = config.place(cloud, protocol).map_err(StartError::Option)?;
-        let address = SocketAddr::new(ip, port);
-        let failed = |source| StartError::Listen {
-            cloud,
-            protocol,
-            address,
-            source,
-        };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let bound = listener.local_addr().map_err(failed)?;
-        self.stand_ins.push(StandIn {
-            name: cloud,
-            host: config.hosts.of(cloud).to_owned(),
-            address: bound.ip(),
-            port: bound.port(),
-            protocol,
-        });
-        let wardrobe = (protocol != Protocol::Mqtt)
-            .then(|| Wardrobe::new(Arc::clone(&self.ca), clock, names(config, cloud, bound)));
-        let place = Place {
-            cloud,
-            protocol,
-            board: self.board(cloud),
-            wardrobe: wardrobe.map(Arc::new),
-            journal: Arc::clone(&self.journal),
-        };
-        Gate::new(listener, place).map_err(failed)
-    }
-
-    fn server_identity(&self, config: &Config, cloud: Cloud, gate: &Gate) -> Result<Identity, StartError> {
-        Ok(self.ca.server(names(config, cloud, gate.local_addr()))?)
-    }
-
     async fn open_krypton(&mut self, config: &Config, cloud: Cloud) -> Result<(), StartError> {
         let gate = self.listen(config, cloud, Protocol::Https).await?;
         let identity = self.server_identity(config, cloud, &gate)?;
@@ -400,40 +301,6 @@ impl Clouds {
         Ok(())
     }
 
-    async fn open_mqtt(&mut self, config: &Config, stack: Stack) -> Result<(), StartError> {
-        let clock = &self.clock(stack.cloud);
-        let mut endpoint = Endpoint::new(
-            stack.cloud,
-            stack.policy,
-            stack.backend,
-            Arc::clone(&self.journal),
-            clock.clone(),
-            self.stop.clone(),
-        );
-        endpoint.fault = Switch::on(self.board(stack.cloud));
-        let endpoint = Arc::new(endpoint);
-        for door in stack.doors {
-            let gate = self.listen(config, stack.cloud, door.protocol).await?;
-            let tls = match door.clients {
-                None => None,
-                Some(clients) => {
-                    let identity = self.server_identity(config, stack.cloud, &gate)?;
-                    let server = Server {
-                        identity: &identity,
-                        clients,
-                        versions: door.versions.unwrap_or(config.tls),
-                        alpn: door.alpn,
-                    };
-                    Some(server.build(clock)?)
-                }
-            };
-            self.tasks
-                .spawn(Arc::clone(&endpoint).serve(gate, tls, self.tasks.clone()));
-        }
-        self.endpoints.insert(stack.cloud, endpoint);
-        Ok(())
-    }
-
     fn write_directory(&self) -> Result<(), StartError> {
         let path = self.directory.join("clouds.json");
         let content = serde_json::json!({
@@ -446,17 +313,4 @@ impl Clouds {
         write_atomically(&path, format!("{content:#}\n").as_bytes(), PUBLIC)
             .map_err(|source| StartError::File { path, source })
     }
-}
-
-/// What a door's certificate is for: the host name, `localhost`, and the address, because a client that is pointed at it checks that.
-fn names(config: &Config, cloud: Cloud, address: SocketAddr) -> Vec<String> {
-    let mut names = vec![
-        config.hosts.of(cloud).to_owned(),
-        "localhost".to_owned(),
-        address.ip().to_string(),
-    ];
-    if cloud == Cloud::KryptonSim {
-        names.push(JAPAN_API.to_owned());
-    }
-    names
 }

@@ -159,9 +159,13 @@ impl View {
             return;
         }
         for s in stand_ins {
-            put(&format!("{:<10} {}:{} as {}", s.name, s.address, s.port, s.host));
+            let (name, protocol) = (s.name, s.protocol.as_str());
+            put(&format!(
+                "{name:<11} {protocol:<10} {}:{} as {}",
+                s.address, s.port, s.host
+            ));
         }
-        put(&format!("control    {control}"));
+        put(&format!("{:<11} {:<10} {control}", "control", "http"));
         if std::io::stdout().is_terminal() {
             let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout()).with_style(style);

@@ -34,7 +34,7 @@ SCENARIO FILE (TOML; an unknown key is an error with line and column)
   at = "10s"                    since the start
   when = { connects = 3, client = "pi-1" }    once: after so many connects, messages, subscribes, refusals, requests (HTTP) or closes
                                 at the event's cloud (left out: at any); client is left out for any
-  cloud = "iot-hub"             krypton | event-grid | iot-hub | aws-iot | dps | beam; left out: all of them
+  cloud = "iot-hub"             krypton | krypton-sim | event-grid | iot-hub | aws-iot | dps | beam; left out: all
   client = "pi-1"               whom a fault is for, or whose connections are cut
   fault = "no-puback*2"         one more fault, as above
   clear = true                  all faults end; or one kind: clear = "no-puback"
@@ -44,9 +44,9 @@ SCENARIO FILE (TOML; an unknown key is an error with line and column)
   cut = true                    cuts the connections of client
 
 PORTS with --standard-ports and --bind A
-  A     8036 krypton (HTTPS), 8883 event-grid, 1883 beam (plain MQTT)
+  A     8036 krypton, 443 krypton-sim, 8883 event-grid, 1883 beam (plain MQTT)
   A+1   8883 iot-hub
-  A+2   8883 aws-iot
+  A+2   8883 aws-iot, 443 aws-iot by ALPN
   A+3   8883 and 443 dps
 "#;
 

@@ -64,7 +64,7 @@ fn everything_the_help_names_is_understood() {
 
 #[test]
 fn the_readmes_scenario_and_faults_are_good() {
-    let readme = include_str!("../../../../README.md");
+    let readme = include_str!("../../../../docs/clouds.md");
     let from = readme.find("[[event]]").unwrap();
     let text = readme[from..].split("```").next().unwrap();
     assert_eq!(parse(text).unwrap().events.len(), 2);
