@@ -35,7 +35,7 @@ pub(crate) struct Answers {
 
 /// Around every request: a fault that is in force, and the journal's line about it.
 pub(crate) async fn around(State(answers): State<Answers>, request: Request, next: Next) -> Response {
-    use KryptonFault::{Empty, Html, Http, Slow, Truncated};
+    use KryptonFault::{Html, Http, Slow, Truncated};
     let faults = Switch::<KryptonFault>::on(Arc::clone(&answers.board));
     let Some(fault) = faults.take(KryptonFault::concerns_whole_answers) else {
         return next.run(request).await;
@@ -52,8 +52,8 @@ pub(crate) async fn around(State(answers): State<Answers>, request: Request, nex
             StatusCode::GATEWAY_TIMEOUT.into_response()
         }
         Truncated => half(next.run(request).await).await,
-        // The others do not concern whole answers and were not taken.
-        Empty | _ => StatusCode::OK.into_response(),
+        // `empty`; the others do not concern whole answers and were not taken.
+        _ => StatusCode::OK.into_response(),
     };
     answers.journal.record(
         answers.cloud,
