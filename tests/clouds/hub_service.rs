@@ -52,7 +52,7 @@ impl Service {
 }
 
 mod tests {
-    use onyx::bench::clouds::Cloud;
+    use onyx::bench::clouds::{Cloud, What};
 
     use super::*;
     use crate::tools::{Bench, fail};
@@ -113,6 +113,52 @@ mod tests {
         assert_eq!(service.good("GET", "/devices", None).await.as_array().unwrap().len(), 1);
         service.good("DELETE", "/devices/dev", None).await;
         assert_eq!(service.bad("DELETE", "/devices/dev", None).await, (404, 404_001));
+    }
+
+    #[tokio::test]
+    async fn a_deleted_device_leaves_no_session_behind() {
+        let mut b = Bench::start(|_| {}).await;
+        let service = Service::of(&b.clouds).await;
+        let listen = |b: &Bench| {
+            let mut c = b.mosquitto("mosquitto_sub", Cloud::IotHub, "127.0.0.1", "dev");
+            c.args(["-c", "-E", "-i", "dev", "-u", USER, "-q", "1"]);
+            c.args(["-t", "devices/dev/messages/devicebound/#"]);
+            c
+        };
+        for (present, then_delete) in [(false, false), (true, true), (false, false)] {
+            succeed(&mut listen(&b)).await;
+            let event = b
+                .event("a connection", |e| matches!(e.what, What::Connected { .. }))
+                .await;
+            let What::Connected { session_present, .. } = event.what else {
+                unreachable!()
+            };
+            assert_eq!(session_present, present);
+            b.event("its end", |e| matches!(e.what, What::Disconnected { .. }))
+                .await;
+            if then_delete {
+                service.good("DELETE", "/devices/dev", None).await;
+                service.good("PUT", "/devices/dev", Some("{}")).await;
+            }
+        }
+        // One that is there is sent away.
+        let mut there = b.mosquitto("mosquitto_sub", Cloud::IotHub, "127.0.0.1", "dev");
+        there.args([
+            "-c",
+            "-i",
+            "dev",
+            "-u",
+            USER,
+            "-t",
+            "devices/dev/messages/devicebound/#",
+        ]);
+        let _there = crate::tools::spawn(&mut there);
+        b.subscribed().await;
+        service.good("DELETE", "/devices/dev", None).await;
+        b.event("the end of its connection", |e| {
+            e.to_string().contains("the device was deleted")
+        })
+        .await;
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 Usage: iot_hub.py GATEWAY HOST DEVICE CA CERTIFICATE KEY
 
 It does what it is told on standard input, one JSON value a line, and says on standard output what came of it, one JSON value a line.
-Messages, methods, desired properties and changes of the connection are said when they happen.
+Messages, methods and desired properties are said when they come.
 """
 
 import json
@@ -45,10 +45,6 @@ def on_desired(patch):
     say(event="desired", patch=patch)
 
 
-def on_state():
-    say(event="state", connected=client.connected)
-
-
 with open(ca) as f:
     trusted = f.read()
 client = IoTHubDeviceClient.create_from_x509_certificate(
@@ -59,7 +55,6 @@ client = IoTHubDeviceClient.create_from_x509_certificate(
     gateway_hostname=gateway,
     connection_retry_interval=1,
 )
-client.on_connection_state_change = on_state
 
 for line in sys.stdin:
     told = json.loads(line)

@@ -7,11 +7,11 @@ A test program is one process with many threads, and children that its tests for
 emulation one test that gets stuck takes all others with it, and nothing tells which it was. Here a stuck test is named, what its
 threads were doing is shown, and the others go on.
 
-A test that failed has failed: it is never tried again. An emulator process that has not ended within its time is another matter. QEMU's
-user-mode emulation is known to deadlock when a program with threads forks (a lock of its fd-trans.c is not taken care of; fixed in
-7.2.19; Debian bookworm has 7.2), our CI hung there once, and the tests that got stuck had ended natively in the
-very same run. So such a process is killed and its test started once more, and that is said aloud: a line with the test's name and what
-its threads were doing, and how many there were at the end. One that is stuck for the second time has failed, and so has every one
+A test that failed has failed: it is never tried again. An emulator process that has not ended within its time is another matter.
+QEMU's user-mode emulation is known to deadlock when a program with threads forks (a lock of its fd-trans.c is not taken care of; fixed
+in 7.2.19, and Debian bookworm has 7.2), our CI hung there once, and the tests that got stuck had ended natively in the very same run.
+So such a process is killed and its test started once more, and that is said aloud: a line with the test's name and what its threads
+were doing, and at the end how many there were. One that is stuck for the second time has failed, and so has every one that gets stuck
 after RESTARTS_MAX others: a fault of ours that makes tests hang does not pass for one of QEMU's.
 
 Two tests run at a time. The closing line is libtest's, so that readers of one can read the other.

@@ -47,6 +47,13 @@ pub enum Act {
         /// Why, for the journal.
         why: &'static str,
     },
+    /// A session is forgotten, and its connection ends.
+    Forget {
+        /// Whose.
+        client_id: String,
+        /// Why, for the journal.
+        why: &'static str,
+    },
     /// Something a person should know.
     Note(String),
     /// A rule was broken and the device is told so in an answer; its connection stays.

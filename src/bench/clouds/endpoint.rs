@@ -224,6 +224,10 @@ impl Endpoint {
                     self.routed(routed, &message.topic);
                 }
                 Act::End { client_id, why } => self.end(&client_id, why),
+                Act::Forget { client_id, why } => {
+                    let connection = self.broker().forget_session(&client_id);
+                    self.end_connection(connection, why);
+                }
                 Act::Note(text) => self.note(text),
                 Act::Report { client_id, refusal } => {
                     let visit = self.visit(self.broker().connection(&client_id));
@@ -284,6 +288,10 @@ impl Endpoint {
     /// Ends the connection that holds a session.
     pub(crate) fn end(&self, client_id: &str, why: &'static str) {
         let connection = self.broker().connection(client_id);
+        self.end_connection(connection, why);
+    }
+
+    fn end_connection(&self, connection: Option<ConnectionId>, why: &'static str) {
         if let Some(handle) = connection.and_then(|c| self.handles().remove(&c)) {
             let reason = Some(reason::ADMINISTRATIVE);
             let _ = handle.end.send(Some(Ending { why, reason }));

@@ -19,6 +19,8 @@ const INCORRECT_PARAMETERS: u16 = 50;
 const HEADER: usize = 4;
 /// The longest command APDU with short lengths, in bytes: header, Lc, 255 bytes, Le.
 const COMMAND_MAX: usize = 261;
+/// How the answer to an AUTHENTICATE that went well begins, after its length (TS 31.102 section 7.1.2.1).
+const SUCCESS: &str = ",\"DB";
 /// Modem and card speak of 61xx with this high byte.
 const WAITING: u16 = 0x6100;
 
@@ -158,6 +160,21 @@ fn crsm(usim: &Usim, args: &[Arg]) -> Result<Reply, u16> {
     } else {
         format!("+CRSM: {sw1},{sw2},\"{}\"", hex(&data))
     }))
+}
+
+/// An answer as the log may have it: without the RES, CK and IK that AUTHENTICATE gave.
+pub(super) fn without_keys(answer: &str) -> String {
+    let line = |line: &str| {
+        let data = ["+CSIM: ", "+CGLA: "].iter().any(|name| line.starts_with(name));
+        match line.split_once(SUCCESS).filter(|_| data) {
+            Some((head, rest)) => {
+                let end = if rest.ends_with('\r') { "\r" } else { "" };
+                format!("{head}{SUCCESS} (RES, CK and IK are not logged)\"{end}")
+            }
+            None => line.to_owned(),
+        }
+    };
+    answer.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn hex(bytes: &[u8]) -> String {

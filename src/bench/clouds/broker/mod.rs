@@ -162,6 +162,11 @@ impl Broker {
         self.retained = Retained::default();
     }
 
+    /// Forgets one session; the answer is the connection that held it.
+    pub fn forget_session(&mut self, client_id: &str) -> Option<ConnectionId> {
+        self.sessions.remove(client_id).and_then(|s| s.connection)
+    }
+
     /// How many filters a session has, and whether `filter` is one of them.
     #[must_use]
     pub fn subscriptions(&self, client_id: &str, filter: &str) -> (usize, bool) {

@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn mistakes_say_what_there_is() {
         for (text, wanted) in [
-            ("moon:refuse-5", "none of krypton, event-grid"),
+            ("moon:refuse-5", "none of krypton, krypton-sim, event-grid"),
             ("iot-hub:http-500", "cannot have http-500: it can have refuse-tcp"),
             ("iot-hub:explode", "no fault of iot-hub: write one of refuse-tcp"),
             ("krypton:no-puback", "krypton cannot have no-puback"),

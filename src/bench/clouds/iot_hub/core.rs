@@ -96,7 +96,11 @@ impl Core {
         let mut state = self.state();
         state.registry.remove(id)?;
         state.calls.gone(id);
-        Ok(vec![end(id, "the device was deleted")])
+        // With its session: a device of that name that is created later begins without subscriptions.
+        Ok(vec![Act::Forget {
+            client_id: id.to_owned(),
+            why: "the device was deleted",
+        }])
     }
 
     pub(super) fn update_twin(&self, id: &str, patch: &Value, now: Now) -> Result<(Value, Vec<Act>), HubError> {

@@ -4,7 +4,7 @@ use super::{Busy, Engine, MAX_HELD, MAX_OUTPUT, MAX_RECORDS, POWER_DOWN_DELAY, P
 use crate::bench::dongle::line::{CR, LF, LineEvent};
 use crate::bench::dongle::reply::{self, After, Final};
 use crate::bench::dongle::scenario::{Echo, Reset};
-use crate::bench::dongle::{commands, faults};
+use crate::bench::dongle::{commands, faults, uicc};
 
 impl Engine {
     pub(super) fn emit(&mut self, bytes: &[u8]) {
@@ -159,7 +159,7 @@ impl Engine {
         self.records.push_back(Record {
             at: self.modem.now,
             command: line.to_owned(),
-            answer: String::from_utf8_lossy(answer).into_owned(),
+            answer: uicc::without_keys(&String::from_utf8_lossy(answer)),
         });
     }
 }

@@ -39,6 +39,24 @@ fn on_a_logical_channel() {
 }
 
 #[test]
+fn keys_are_answered_and_not_logged() {
+    for verbose in ["", "ATV0\r"] {
+        let mut bench = Bench::warm("");
+        bench.say(verbose);
+        bench.say(&format!("AT+CCHO=\"{AID}\"\r"));
+        bench.say(&format!("AT+CGLA=1,78,\"{APDU}\"\r"));
+        bench.engine.take_records().for_each(drop);
+        let said = bench.say("AT+CGLA=1,10,\"00C0000035\"\r");
+        assert!(said.contains(ANSWER), "{said}");
+        let logged = bench.engine.take_records().next().unwrap().answer;
+        assert_eq!(logged, said.replace(&ANSWER[2..], " (RES, CK and IK are not logged)"));
+    }
+    // What is no answer to AUTHENTICATE stays as it is.
+    let other = "\r\n+COPS: 0,0,\"DB Net\",7\r\n\r\nOK\r\n";
+    assert_eq!(crate::bench::dongle::uicc::without_keys(other), other);
+}
+
+#[test]
 fn on_the_basic_channel() {
     let mut bench = Bench::warm("");
     let authenticate = format!("AT+CSIM=78,\"{APDU}\"\r");

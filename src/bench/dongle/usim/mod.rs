@@ -36,14 +36,25 @@ use crate::bench::subscriber::{Secrets, Sim};
 pub(super) const CHANNELS: usize = 4;
 
 /// What a logical channel stands on.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Channel {
     directory: Directory,
     /// Whether the USIM has been selected on it; `7FFF` means the USIM then.
     usim: bool,
     file: Option<File>,
-    /// Waits for GET RESPONSE.
+    /// Waits for GET RESPONSE; CK and IK may be in it, so it is never printed.
     waiting: Vec<u8>,
+}
+
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Channel")
+            .field("directory", &self.directory)
+            .field("usim", &self.usim)
+            .field("file", &self.file)
+            .field("waiting", &format_args!("{} bytes", self.waiting.len()))
+            .finish()
+    }
 }
 
 impl Channel {

@@ -50,6 +50,12 @@ fn the_published_challenge_gives_the_published_answer() {
     let mut c = card(|_| {}, Sqn::default());
     sw(&mut c, SELECT);
     assert_eq!(sw(&mut c, FIRST), "6135");
+    let shown = format!("{c:?}");
+    // RES in decimal, as `Debug` writes bytes.
+    assert!(
+        shown.contains("waiting: 53 bytes") && !shown.contains("165, 66, 17"),
+        "{shown}"
+    );
     assert_eq!(say(&mut c, "00C0000035"), format!("{ANSWER}08EAE4BE823AF9A08B.9000"));
 }
 

@@ -270,7 +270,7 @@ fn what_ends_connections_says_so() {
     assert!(ends(core.register("d", other, NOW).unwrap()));
     assert!(ends(core.set_status("d", Status::Disabled).unwrap()));
     assert!(core.set_status("d", Status::Enabled).unwrap().is_empty());
-    assert!(ends(core.remove("d").unwrap()));
+    assert!(matches!(&core.remove("d").unwrap()[..], [Act::Forget { client_id, .. }] if client_id == "d"));
     assert_eq!(core.remove("d").unwrap_err().status(), 404);
     for bad in ["", "a b", "a/b", &"x".repeat(129)] {
         assert_eq!(
