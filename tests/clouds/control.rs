@@ -350,6 +350,8 @@ async fn all_clocks_jump_by_as_much() {
     let stage = Stage::start(&[]).await;
     let clocks = stage.ask("POST", "/clock", r#"{"by":"+1h"}"#).await;
     let clocks = clocks["clocks"].as_array().unwrap();
-    assert!(clocks.iter().any(|c| c["cloud"] == "krypton-sim"), "{clocks:?}");
+    // Krypton's two doors have one clock, which is there once.
+    let krypton = |c: &&serde_json::Value| c["cloud"].as_str().is_some_and(|c| c.starts_with("krypton"));
+    assert_eq!(clocks.iter().filter(krypton).count(), 1, "{clocks:?}");
     assert!(clocks.iter().all(|c| c["ahead_ms"] == 3_600_000), "{clocks:?}");
 }

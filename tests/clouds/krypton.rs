@@ -165,3 +165,41 @@ async fn a_sim_outside_of_a_krypton_group_is_turned_away() {
         assert_eq!(b.refusal(rule).await, format!("status {want}"));
     }
 }
+
+#[tokio::test]
+async fn what_krypton_assigns_is_known_to_a_hub_that_knows_nobody_else() {
+    let b = Bench::start(|c| c.hub_open = false).await;
+    let id = register(&b).await;
+    let (status, body) = registration(&b, &id).await;
+    let assigned: Value = serde_json::from_str(&body).unwrap();
+    let device = assigned["deviceId"].as_str().unwrap().to_owned();
+    assert_eq!(status, 200);
+    std::fs::write(b.path("k.pem"), assigned["certificate"].as_str().unwrap()).unwrap();
+    std::fs::write(b.path("k.key"), assigned["privateKey"].as_str().unwrap()).unwrap();
+    let mut c = command("mosquitto_pub");
+    c.args([
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &b.port(Cloud::IotHub),
+        "--cafile",
+        &b.path("ca.pem"),
+    ]);
+    c.args([
+        "--cert",
+        &b.path("k.pem"),
+        "--key",
+        &b.path("k.key"),
+        "-i",
+        &device,
+        "-q",
+        "1",
+    ]);
+    let user = format!(
+        "{}/{device}/?api-version=2021-04-12",
+        assigned["host"].as_str().unwrap()
+    );
+    let topic = format!("devices/{device}/messages/events/");
+    succeed(c.args(["-u", &user, "-t", &topic, "-m", "known"])).await;
+    assert_eq!(b.payloads(Cloud::IotHub), ["known"]);
+}

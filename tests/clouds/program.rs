@@ -20,7 +20,7 @@ async fn start(c: &mut Command) -> (Child, Lines) {
     let mut lines = Lines::of(&mut child);
     let first = lines.next().await;
     assert!(
-        first.starts_with("clouds ready: ") && first.ends_with("/clouds.json"),
+        first.starts_with("clouds ready: ") && first.ends_with("/clouds.json") || first.contains(r#""event":"ready""#),
         "{first}"
     );
     (child, lines)

@@ -206,6 +206,9 @@ impl Clouds {
             let host = config.hosts.iot_hub.clone();
             Arc::new(iot_hub::Hub::new(core, Arc::clone(endpoint), host))
         });
+        if let Some(hub) = &self.hub {
+            self.krypton.assigns_to(Arc::clone(hub));
+        }
         Ok(())
     }
 

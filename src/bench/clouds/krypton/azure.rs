@@ -9,6 +9,7 @@ use super::denied::Denied;
 use super::request::Request;
 use super::{IMSI_PLACEHOLDER, Krypton, check_name, keep};
 use crate::bench::clouds::fault::KryptonFault;
+use crate::bench::clouds::iot_hub::{Credential, Hub};
 use crate::bench::clouds::policy::krypton::REGISTRATION;
 use crate::identity::Imsi;
 use crate::pki::Issued;
@@ -96,7 +97,11 @@ impl Krypton {
         }
         let issued = match registration.issued.take() {
             Some(issued) => issued,
-            None => self.issue(&registration.device_id)?,
+            None => {
+                let issued = self.issue(&registration.device_id)?;
+                self.assign(registration)?;
+                issued
+            }
         };
         let mut assigned = registration.assigned(&issued);
         assigned["rootCaCertificate"] = self.ca.root_pem().into();
@@ -112,6 +117,20 @@ impl Krypton {
             return Err(Denied::Internal("the registration is gone".into()));
         };
         let issued = self.issue(&registration.device_id)?;
+        self.assign(registration)?;
         Ok(registration.assigned(&issued))
+    }
+
+    /// The hub learns of the device, as it does when the real Krypton has registered it through DPS; one that it knows stays as it is.
+    fn assign(&self, registration: &Registration) -> Result<(), Denied> {
+        let here = |hub: &&std::sync::Arc<Hub>| registration.host.eq_ignore_ascii_case(hub.host());
+        let Some(hub) = self.hub.get().filter(here) else {
+            return Ok(());
+        };
+        if hub.identity(&registration.device_id).is_ok() {
+            return Ok(());
+        }
+        hub.register(&registration.device_id, Credential::Authority)
+            .map_err(|e| Denied::Internal(format!("the hub does not take the device: {e}")))
     }
 }

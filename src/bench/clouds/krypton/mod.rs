@@ -31,7 +31,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
@@ -39,6 +39,7 @@ use serde_json::Value;
 
 use super::authority::Ca;
 use super::fault::{KryptonFault, Switch};
+use super::iot_hub::Hub;
 use super::keys::{Fresh, KeyService};
 use super::policy::krypton::NAME;
 use super::stand_in::{Config, Hosts};
@@ -113,6 +114,8 @@ pub(crate) struct Krypton {
     ca: Arc<Ca>,
     clock: Clock,
     hosts: Hosts,
+    /// The hub that Azure's registrations assign to, once it runs.
+    hub: OnceLock<Arc<Hub>>,
     group: Group,
     userdata: String,
     device_id_pattern: String,
@@ -147,6 +150,7 @@ impl Krypton {
             ca,
             clock,
             hosts: config.hosts.clone(),
+            hub: OnceLock::new(),
             group: config.krypton_group.clone(),
             userdata: config.userdata.clone(),
             device_id_pattern: config.device_id_pattern.clone(),
@@ -157,6 +161,12 @@ impl Krypton {
             keys: Mutex::new(KeyService::new(config.sims(), config.sim_plan.clone())),
             state: Mutex::default(),
         }
+    }
+
+    /// The IoT hub runs.
+    pub(crate) fn assigns_to(&self, hub: Arc<Hub>) {
+        // There is one hub in a bench.
+        let _ = self.hub.set(hub);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
