@@ -291,3 +291,37 @@ proptest! {
         let _ = read_connect(&frame(&bytes), true);
     }
 }
+
+#[test]
+fn what_3_1_1_does_not_know_is_malformed() {
+    // MQTT 3.1.1: reserved bits of a filter's QoS (MQTT-3-8.3-4), and bytes after the last field.
+    for bytes in [
+        &b"\x82\x06\x00\x01\x00\x01a\x04"[..],
+        b"\x82\x06\x00\x01\x00\x01a\x81",
+        b"\x40\x03\x00\x01\x00",
+        b"\xc0\x01\x00",
+        b"\xe0\x01\x00",
+        b"\xa2\x06\x00\x01\x00\x01a\x00",
+        b"\xa2\x02\x00\x01",
+        b"\x82\x02\x00\x01",
+        b"\x82\x06\x00\x00\x00\x01a\x00",
+    ] {
+        let got = read(Version::V4, frame(bytes));
+        assert!(matches!(got, Err(Malformed::Form(_))), "{bytes:x?}: {got:?}");
+    }
+}
+
+#[test]
+fn what_5_does_not_know_is_malformed() {
+    // MQTT 5: a filter's reserved bits (MQTT-3.8.3-5), and bytes after the last property.
+    for bytes in [
+        &b"\x82\x07\x00\x01\x00\x00\x01a\x40"[..],
+        b"\x82\x07\x00\x01\x00\x00\x01a\x03",
+        b"\x82\x07\x00\x01\x00\x00\x01a\x30",
+        b"\x40\x05\x00\x01\x00\x00\x00",
+        b"\xc0\x01\x00",
+    ] {
+        let got = read5(bytes);
+        assert!(got.is_err(), "{bytes:x?}: {got:?}");
+    }
+}

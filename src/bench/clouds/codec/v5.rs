@@ -164,10 +164,18 @@ pub(super) fn read(frame: Frame) -> Result<Packet, Malformed> {
     match kind {
         PacketType::Publish | PacketType::Subscribe | PacketType::Unsubscribe | PacketType::PubAck => {
             if let Some(section) = properties_of(&frame) {
-                properties::check(section, kind)?;
+                let left = properties::check(section, kind)?;
+                match kind {
+                    PacketType::PubAck if !left.is_empty() => {
+                        return Err(Malformed::form("bytes are left over after the properties"));
+                    }
+                    PacketType::Subscribe => check_options(left)?,
+                    _ => {}
+                }
             }
         }
         PacketType::Disconnect => return disconnect(frame),
+        PacketType::PingReq if !frame.body().is_empty() => return Err(Malformed::form("it has a body")),
         PacketType::PingReq => return Ok(Packet::PingReq),
         other => return Ok(Packet::Other(other)),
     }
@@ -212,6 +220,22 @@ pub(super) fn read(frame: Frame) -> Result<Packet, Malformed> {
         }
         _ => Packet::Other(kind),
     })
+}
+
+/// The reserved bits of each filter's options, which rumqttc reads over.
+fn check_options(filters: &[u8]) -> Result<(), Malformed> {
+    let mut rest = filters;
+    while !rest.is_empty() {
+        let options = after_field(rest).and_then(<[u8]>::split_first);
+        let (options, left) = options.ok_or_else(|| Malformed::form("it ends too early"))?;
+        if options & 0xc0 != 0 {
+            return Err(Malformed::form(format!(
+                "reserved bits are set in the options {options:#04x} [MQTT-3.8.3-5]"
+            )));
+        }
+        rest = left;
+    }
+    Ok(())
 }
 
 fn wanted(f: v5::Filter) -> Result<Wanted, Malformed> {

@@ -69,17 +69,19 @@ pub(crate) async fn serve(
     stand_ins: Vec<(&'static str, Router)>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let shared = Shared {
-        controls,
-        stop: stop.clone(),
-    };
     let door = Few::new(listener, CONNECTIONS_MAX);
-    axum::serve(door, router(shared, stand_ins))
+    axum::serve(door, router(controls, stand_ins, stop.clone()))
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .await
 }
 
-fn router(shared: Shared, stand_ins: Vec<(&'static str, Router)>) -> Router {
+/// Everything that the endpoint answers.
+pub(crate) fn router(
+    controls: Arc<Controls>,
+    stand_ins: Vec<(&'static str, Router)>,
+    stop: CancellationToken,
+) -> Router {
+    let shared = Shared { controls, stop };
     let own = Router::new()
         .route("/", get(|| async { include_str!("help.txt") }))
         .route("/status", get(status))

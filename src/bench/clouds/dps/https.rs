@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Dps;
-use super::name::RegistrationId;
 use super::message::{Register, Reply};
+use super::name::RegistrationId;
 use crate::bench::clouds::gate::Gate;
 use crate::bench::clouds::https::{self, Caller, Host};
 use crate::bench::clouds::journal::{Journal, What};
@@ -57,7 +57,7 @@ pub(crate) async fn serve(
         stop,
         handshake,
     };
-    https::serve(host, router(Door { dps, journal }), gate, tls, tasks).await
+    https::serve(host, devices(dps, journal), gate, tls, tasks).await
 }
 
 /// What a failed handshake has broken: most often the client did not offer TLS 1.2.
@@ -69,7 +69,9 @@ fn handshake(error: &std::io::Error) -> &'static Rule {
     }
 }
 
-fn router(door: Door) -> Router {
+/// The devices' requests.
+pub(crate) fn devices(dps: Arc<Dps>, journal: Arc<Journal>) -> Router {
+    let door = Door { dps, journal };
     const DEVICE: &str = "/{scope}/registrations/{id}";
     Router::new()
         .route(&format!("{DEVICE}/register"), put(register))
