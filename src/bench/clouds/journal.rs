@@ -21,6 +21,8 @@ use crate::clock::Clock;
 
 /// Accepted messages kept in memory; the oldest go first.
 pub const MESSAGES_KEPT: usize = 4_096;
+/// Their topics and payloads together, in bytes: 4,096 messages of IoT Hub's largest size would be a gigabyte.
+pub const MESSAGES_BYTES_MAX: usize = 64 << 20;
 /// Events that a slow listener may be behind before it loses some.
 pub const EVENTS_BEHIND: usize = 4_096;
 /// `messages.jsonl` does not grow beyond this, in bytes.
@@ -47,6 +49,16 @@ pub struct Message {
     /// What the cloud read out of the message besides: IoT Hub's system and application properties.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub properties: Option<serde_json::Value>,
+}
+
+impl Message {
+    /// What it takes in memory, in bytes, roughly.
+    fn size(&self) -> usize {
+        let (Payload::Text(payload) | Payload::Base64(payload)) = &self.payload;
+        let names = self.client_id.len() + self.cn.len() + self.topic.len();
+        // The properties were in the topic (IoT Hub's bag) and are no larger.
+        payload.len() + names + self.properties.as_ref().map_or(0, |_| self.topic.len()) + size_of::<Self>()
+    }
 }
 
 /// A payload as JSON can hold it.
@@ -255,8 +267,22 @@ pub struct Journal {
 #[derive(Debug, Default)]
 struct Kept {
     list: VecDeque<Message>,
+    /// What they take in memory, in bytes, roughly.
+    bytes: usize,
     /// Messages accepted so far, those forgotten included.
     total: u64,
+}
+
+impl Kept {
+    /// The newest message stays whatever its size.
+    fn keep(&mut self, message: Message) {
+        self.bytes += message.size();
+        self.list.push_back(message);
+        self.total += 1;
+        while self.list.len() > MESSAGES_KEPT || (self.bytes > MESSAGES_BYTES_MAX && self.list.len() > 1) {
+            self.bytes -= self.list.pop_front().map_or(0, |oldest| oldest.size());
+        }
+    }
 }
 
 impl Journal {
@@ -363,11 +389,7 @@ impl Journal {
         }
         {
             let mut kept = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.list.len() >= MESSAGES_KEPT {
-                kept.list.pop_front();
-            }
-            kept.list.push_back(message);
-            kept.total += 1;
+            kept.keep(message);
         }
         self.record(
             cloud,
@@ -412,6 +434,34 @@ mod tests {
         assert_eq!(Payload::new(b"foob"), Payload::Text("foob".into()));
         // RFC 4648 section 4, with padding.
         assert_eq!(Payload::new(&[0xff, 0xfe]), Payload::Base64("//4=".into()));
+    }
+
+    #[test]
+    fn messages_in_memory_are_bounded_by_number_and_bytes() {
+        let message = |size: usize| Message {
+            time: String::new(),
+            cloud: Cloud::IotHub,
+            client_id: "c".into(),
+            cn: "c".into(),
+            topic: "t".into(),
+            payload: Payload::Text("x".repeat(size)),
+            qos: 0,
+            properties: None,
+        };
+        let mut kept = Kept::default();
+        for _ in 0..100 {
+            kept.keep(message(1 << 20));
+            assert!(kept.bytes <= MESSAGES_BYTES_MAX);
+        }
+        assert_eq!((kept.list.len(), kept.total), (63, 100));
+        for _ in 0..=MESSAGES_KEPT {
+            kept.keep(message(0));
+        }
+        assert_eq!((kept.list.len(), kept.bytes), (MESSAGES_KEPT, MESSAGES_KEPT * message(0).size()));
+        kept.keep(message(2 * MESSAGES_BYTES_MAX));
+        assert_eq!(kept.list.len(), 1);
+        kept.keep(message(0));
+        assert_eq!((kept.list.len(), kept.bytes), (1, message(0).size()));
     }
 
     #[test]
