@@ -457,7 +457,10 @@ mod tests {
         for _ in 0..=MESSAGES_KEPT {
             kept.keep(message(0));
         }
-        assert_eq!((kept.list.len(), kept.bytes), (MESSAGES_KEPT, MESSAGES_KEPT * message(0).size()));
+        assert_eq!(
+            (kept.list.len(), kept.bytes),
+            (MESSAGES_KEPT, MESSAGES_KEPT * message(0).size())
+        );
         kept.keep(message(2 * MESSAGES_BYTES_MAX));
         assert_eq!(kept.list.len(), 1);
         kept.keep(message(0));

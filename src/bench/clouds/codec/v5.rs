@@ -81,7 +81,7 @@ pub(super) fn connect(frame: &Frame) -> Result<Hello, Malformed> {
     }
     let (username, password) = login.map_or_else(Default::default, |l| (l.username, l.password));
     let mut connect = Connect::new(text(&c.client_id.into())?, c.clean_start, c.keep_alive);
-    connect.username = (flags & USER_NAME != 0).then_some(username);
+    connect.username = (flags & USER_NAME != 0).then(|| text(&username.into())).transpose()?;
     connect.password = (flags & PASSWORD != 0).then(|| Bytes::from(password));
     let mut five = Hello5 {
         session_expiry: p.session_expiry_interval.unwrap_or(0),
@@ -212,6 +212,9 @@ pub(super) fn read(frame: Frame) -> Result<Packet, Malformed> {
         v5::Packet::Unsubscribe(u) => {
             if u.filters.is_empty() || u.pkid == 0 {
                 return Err(Malformed::protocol("an UNSUBSCRIBE without filter or identifier"));
+            }
+            if u.filters.iter().any(|f| f.contains('\0')) {
+                return Err(Malformed::form("a filter contains U+0000"));
             }
             Packet::Unsubscribe {
                 id: u.pkid,
