@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::TARGETS;
+use super::stands::Ground;
+use super::{TARGETS, http, session};
+use crate::bench::clouds::journal::What;
 
 /// Inputs made for each entry point, beside the seeds themselves.
 const ROUNDS: u64 = 300;
@@ -43,6 +45,52 @@ fn varied(rng: &mut fastrand::Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
     }
     bytes.truncate(INPUT_MAX);
     bytes
+}
+
+/// What the journal says about one input.
+fn journal(target: fn(&[u8]), input: &[u8]) -> Vec<What> {
+    let mut events = Ground::here().journal.subscribe();
+    target(input);
+    std::iter::from_fn(|| events.try_recv().ok()).map(|e| e.what).collect()
+}
+
+fn seed(target: &str, name: &str) -> Vec<u8> {
+    std::fs::read(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("fuzz/seeds")
+            .join(target)
+            .join(name),
+    )
+    .unwrap()
+}
+
+#[test]
+fn seeds_get_past_the_doors() {
+    for name in ["krypton-azure", "krypton-aws", "signed", "dps"] {
+        let seen = journal(http, &seed("http", name));
+        let good = |w: &What| matches!(w, What::Http { status: 200..=202, .. });
+        assert!(seen.iter().any(good), "{name}: {seen:#?}");
+    }
+    for name in [
+        "event-grid-4",
+        "event-grid-5",
+        "hub-twin",
+        "hub-methods",
+        "hub-messages",
+        "aws-shadow",
+        "aws-fleet",
+        "aws-policy",
+        "dps",
+        "beam",
+    ] {
+        let seen = journal(session, &seed("session", name));
+        let good = |w: &What| matches!(w, What::Message { .. } | What::Request { .. });
+        assert!(seen.iter().any(good), "{name}: {seen:#?}");
+        assert!(
+            seen.iter().any(|w| matches!(w, What::Subscribed { .. })),
+            "{name}: {seen:#?}"
+        );
+    }
 }
 
 fn run(name: &str) {
