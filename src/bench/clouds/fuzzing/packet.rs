@@ -49,7 +49,12 @@ fn whole(version: Version, frame: &Frame) {
         for five in [false, true] {
             if let Ok(hello) = codec::read_connect(frame, five) {
                 assert!(five || hello.five.is_none());
-                connect(&hello.connect);
+                let names = [Some(&hello.connect.client_id), hello.connect.username.as_ref()];
+                assert!(names.into_iter().flatten().all(|n| !n.contains('\0')), "{hello:?}");
+                // Version 5 has more freedom: a password without a user name.
+                if hello.five.is_none() {
+                    connect(&hello.connect);
+                }
             }
         }
     }
