@@ -124,6 +124,13 @@ impl Ca {
         Ok(Self { authority, clock })
     }
 
+    /// An authority that is written down nowhere.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn in_memory(clock: Clock) -> Result<Self, AuthorityError> {
+        let authority = Authority::generate(NAME, now(&clock)?, AUTHORITY_VALIDITY)?;
+        Ok(Self { authority, clock })
+    }
+
     /// The root certificate.
     #[must_use]
     pub fn root_pem(&self) -> String {

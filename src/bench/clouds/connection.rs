@@ -63,21 +63,30 @@ pub(crate) async fn run(
     tls: Option<Arc<rustls::ServerConfig>>,
     from: SocketAddr,
 ) {
-    let peer_name = from.to_string();
+    let refused = |refusal: &Refusal| {
+        endpoint
+            .journal
+            .refused(endpoint.cloud, refusal, None, &from.to_string());
+    };
+    match timeout(HANDSHAKE_MAX, handshake(endpoint, stream, tls, from)).await {
+        Ok(Ok((stream, peer))) => talk(endpoint, stream, &peer).await,
+        Ok(Err(refusal)) => refused(&refusal),
+        Err(_) => {
+            let detail = format!("it was not over after {} s", HANDSHAKE_MAX.as_secs());
+            refused(&Refusal::new(&mqtt::TLS, Look::Close, detail));
+        }
+    }
+}
+
+/// What follows the handshake: everything that is MQTT.
+pub(super) async fn talk(endpoint: &Endpoint, stream: Box<dyn Stream>, peer: &Peer) {
+    let peer_name = peer.address.to_string();
     let refused = |refusal: &Refusal, client_id: Option<&str>| {
         endpoint.journal.refused(endpoint.cloud, refusal, client_id, &peer_name);
     };
-    let (stream, peer) = match timeout(HANDSHAKE_MAX, handshake(endpoint, stream, tls, from)).await {
-        Ok(Ok(done)) => done,
-        Ok(Err(refusal)) => return refused(&refusal, None),
-        Err(_) => {
-            let detail = format!("it was not over after {} s", HANDSHAKE_MAX.as_secs());
-            return refused(&Refusal::new(&mqtt::TLS, Look::Close, detail), None);
-        }
-    };
     let five = endpoint.policy.five();
     let mut wire = Wire::new(stream, endpoint.policy.limits().packet);
-    let (acts, greeted) = endpoint.backend.greet(&peer, endpoint.now());
+    let (acts, greeted) = endpoint.backend.greet(peer, endpoint.now());
     endpoint.perform(acts);
     if let Err(refusal) = greeted {
         wire.close().await;
@@ -100,7 +109,7 @@ pub(crate) async fn run(
     if visit::step(Step::Connect).await.is_err() {
         return;
     }
-    let (session, admitted) = match admit(endpoint, &peer, &hello, &peer_name) {
+    let (session, admitted) = match admit(endpoint, peer, &hello, &peer_name) {
         Ok(both) => both,
         Err(refusal) => {
             let refusal = wire.refuse(refusal).await;

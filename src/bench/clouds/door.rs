@@ -49,8 +49,12 @@ pub(crate) async fn serve(
         handshake: |_| &mqtt::TLS_SERVER_ONLY,
         error: asked_for,
     };
-    let router = Router::new().fallback(around).with_state(door);
-    https::serve(host, router, gate, tls, tasks).await
+    https::serve(host, router(door), gate, tls, tasks).await
+}
+
+/// What is behind the door.
+pub(super) fn router(door: Door) -> Router {
+    Router::new().fallback(around).with_state(door)
 }
 
 /// Around every request: one line in the journal.

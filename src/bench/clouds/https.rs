@@ -64,6 +64,15 @@ pub(crate) struct Caller {
     visit: Option<Arc<Visit>>,
 }
 
+#[cfg(any(test, fuzzing))]
+impl Caller {
+    /// Somebody whose connection is no socket.
+    pub(super) fn by_hand(address: SocketAddr, chain: Arc<[CertificateDer<'static>]>) -> Self {
+        let visit = None;
+        Self { address, chain, visit }
+    }
+}
+
 impl Connected<IncomingStream<'_, Tls>> for Caller {
     fn connect_info(stream: IncomingStream<'_, Tls>) -> Self {
         stream.remote_addr().clone()

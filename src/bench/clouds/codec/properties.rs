@@ -10,7 +10,11 @@ enum Form {
     Two,
     Four,
     Variable,
+    /// Bytes.
     Field,
+    /// UTF-8 without U+0000 (section 1.5.4).
+    Text,
+    /// Two such texts.
     Pair,
 }
 
@@ -24,13 +28,15 @@ fn form(id: u8) -> Option<(Form, &'static [PacketType])> {
     Some(match id {
         1 => (Form::Byte, &[Publish, Will]),
         2 => (Form::Four, &[Publish, Will]),
-        3 | 8 | 9 => (Form::Field, &[Publish, Will]),
+        3 | 8 => (Form::Text, &[Publish, Will]),
+        9 => (Form::Field, &[Publish, Will]),
         11 => (Form::Variable, &[Subscribe]),
         17 => (Form::Four, &[Connect, Disconnect]),
-        21 | 22 => (Form::Field, &[Connect]),
+        21 => (Form::Text, &[Connect]),
+        22 => (Form::Field, &[Connect]),
         23 | 25 => (Form::Byte, &[Connect]),
         24 => (Form::Four, &[Will]),
-        31 => (Form::Field, &[PubAck, PubRec, PubRel, PubComp, Disconnect]),
+        31 => (Form::Text, &[PubAck, PubRec, PubRel, PubComp, Disconnect]),
         33 | 34 => (Form::Two, &[Connect]),
         35 => (Form::Two, &[Publish]),
         USER_PROPERTY => (
@@ -65,9 +71,14 @@ fn number(bytes: &[u8]) -> Option<(usize, &[u8])> {
     None
 }
 
-fn field(bytes: &[u8]) -> Option<&[u8]> {
+/// The binary data at the front and what follows it.
+fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let length = usize::from(u16::from_be_bytes([*bytes.first()?, *bytes.get(1)?]));
-    bytes.get(2 + length..)
+    bytes.get(2..)?.split_at_checked(length)
+}
+
+fn is_text(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok() && !bytes.contains(&0)
 }
 
 /// Checks the section at the front of `bytes` and answers what follows it.
@@ -85,15 +96,28 @@ pub(super) fn check(bytes: &[u8], packet: PacketType) -> Result<&[u8], Malformed
             return Err(Malformed::protocol(format!("property {id} comes twice")));
         }
         seen |= 1 << id;
+        let mut is_good = true;
         section = match form {
             Form::Byte => value.get(1..),
             Form::Two => value.get(2..),
             Form::Four => value.get(4..),
             Form::Variable => number(value).map(|(_, rest)| rest),
-            Form::Field => field(value),
-            Form::Pair => field(value).and_then(field),
+            Form::Field => field(value).map(|(_, rest)| rest),
+            Form::Text => field(value).map(|(text, rest)| {
+                is_good &= is_text(text);
+                rest
+            }),
+            Form::Pair => field(value).and_then(|(name, rest)| {
+                let (value, rest) = field(rest)?;
+                is_good &= is_text(name) && is_text(value);
+                Some(rest)
+            }),
         }
         .ok_or_else(|| Malformed::form(format!("property {id} is longer than its section")))?;
+        if !is_good {
+            let why = format!("property {id} is not UTF-8 without U+0000 [MQTT-1.5.4-1, MQTT-1.5.4-2]");
+            return Err(Malformed::form(why));
+        }
     }
     Ok(rest)
 }

@@ -291,3 +291,67 @@ proptest! {
         let _ = read_connect(&frame(&bytes), true);
     }
 }
+
+#[test]
+fn what_3_1_1_does_not_know_is_malformed() {
+    // MQTT 3.1.1: reserved bits of a filter's QoS (MQTT-3-8.3-4), and bytes after the last field.
+    for bytes in [
+        &b"\x82\x06\x00\x01\x00\x01a\x04"[..],
+        b"\x82\x06\x00\x01\x00\x01a\x81",
+        b"\x40\x03\x00\x01\x00",
+        b"\xc0\x01\x00",
+        b"\xe0\x01\x00",
+        b"\xa2\x06\x00\x01\x00\x01a\x00",
+        b"\xa2\x02\x00\x01",
+        b"\x82\x02\x00\x01",
+        b"\x82\x06\x00\x00\x00\x01a\x00",
+    ] {
+        let got = read(Version::V4, frame(bytes));
+        assert!(matches!(got, Err(Malformed::Form(_))), "{bytes:x?}: {got:?}");
+    }
+}
+
+#[test]
+fn what_5_does_not_know_is_malformed() {
+    // MQTT 5: a filter's reserved bits (MQTT-3.8.3-5), and bytes after the last property.
+    for bytes in [
+        &b"\x82\x07\x00\x01\x00\x00\x01a\x40"[..],
+        b"\x82\x07\x00\x01\x00\x00\x01a\x03",
+        b"\x82\x07\x00\x01\x00\x00\x01a\x30",
+        b"\x40\x05\x00\x01\x00\x00\x00",
+        b"\xc0\x01\x00",
+        // U+0000, and what is no UTF-8, in a content type, a user property, a reason and a filter (MQTT-1.5.4-1, -2).
+        b"\x30\x08\x00\x01a\x04\x03\x00\x01\x00",
+        b"\x30\x08\x00\x01a\x04\x03\x00\x01\xff",
+        b"\x30\x0b\x00\x01a\x07\x26\x00\x01k\x00\x01\x00",
+        b"\xe0\x06\x00\x04\x1f\x00\x01\x00",
+        b"\xa2\x06\x00\x01\x00\x00\x01\x00",
+    ] {
+        let got = read5(bytes);
+        assert!(matches!(got, Err(Malformed::Form(_))), "{bytes:x?}: {got:?}");
+    }
+    // The same packets with a letter there are taken.
+    for bytes in [
+        &b"\x30\x08\x00\x01a\x04\x03\x00\x01x"[..],
+        b"\x30\x0b\x00\x01a\x07\x26\x00\x01k\x00\x01x",
+        b"\xe0\x06\x00\x04\x1f\x00\x01x",
+        b"\xa2\x06\x00\x01\x00\x00\x01x",
+    ] {
+        assert!(read5(bytes).is_ok(), "{bytes:x?}: {:?}", read5(bytes));
+    }
+}
+
+#[test]
+fn a_user_name_has_no_nul() {
+    let connect = |user: u8| {
+        let head = b"\x10\x11\x00\x04MQTT\x05\x82\x00\x3c\x00\x00\x01c\x00\x01";
+        let bytes = [&head[..], &[user]].concat();
+        read_connect(&frame(&bytes), true)
+    };
+    assert!(connect(b'u').is_ok(), "{:?}", connect(b'u'));
+    assert!(
+        matches!(connect(0), Err(ConnectRefused::Five(Malformed::Form(_)))),
+        "{:?}",
+        connect(0)
+    );
+}

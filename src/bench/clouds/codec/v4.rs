@@ -15,8 +15,52 @@ pub(super) fn read(frame: Frame) -> Result<Packet, Malformed> {
     if matches!(kind, PacketType::PubRec | PacketType::PubRel | PacketType::PubComp) {
         return Ok(Packet::Other(kind));
     }
-    let packet = v4::Packet::read(&mut BytesMut::from(frame.bytes), NO_LIMIT).map_err(Malformed::form)?;
-    Ok(match packet {
+    let bytes = BytesMut::from(frame.bytes.clone());
+    let packet = v4::Packet::read(&mut { bytes }, NO_LIMIT).map_err(Malformed::form)?;
+    let packet = convert(packet, kind);
+    if let Some(why) = ignored(&packet, frame.body()) {
+        return Err(Malformed::form(why));
+    }
+    Ok(packet)
+}
+
+/// What rumqttc has read over, if anything.
+fn ignored(packet: &Packet, body: &[u8]) -> Option<String> {
+    let (known, ids) = match packet {
+        Packet::Subscribe { id, filters, .. } => {
+            let mut rest = body.get(2..).unwrap_or_default();
+            for wanted in filters {
+                let (options, left) = rest.get(2 + wanted.filter.len()..)?.split_first()?;
+                if *options != wanted.qos {
+                    // MQTT-3-8.3-4.
+                    return Some(format!("the QoS of {:?} is {options:#04x}", wanted.filter));
+                }
+                rest = left;
+            }
+            (body.len() - rest.len(), Some((id, filters.len())))
+        }
+        Packet::Unsubscribe { id, filters } => {
+            let length = 2 + filters.iter().map(|f| 2 + f.len()).sum::<usize>();
+            (length, Some((id, filters.len())))
+        }
+        Packet::PubAck { .. } => (2, None),
+        Packet::PingReq | Packet::Disconnect { .. } => (0, None),
+        Packet::Publish(_) | Packet::Other(_) => (body.len(), None),
+    };
+    match ids {
+        // MQTT-2.3.1-1, MQTT-3.8.3-3 and MQTT-3.10.3-2.
+        Some((0, _)) => Some("its packet identifier is 0".into()),
+        Some((_, 0)) => Some("it has no filter".into()),
+        _ if body.len() > known => Some(format!(
+            "{} bytes are left over after the last field",
+            body.len() - known
+        )),
+        _ => None,
+    }
+}
+
+fn convert(packet: v4::Packet, kind: PacketType) -> Packet {
+    match packet {
         v4::Packet::Publish(p) => Packet::Publish(Publish {
             dup: p.dup,
             qos: p.qos as u8,
@@ -58,7 +102,7 @@ pub(super) fn read(frame: Frame) -> Result<Packet, Malformed> {
             user_properties: false,
         },
         _ => Packet::Other(kind),
-    })
+    }
 }
 
 pub(super) fn write(out: &Out, bytes: &mut BytesMut) -> Result<(), Malformed> {

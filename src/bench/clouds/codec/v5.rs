@@ -81,7 +81,7 @@ pub(super) fn connect(frame: &Frame) -> Result<Hello, Malformed> {
     }
     let (username, password) = login.map_or_else(Default::default, |l| (l.username, l.password));
     let mut connect = Connect::new(text(&c.client_id.into())?, c.clean_start, c.keep_alive);
-    connect.username = (flags & USER_NAME != 0).then_some(username);
+    connect.username = (flags & USER_NAME != 0).then(|| text(&username.into())).transpose()?;
     connect.password = (flags & PASSWORD != 0).then(|| Bytes::from(password));
     let mut five = Hello5 {
         session_expiry: p.session_expiry_interval.unwrap_or(0),
@@ -164,10 +164,18 @@ pub(super) fn read(frame: Frame) -> Result<Packet, Malformed> {
     match kind {
         PacketType::Publish | PacketType::Subscribe | PacketType::Unsubscribe | PacketType::PubAck => {
             if let Some(section) = properties_of(&frame) {
-                properties::check(section, kind)?;
+                let left = properties::check(section, kind)?;
+                match kind {
+                    PacketType::PubAck if !left.is_empty() => {
+                        return Err(Malformed::form("bytes are left over after the properties"));
+                    }
+                    PacketType::Subscribe => check_options(left)?,
+                    _ => {}
+                }
             }
         }
         PacketType::Disconnect => return disconnect(frame),
+        PacketType::PingReq if !frame.body().is_empty() => return Err(Malformed::form("it has a body")),
         PacketType::PingReq => return Ok(Packet::PingReq),
         other => return Ok(Packet::Other(other)),
     }
@@ -205,6 +213,9 @@ pub(super) fn read(frame: Frame) -> Result<Packet, Malformed> {
             if u.filters.is_empty() || u.pkid == 0 {
                 return Err(Malformed::protocol("an UNSUBSCRIBE without filter or identifier"));
             }
+            if u.filters.iter().any(|f| f.contains('\0')) {
+                return Err(Malformed::form("a filter contains U+0000"));
+            }
             Packet::Unsubscribe {
                 id: u.pkid,
                 filters: u.filters,
@@ -212,6 +223,22 @@ pub(super) fn read(frame: Frame) -> Result<Packet, Malformed> {
         }
         _ => Packet::Other(kind),
     })
+}
+
+/// The reserved bits of each filter's options, which rumqttc reads over.
+fn check_options(filters: &[u8]) -> Result<(), Malformed> {
+    let mut rest = filters;
+    while !rest.is_empty() {
+        let options = after_field(rest).and_then(<[u8]>::split_first);
+        let (options, left) = options.ok_or_else(|| Malformed::form("it ends too early"))?;
+        if options & 0xc0 != 0 {
+            return Err(Malformed::form(format!(
+                "reserved bits are set in the options {options:#04x} [MQTT-3.8.3-5]"
+            )));
+        }
+        rest = left;
+    }
+    Ok(())
 }
 
 fn wanted(f: v5::Filter) -> Result<Wanted, Malformed> {

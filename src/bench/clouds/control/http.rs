@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Extension, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -72,18 +72,20 @@ pub(crate) async fn serve(
     stand_ins: Vec<(&'static str, Router)>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let shared = Shared {
-        controls,
-        stop: stop.clone(),
-    };
     let door = Few::new(listener, CONNECTIONS_MAX, stop.clone());
-    let service = router(shared, stand_ins).into_make_service_with_connect_info::<Asked>();
+    let service = router(controls, stand_ins, stop.clone()).into_make_service_with_connect_info::<Asked>();
     axum::serve(door, service)
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .await
 }
 
-fn router(shared: Shared, stand_ins: Vec<(&'static str, Router)>) -> Router {
+/// Everything that the endpoint answers.
+pub(crate) fn router(
+    controls: Arc<Controls>,
+    stand_ins: Vec<(&'static str, Router)>,
+    stop: CancellationToken,
+) -> Router {
+    let shared = Shared { controls, stop };
     let own = Router::new()
         .route("/", get(|| async { include_str!("help.txt") }))
         .route("/status", get(status))
@@ -126,12 +128,14 @@ const FETCH_SITE: &str = "sec-fetch-site";
 /// Nobody but programs of this machine: a web page has an `Origin`, or a `Host` that is its own name, or (a picture that it shows has
 /// neither) its browser says that it is of another site. A person who writes the address into a browser is let in.
 async fn from_here(
-    ConnectInfo(asked): ConnectInfo<Asked>,
+    asked: Option<Extension<ConnectInfo<Asked>>>,
     headers: HeaderMap,
     request: Request,
     next: Next,
 ) -> Response {
-    asked.set();
+    if let Some(Extension(ConnectInfo(asked))) = asked {
+        asked.set();
+    }
     let text = |name: &str| headers.get(name).map(|v| v.to_str().unwrap_or_default());
     let host = text(header::HOST.as_str()).is_some_and(is_loopback);
     let origin = text(header::ORIGIN.as_str()).is_none_or(|o| o.split_once("://").is_some_and(|(_, a)| is_loopback(a)));

@@ -57,7 +57,7 @@ pub(crate) async fn serve(
         handshake: rules::handshake,
         error: asked_for,
     };
-    https::serve(host, router(Door { dps, journal }), gate, tls, tasks).await
+    https::serve(host, devices(dps, journal), gate, tls, tasks).await
 }
 
 /// An error that a fault asks for, in the service's shape.
@@ -71,7 +71,9 @@ fn asked_for(status: StatusCode) -> Response {
     respond(status, &body)
 }
 
-fn router(door: Door) -> Router {
+/// The devices' requests.
+pub(crate) fn devices(dps: Arc<Dps>, journal: Arc<Journal>) -> Router {
+    let door = Door { dps, journal };
     const DEVICE: &str = "/{scope}/registrations/{id}";
     Router::new()
         .route(&format!("{DEVICE}/register"), put(register))

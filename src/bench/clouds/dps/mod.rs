@@ -20,7 +20,7 @@
 
 pub mod directory;
 pub mod enrollment;
-mod https;
+pub(super) mod https;
 mod hub_link;
 pub mod hubs;
 pub mod message;

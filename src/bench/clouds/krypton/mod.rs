@@ -23,7 +23,7 @@ mod group;
 mod inventory;
 mod operation;
 mod request;
-mod signed;
+pub(super) mod signed;
 #[cfg(test)]
 mod signed_tests;
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub(crate) fn sha256(pieces: &[&[u8]]) -> Option<[u8; 32]> {
 }
 
 /// What `x-soracom-signature` has to say.
-pub(super) fn signature(body: &[u8], timestamp: &str, ck: &[u8; 16]) -> Option<String> {
+pub(in crate::bench::clouds) fn signature(body: &[u8], timestamp: &str, ck: &[u8; 16]) -> Option<String> {
     sha256(&[body, timestamp.as_bytes(), ck]).map(|hash| STANDARD.encode(hash))
 }
 

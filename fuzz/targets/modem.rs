@@ -1,0 +1,4 @@
+//! Its input: onyx::bench::clouds::fuzzing::modem.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| onyx::bench::clouds::fuzzing::modem(data));
