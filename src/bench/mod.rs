@@ -2,6 +2,7 @@
 
 pub mod clouds;
 pub mod demo;
+mod digest;
 pub mod dongle;
 pub mod man;
 pub mod subscriber;

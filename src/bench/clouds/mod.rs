@@ -9,7 +9,7 @@
 //! | [`backend`] | what a cloud does beyond passing messages on, no I/O |
 //! | [`iot_hub`] | the hub's registry, twins, methods and messages to devices |
 //! | [`monitor`] | what arrives at the hub, printed |
-//! | [`chain`] | from a client's certificate to a registered authority |
+//! | [`chain`], [`thumbprint`] | from a client's certificate to a registered authority; a certificate known by itself |
 //! | [`dps`] | what the device provisioning service knows and answers; its HTTPS |
 //! | `wire`, `connection`, `endpoint` | bytes of a connection; what a device does on it; a stand-in's listener |
 //! | `krypton`, `keys`, `subscribers` | what Krypton answers; the key service and its HSS; who is calling |
@@ -56,10 +56,13 @@ pub mod service;
 pub mod stand_in;
 pub mod start_error;
 mod subscribers;
+pub mod thumbprint;
 pub mod topic;
+mod uuid;
 pub mod view;
 pub mod visit;
 mod wardrobe;
+mod wildcard;
 mod wire;
 
 #[cfg(any(test, fuzzing))]

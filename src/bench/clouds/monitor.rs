@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::view::put as say;
+use super::wildcard;
 
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -114,34 +115,6 @@ struct Document {
     event: Event,
 }
 
-/// Whether a name fits a pattern with `*` and `?`.
-fn fits(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    // Where to go on when the last star has to take one character more.
-    let (mut p, mut n, mut star) = (0, 0, None);
-    while n < name.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(c) if *c == '?' || *c == name[n] => {
-                p += 1;
-                n += 1;
-            }
-            _ => match star {
-                Some((at, taken)) => {
-                    p = at + 1;
-                    n = taken + 1;
-                    star = Some((at, n));
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|c| *c == '*')
-}
-
 impl Args {
     fn wants(&self, which: Properties) -> bool {
         self.properties.contains(&which) || self.properties.contains(&Properties::All)
@@ -150,7 +123,10 @@ impl Args {
     /// What to print for a line; `None` if it is not for us.
     fn event(&self, line: &[u8], offset: u64) -> Result<Option<String>, String> {
         let line: Line = serde_json::from_slice(line).map_err(|e| format!("not a line of messages.jsonl: {e}"))?;
-        let wanted = self.device_id.as_ref().is_none_or(|id| fits(id, &line.client_id));
+        let wanted = self
+            .device_id
+            .as_ref()
+            .is_none_or(|id| wildcard::matches(&wildcard::glyphs(id), &line.client_id));
         if line.cloud != "iot-hub" || !wanted {
             return Ok(None);
         }

@@ -19,7 +19,7 @@ pub enum Excess {
 /// A rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// How many in a second; at least 1.
+    /// How many in a second; 0 lets nothing through.
     pub per_second: u32,
     /// What becomes of more.
     pub excess: Excess,
@@ -50,8 +50,9 @@ pub enum Verdict {
 /// Units in one token: a nanosecond of filling at one token a second.
 const UNIT: u128 = 1_000_000_000;
 
+/// Measures one rate.
 #[derive(Debug, Clone)]
-struct Bucket {
+pub struct Bucket {
     rate: Rate,
     /// Tokens there, in units.
     level: u128,
@@ -59,11 +60,9 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn new(rate: Rate, now: Duration) -> Self {
-        let rate = Rate {
-            per_second: rate.per_second.max(1),
-            ..rate
-        };
+    /// A full one.
+    #[must_use]
+    pub fn new(rate: Rate, now: Duration) -> Self {
         Self {
             rate,
             level: u128::from(rate.per_second) * UNIT,
@@ -71,7 +70,8 @@ impl Bucket {
         }
     }
 
-    fn take(&mut self, tokens: usize, now: Duration) -> Verdict {
+    /// So many want to pass.
+    pub fn take(&mut self, tokens: usize, now: Duration) -> Verdict {
         let per_second = u128::from(self.rate.per_second);
         let full = per_second * UNIT;
         let passed = now.saturating_sub(self.at).as_nanos();
@@ -88,7 +88,7 @@ impl Bucket {
             Excess::Close => Verdict::Close,
             Excess::Delay => {
                 let missing = wanted - self.level;
-                let nanoseconds = missing.div_ceil(per_second);
+                let nanoseconds = missing.div_ceil(per_second.max(1));
                 // The bucket is empty at the end of the wait and fills from there.
                 self.level = 0;
                 let wait = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
@@ -110,9 +110,14 @@ impl Meter {
     /// A full bucket of each.
     #[must_use]
     pub fn new(rates: Rates, now: Duration) -> Self {
+        // A connection that may send nothing at all is none.
+        let bucket = |rate: Rate| {
+            let per_second = rate.per_second.max(1);
+            Bucket::new(Rate { per_second, ..rate }, now)
+        };
         Self {
-            publishes: rates.publishes.map(|r| Bucket::new(r, now)),
-            bytes: rates.bytes.map(|r| Bucket::new(r, now)),
+            publishes: rates.publishes.map(bucket),
+            bytes: rates.bytes.map(bucket),
         }
     }
 
@@ -170,6 +175,23 @@ mod tests {
         assert_eq!(m.bytes(0, at(500)), Verdict::Take);
         assert_eq!(m.bytes(250, at(750)), Verdict::Take);
         assert_eq!(m.bytes(3_000, at(750)), Verdict::Wait(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn a_bucket_by_itself() {
+        let excess = Excess::Discard;
+        let mut b = Bucket::new(Rate { per_second: 10, excess }, Duration::ZERO);
+        let mut take = |now| b.take(1, now) == Verdict::Take;
+        let t = Duration::from_secs(7);
+        assert_eq!((0..20).filter(|_| take(t)).count(), 10);
+        assert!(!take(t + Duration::from_millis(99)));
+        assert!(take(t + Duration::from_millis(100)));
+        assert!(!take(t + Duration::from_millis(100)));
+        assert_eq!((0..20).filter(|_| take(t + Duration::from_secs(60))).count(), 10);
+        for excess in [Excess::Discard, Excess::Close] {
+            let mut nothing = Bucket::new(Rate { per_second: 0, excess }, Duration::ZERO);
+            assert_ne!(nothing.take(1, t), Verdict::Take);
+        }
     }
 
     proptest! {

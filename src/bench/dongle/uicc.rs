@@ -11,6 +11,7 @@ use super::scenario::{Ccho, Csim, Cuad, GetResponse};
 use super::state::Modem;
 use super::usim::Usim;
 use super::usim::apdu::Sw;
+use crate::bench::digest::{hex, unhex};
 
 const NOT_ALLOWED: u16 = 3;
 const INVALID_INDEX: u16 = 21;
@@ -175,22 +176,4 @@ pub(super) fn without_keys(answer: &str) -> String {
         }
     };
     answer.split('\n').map(line).collect::<Vec<_>>().join("\n")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
-}
-
-fn unhex(digits: &str) -> Option<Vec<u8>> {
-    if digits.len() % 2 != 0 {
-        return None;
-    }
-    let nibble = |b: &u8| char::from(*b).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    let pairs = digits.as_bytes().chunks_exact(2);
-    pairs
-        .map(|pair| match pair {
-            [high, low] => Some(nibble(high)? << 4 | nibble(low)?),
-            _ => None,
-        })
-        .collect()
 }

@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::bench::clouds::wildcard::{self, Glyph};
+
 /// Longest policy document, in characters without white space (AWS IoT Core quotas, policies).
 pub const DOCUMENT_MAX: usize = 2_048;
 /// The account in every ARN of the stand-in: the one AWS's own examples use.
@@ -73,14 +75,6 @@ enum Token {
     Variable(String),
 }
 
-/// One character of a pattern whose variables have been replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Glyph {
-    Char(char),
-    Any,
-    One,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Pattern(Vec<Token>);
 
@@ -125,33 +119,9 @@ impl Pattern {
     }
 
     fn matches(&self, text: &str, context: &Context) -> bool {
-        self.glyphs(context).is_some_and(|pattern| wild(&pattern, text))
+        self.glyphs(context)
+            .is_some_and(|pattern| wildcard::matches(&pattern, text))
     }
-}
-
-/// Wildcard matching that goes back to the last `*` only: time is bounded by the product of both lengths.
-fn wild(pattern: &[Glyph], text: &str) -> bool {
-    let text: Vec<char> = text.chars().collect();
-    let (mut p, mut t) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while let Some(&here) = text.get(t) {
-        match pattern.get(p) {
-            Some(Glyph::Any) => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(Glyph::One) => (p, t) = (p + 1, t + 1),
-            Some(Glyph::Char(c)) if *c == here => (p, t) = (p + 1, t + 1),
-            _ => match star {
-                Some((at, from)) => {
-                    star = Some((at, from + 1));
-                    (p, t) = (at + 1, from + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern.iter().skip(p).all(|g| *g == Glyph::Any)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

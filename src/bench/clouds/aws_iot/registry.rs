@@ -14,6 +14,7 @@ use super::document::{ACCOUNT, Context, Document, Verdict, verdict};
 use super::reserved::is_thing_name;
 use super::template::{Provisioned, Template, TemplateError};
 use crate::bench::clouds::policy::Session;
+use crate::bench::clouds::thumbprint::Thumbprint;
 
 /// Authorities kept (AWS IoT Core quotas: 10 with the same subject; the bench's own bound).
 pub const AUTHORITIES_MAX: usize = 32;
@@ -129,12 +130,7 @@ pub struct Registry {
 /// The id that AWS gives a certificate.
 #[must_use]
 pub fn fingerprint(der: &[u8]) -> String {
-    let rustls::SupportedCipherSuite::Tls13(suite) = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256
-    else {
-        return String::new();
-    };
-    let hash = suite.common.hash_provider.hash(der);
-    hash.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+    format!("{:x}", Thumbprint::of(der))
 }
 
 /// The subject by the names of policy variables (developer guide, "X.509 certificate AWS IoT Core policy variables").

@@ -16,8 +16,8 @@ use super::enrollment::{self, Attestation, BadEnrollment, Enrollment, Leaf};
 use super::name::RegistrationId;
 pub use super::store_error::{Kind, StoreError};
 use crate::bench::clouds::chain::{self, ChainError};
-use crate::bench::clouds::iot_hub::Thumbprint;
 use crate::bench::clouds::policy::dps::{self as rules, Fault};
+use crate::bench::clouds::thumbprint::Thumbprint;
 use crate::tls;
 
 /// Authorities of a service (DPS documentation, quotas).

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::bench::clouds::iot_hub::Thumbprint;
+use crate::bench::clouds::thumbprint::Thumbprint;
 
 /// Certificates of an attestation: primary and secondary.
 const SLOTS: [&str; 2] = ["primary", "secondary"];

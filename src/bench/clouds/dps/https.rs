@@ -271,11 +271,13 @@ async fn read_body(request: Request) -> Result<Vec<u8>, Fault> {
     }
 }
 
-async fn register(
-    State(door): State<Door>,
-    ConnectInfo(caller): ConnectInfo<Caller>,
+/// A request with the device's name in the path and again in the body; `then` answers it.
+async fn named(
+    door: Door,
+    caller: Caller,
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
+    then: impl FnOnce(&Call, &RegistrationId, Register) -> Result<Reply, Fault>,
 ) -> Response {
     let call = Call::new(door, caller, &request);
     let (scope, id) = match names(path) {
@@ -286,11 +288,23 @@ async fn register(
         let id = call.check(&scope, &id)?;
         media_type(request.headers())?;
         let body = Register::read(&read_body(request).await?, &id, false)?;
-        let force = call.parameters.force();
-        call.door.dps.register(&id, &call.caller.chain, body, force)
+        then(&call, &id, body)
     }
     .await;
     call.finish(Some(&id), outcome)
+}
+
+async fn register(
+    State(door): State<Door>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    request: Request,
+) -> Response {
+    named(door, caller, path, request, |call, id, body| {
+        let force = call.parameters.force();
+        call.door.dps.register(id, &call.caller.chain, body, force)
+    })
+    .await
 }
 
 async fn operation(
@@ -316,19 +330,10 @@ async fn lookup(
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Response {
-    let call = Call::new(door, caller, &request);
-    let (scope, id) = match names(path) {
-        Ok(names) => names,
-        Err(fault) => return call.finish(None, Err(fault)),
-    };
-    let outcome = async {
-        let id = call.check(&scope, &id)?;
-        media_type(request.headers())?;
-        Register::read(&read_body(request).await?, &id, false)?;
-        call.door.dps.lookup(&id, &call.caller.chain)
-    }
-    .await;
-    call.finish(Some(&id), outcome)
+    named(door, caller, path, request, |call, id, _| {
+        call.door.dps.lookup(id, &call.caller.chain)
+    })
+    .await
 }
 
 async fn no_path(State(door): State<Door>, ConnectInfo(caller): ConnectInfo<Caller>, request: Request) -> Response {

@@ -46,7 +46,7 @@ use self::name::RegistrationId;
 use self::registration::{Registrations, Setup};
 use super::backend::Now;
 use super::policy::dps::Fault;
-use super::visit;
+use super::{uuid, visit};
 use crate::clock::Clock;
 
 pub(crate) use https::serve;
@@ -97,6 +97,16 @@ impl Dps {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Both halves of the state at once.
+    fn with<T>(&self, act: impl FnOnce(&mut Directory, &mut Registrations) -> T) -> T {
+        let mut state = self.state();
+        let State {
+            directory,
+            registrations,
+        } = &mut *state;
+        act(directory, registrations)
+    }
+
     fn now(&self) -> Now {
         Now {
             monotonic: self.clock.monotonic(),
@@ -119,12 +129,7 @@ impl Dps {
         request: Register,
         force: bool,
     ) -> Result<Reply, Fault> {
-        let mut state = self.state();
-        let State {
-            directory,
-            registrations,
-        } = &mut *state;
-        registrations.register(directory, id, chain, request, force, self.now())
+        self.with(|directory, registrations| registrations.register(directory, id, chain, request, force, self.now()))
     }
 
     pub(crate) fn poll(
@@ -133,21 +138,11 @@ impl Dps {
         chain: &[CertificateDer<'_>],
         operation: &str,
     ) -> Result<Reply, Fault> {
-        let mut state = self.state();
-        let State {
-            directory,
-            registrations,
-        } = &mut *state;
-        registrations.poll(directory, id, chain, operation, self.now())
+        self.with(|directory, registrations| registrations.poll(directory, id, chain, operation, self.now()))
     }
 
     pub(crate) fn lookup(&self, id: &RegistrationId, chain: &[CertificateDer<'_>]) -> Result<Reply, Fault> {
-        let mut state = self.state();
-        let State {
-            directory,
-            registrations,
-        } = &mut *state;
-        registrations.state(directory, id, chain, self.now())
+        self.with(|directory, registrations| registrations.state(directory, id, chain, self.now()))
     }
 
     /// Uploads an authority: `{"properties":{"certificate":PEM or base64,"isVerified":bool}}`.
@@ -179,12 +174,7 @@ impl Dps {
     /// # Errors
     /// [`StoreError::NotFound`].
     pub fn verification_code(&self, owner: Owner<'_>) -> Result<String, StoreError> {
-        let mut state = self.state();
-        let State {
-            directory,
-            registrations,
-        } = &mut *state;
-        directory.verification_code(owner, registrations.rng())
+        self.with(|directory, registrations| directory.verification_code(owner, registrations.rng()))
     }
 
     /// Takes the certificate that proves possession of an authority's key.
@@ -203,7 +193,7 @@ impl Dps {
     pub fn put(&self, kind: Kind, name: &str, body: &Value, if_match: Option<&str>) -> Result<Value, StoreError> {
         let now = crate::clock::rfc3339(self.clock.system());
         let mut state = self.state();
-        let etag = text::uuid(state.registrations.rng());
+        let etag = uuid::random(state.registrations.rng());
         let verified = body.pointer("/attestation/x509/isVerified") == Some(&Value::Bool(true));
         let enrollment = Enrollment::read(body, kind == Kind::Individual, etag, &now)?;
         state.directory.put(kind, name, enrollment, if_match, verified)

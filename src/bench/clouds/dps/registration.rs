@@ -16,10 +16,11 @@ use super::enrollment::{Allocation, Enrollment, Reprovision, WEBHOOK_OK};
 use super::hubs::{Assignment, Hubs, NoHubs};
 use super::message::{Register, Reply};
 use super::name::RegistrationId;
-use super::text::{hash, utc, uuid};
+use super::text::{hash, utc};
 use crate::bench::clouds::backend::Now;
 use crate::bench::clouds::policy::dps::{self as rules, Fault};
 use crate::bench::clouds::policy::{Look, Refusal, Rule};
+use crate::bench::clouds::uuid;
 
 /// Registrations kept; the one that was used longest ago goes first.
 pub const REGISTRATIONS_MAX: usize = 1_000;
@@ -129,7 +130,7 @@ impl Registrations {
 
     /// An identifier for one request.
     pub fn tracking_id(&mut self) -> String {
-        uuid(&mut self.rng)
+        uuid::random(&mut self.rng)
     }
 
     pub(super) fn rng(&mut self) -> &mut fastrand::Rng {
@@ -172,10 +173,10 @@ impl Registrations {
         let operation = format!(
             "{OPERATION_GENERATION}.{:016x}.{}",
             hash(&self.setup.id_scope),
-            uuid(&mut self.rng)
+            uuid::random(&mut self.rng)
         );
         let key = id.key();
-        let etag = uuid(&mut self.rng);
+        let etag = uuid::random(&mut self.rng);
         let old = self.records.remove(&key);
         self.make_room();
         let record = Record {

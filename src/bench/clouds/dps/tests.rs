@@ -418,7 +418,7 @@ fn an_individual_enrolment_beats_the_group_and_the_nearest_authority_the_farther
         (401_002, "dps/enrollment"),
         "first hit decides"
     );
-    let print = crate::bench::clouds::iot_hub::Thumbprint::of(&chain[0]).to_string();
+    let print = crate::bench::clouds::thumbprint::Thumbprint::of(&chain[0]).to_string();
     let leaf =
         json!({"type": "x509", "x509": {"clientCertificates": {"primary": {"info": {"sha256Thumbprint": print}}}}});
     s.individual("dev", json!({"attestation": leaf, "deviceId": "shed"}))
@@ -597,12 +597,12 @@ fn tables_are_bounded() {
     // The registration used longest ago makes room.
     let chain = s.chain("first");
     s.register("first", &chain, json!({})).unwrap();
-    let print = crate::bench::clouds::iot_hub::Thumbprint::of(&chain[0]).to_string();
+    let print = crate::bench::clouds::thumbprint::Thumbprint::of(&chain[0]).to_string();
     for n in 0..REGISTRATIONS_MAX {
         s.later(1);
         let name = format!("i{}", n % super::directory::INDIVIDUALS_MAX);
         let chain = s.chain(&name);
-        let print = crate::bench::clouds::iot_hub::Thumbprint::of(&chain[0]).to_string();
+        let print = crate::bench::clouds::thumbprint::Thumbprint::of(&chain[0]).to_string();
         let leaf =
             json!({"type": "x509", "x509": {"clientCertificates": {"primary": {"info": {"sha256Thumbprint": print}}}}});
         s.individual(&name, json!({"attestation": leaf})).unwrap();

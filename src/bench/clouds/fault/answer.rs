@@ -35,7 +35,9 @@ pub(crate) struct Answers {
 
 /// Around every request: a fault that is in force, and the journal's line about it.
 pub(crate) async fn around(State(answers): State<Answers>, request: Request, next: Next) -> Response {
-    use KryptonFault::{Html, Http, Slow, Truncated};
+    use KryptonFault::{
+        Empty, Expired, Failed, GarbageCertificate, Html, Http, NeverAssigned, Slow, Truncated, WrongKey,
+    };
     let faults = Switch::<KryptonFault>::on(Arc::clone(&answers.board));
     let Some(fault) = faults.take(KryptonFault::concerns_whole_answers) else {
         return next.run(request).await;
@@ -52,8 +54,9 @@ pub(crate) async fn around(State(answers): State<Answers>, request: Request, nex
             StatusCode::GATEWAY_TIMEOUT.into_response()
         }
         Truncated => half(next.run(request).await).await,
-        // `empty`; the others do not concern whole answers and were not taken.
-        _ => StatusCode::OK.into_response(),
+        Empty => StatusCode::OK.into_response(),
+        // These do not concern whole answers and were not taken.
+        WrongKey | Expired | GarbageCertificate | NeverAssigned | Failed => next.run(request).await,
     };
     answers.journal.record(
         answers.cloud,

@@ -2,6 +2,7 @@
 //! [`Backend`]: no I/O, no clock.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustls_pki_types::CertificateDer;
@@ -12,12 +13,12 @@ use super::bag::Bag;
 use super::devicebound::{self, ToDevice};
 use super::error::HubError;
 use super::methods::{Calls, MethodCall, Outcome};
-use super::rate::Rate;
 use super::registry::{Credential, Registry, Status};
 use super::request::Request;
 use crate::bench::clouds::backend::{Act, Backend, Handling, Now, Received};
 use crate::bench::clouds::policy::iot_hub::{self as rules, telemetry_bag};
 use crate::bench::clouds::policy::{Peer, Refusal, Session};
+use crate::bench::clouds::rate::{Bucket, Excess, Rate, Verdict};
 
 /// Twin reads a second, whole hub (IoT Hub documentation, quotas and throttling: S1, "Get twins").
 pub(super) const TWIN_READS: u32 = 100;
@@ -31,8 +32,8 @@ type Begun = (oneshot::Receiver<Outcome>, Vec<Act>);
 pub(super) struct State {
     pub(super) registry: Registry,
     calls: Calls,
-    reads: Rate,
-    writes: Rate,
+    reads: Bucket,
+    writes: Bucket,
     messages: u64,
 }
 
@@ -44,6 +45,12 @@ pub(crate) struct Core {
     changes: watch::Sender<u64>,
 }
 
+/// A throttle of the hub: so many operations a second, with one second's worth at once.
+fn throttle(per_second: u32) -> Bucket {
+    let excess = Excess::Discard;
+    Bucket::new(Rate { per_second, excess }, Duration::ZERO)
+}
+
 impl Core {
     /// A hub whose devices' certificates lead to `authorities`; an open one takes in every such device.
     pub(crate) fn new(authorities: Vec<CertificateDer<'static>>, open: bool) -> Self {
@@ -51,8 +58,8 @@ impl Core {
             state: Mutex::new(State {
                 registry: Registry::new(authorities, open),
                 calls: Calls::default(),
-                reads: Rate::new(TWIN_READS),
-                writes: Rate::new(TWIN_WRITES),
+                reads: throttle(TWIN_READS),
+                writes: throttle(TWIN_WRITES),
                 messages: 0,
             }),
             changes: watch::Sender::new(0),
@@ -70,8 +77,8 @@ impl Core {
 
     pub(super) fn throttle_twins(&self, reads: u32, writes: u32) {
         let mut state = self.state();
-        state.reads.set(reads);
-        state.writes.set(writes);
+        state.reads = throttle(reads);
+        state.writes = throttle(writes);
     }
 
     /// Disables or enables; a disabled device's connection ends.
@@ -161,7 +168,7 @@ impl Core {
     ) -> Result<Act, HubError> {
         match request {
             Request::TwinGet { rid } => {
-                if !state.reads.take(now.monotonic) {
+                if state.reads.take(1, now.monotonic) != Verdict::Take {
                     return Err(HubError::throttled(format!(
                         "more than {TWIN_READS} twin reads a second"
                     )));
@@ -174,7 +181,7 @@ impl Core {
                 ))
             }
             Request::TwinReport { rid } => {
-                if !state.writes.take(now.monotonic) {
+                if state.writes.take(1, now.monotonic) != Verdict::Take {
                     return Err(HubError::throttled(format!(
                         "more than {TWIN_WRITES} twin updates a second"
                     )));

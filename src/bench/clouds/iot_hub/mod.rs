@@ -22,7 +22,6 @@ mod device;
 pub mod devicebound;
 pub mod error;
 pub mod methods;
-mod rate;
 pub mod registry;
 pub mod request;
 pub mod twin;
@@ -38,7 +37,7 @@ pub(crate) use self::core::Core;
 pub use self::devicebound::ToDevice;
 pub use self::error::HubError;
 pub use self::methods::{Answer, MethodCall};
-pub use self::registry::{Credential, Status, Thumbprint};
+pub use self::registry::{Credential, Status};
 use super::backend::{Act, Now};
 use super::endpoint::Endpoint;
 

@@ -2,7 +2,6 @@
 //! in every device that comes with a certificate of a registered authority, as if somebody had created it first.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
@@ -12,6 +11,7 @@ use super::error::HubError;
 use crate::bench::clouds::chain;
 use crate::bench::clouds::policy::iot_hub as rules;
 use crate::bench::clouds::policy::{Look, Peer, Refusal, Session};
+use crate::bench::clouds::thumbprint::Thumbprint;
 use crate::mqtt::connack;
 
 /// Devices that the bench keeps; the real hub has a million.
@@ -33,49 +33,6 @@ pub enum Status {
     Enabled,
     /// It may not, and what it had stays.
     Disabled,
-}
-
-/// The SHA-256 of a certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Thumbprint([u8; 32]);
-
-impl Thumbprint {
-    /// Of this certificate.
-    #[must_use]
-    pub fn of(certificate: &CertificateDer<'_>) -> Self {
-        let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
-        let mut out = [0; 32];
-        if let Some(suite) = suite.tls13() {
-            out.copy_from_slice(suite.common.hash_provider.hash(certificate).as_ref());
-        }
-        Self(out)
-    }
-}
-
-impl std::fmt::Display for Thumbprint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02X}"))
-    }
-}
-
-impl FromStr for Thumbprint {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let digits: Option<Vec<u32>> = text.chars().filter(|c| *c != ':').map(|c| c.to_digit(16)).collect();
-        let bytes: Option<Vec<u8>> = digits.and_then(|d| {
-            d.chunks(2)
-                .map(|pair| match pair {
-                    [high, low] => u8::try_from(high << 4 | low).ok(),
-                    _ => None,
-                })
-                .collect()
-        });
-        let hash = bytes.and_then(|b| b.try_into().ok());
-        hash.map(Self).ok_or_else(|| {
-            format!("{text:?} is no SHA-256 thumbprint: 64 hexadecimal digits (this hub takes no SHA-1)")
-        })
-    }
 }
 
 /// What a device has to show.
@@ -198,7 +155,7 @@ impl Registry {
         match self.devices.get(id) {
             Some(device) => {
                 if let Credential::Thumbprints(list) = &device.credential {
-                    let shown = peer.chain.first().map(Thumbprint::of);
+                    let shown = peer.chain.first().map(|leaf| Thumbprint::of(leaf));
                     if !shown.is_some_and(|s| list.contains(&s)) {
                         let shown = shown.map_or_else(|| "none".to_owned(), |s| s.to_string());
                         let known: Vec<_> = list.iter().map(ToString::to_string).collect();

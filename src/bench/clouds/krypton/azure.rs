@@ -11,6 +11,7 @@ use super::{IMSI_PLACEHOLDER, Krypton, check_name, keep};
 use crate::bench::clouds::fault::KryptonFault;
 use crate::bench::clouds::iot_hub::{Credential, Hub};
 use crate::bench::clouds::policy::krypton::REGISTRATION;
+use crate::bench::clouds::uuid;
 use crate::identity::Imsi;
 use crate::pki::Issued;
 
@@ -50,13 +51,9 @@ impl Krypton {
         check_name("deviceId", &device_id)?;
         // The shape that Azure's provisioning service gives its operation ids.
         let operation_id = format!(
-            "5.{:016x}.{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            "5.{:016x}.{}",
             fastrand::u64(..),
-            fastrand::u32(..),
-            fastrand::u16(..),
-            fastrand::u16(..),
-            fastrand::u16(..),
-            fastrand::u64(..) >> 16
+            uuid::random(&mut fastrand::Rng::new())
         );
         let registration = Registration {
             operation_id: operation_id.clone(),

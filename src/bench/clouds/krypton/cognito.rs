@@ -8,7 +8,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use super::Krypton;
-use super::signed::sha256;
+use crate::bench::clouds::uuid;
+use crate::bench::digest::sha256;
 use crate::identity::Imsi;
 
 /// AWS's default for credentials of an assumed role.
@@ -23,18 +24,9 @@ fn random<const N: usize>() -> [u8; N] {
 impl Krypton {
     /// `{region}:{UUID}`, the same for the same SIM.
     fn identity(&self, imsi: &Imsi) -> String {
-        let hash = sha256(&[b"onyx bench identity ", imsi.as_str().as_bytes()]).unwrap_or_default();
-        let hex: String = hash.iter().take(16).map(|b| format!("{b:02x}")).collect();
-        let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
-        format!(
-            "{}:{}-{}-{}-{}-{}",
-            self.region(),
-            part(0, 8),
-            part(8, 12),
-            part(12, 16),
-            part(16, 20),
-            part(20, 32)
-        )
+        let hash = sha256(&[b"onyx bench identity ", imsi.as_str().as_bytes()]);
+        let bits = hash.iter().take(16).fold(0, |bits, b| bits << 8 | u128::from(*b));
+        format!("{}:{}", self.region(), uuid::text(bits))
     }
 
     /// generateAmazonCognitoSessionCredentials. `expiration` is a number of milliseconds, as the Java client's type for it says.

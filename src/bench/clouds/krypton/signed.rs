@@ -5,12 +5,12 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
 use super::denied::Denied;
 use super::request::Request;
 use crate::bench::clouds::keys::KeyService;
 use crate::bench::clouds::policy::krypton::{BODY, CLOCK, DIGEST, HEADERS, KEY_UNKNOWN, REPEATED, SIGNATURE};
+use crate::bench::digest::sha256;
 use crate::bench::subscriber::aka::Key;
 use crate::identity::Imsi;
 
@@ -19,19 +19,9 @@ const SKEW_MAX: Duration = Duration::from_secs(300);
 /// The one digest.
 const ALGORITHM: &str = "SHA-256";
 
-/// SHA-256 of the pieces, one after the other; from the same provider that TLS uses. `None` if that provider has no such hash.
-pub(crate) fn sha256(pieces: &[&[u8]]) -> Option<[u8; 32]> {
-    let hash = TLS13_AES_128_GCM_SHA256.tls13()?.common.hash_provider;
-    let mut context = hash.start();
-    for piece in pieces {
-        context.update(piece);
-    }
-    context.finish().as_ref().try_into().ok()
-}
-
 /// What `x-soracom-signature` has to say.
-pub(in crate::bench::clouds) fn signature(body: &[u8], timestamp: &str, ck: &[u8; 16]) -> Option<String> {
-    sha256(&[body, timestamp.as_bytes(), ck]).map(|hash| STANDARD.encode(hash))
+pub(in crate::bench::clouds) fn signature(body: &[u8], timestamp: &str, ck: &[u8; 16]) -> String {
+    STANDARD.encode(sha256(&[body, timestamp.as_bytes(), ck]))
 }
 
 /// One header, given once.
@@ -90,7 +80,7 @@ pub(super) fn check(keys: &KeyService, headers: &HeaderMap, body: &[u8], now: Du
         }
     }
     let (imsi, ck) = keys.key(key_id)?;
-    if signature(body, timestamp, &ck).as_deref() != Some(given) {
+    if signature(body, timestamp, &ck) != given {
         let detail = format!(
             "x-soracom-signature is not that of these {} bytes, {timestamp} and the key {key_id:?}",
             body.len()

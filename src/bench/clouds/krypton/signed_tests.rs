@@ -34,7 +34,7 @@ fn signed(body: &[u8], timestamp: &str, ck: &Key) -> HeaderMap {
     headers(&[
         ("x-soracom-timestamp", timestamp),
         ("x-soracom-digest-algorithm", "SHA-256"),
-        ("x-soracom-signature", &signed::signature(body, timestamp, ck).unwrap()),
+        ("x-soracom-signature", &signed::signature(body, timestamp, ck)),
     ])
 }
 
@@ -42,10 +42,10 @@ fn signed(body: &[u8], timestamp: &str, ck: &Key) -> HeaderMap {
 fn the_signature_of_the_facts() {
     let ck: [u8; 16] = std::array::from_fn(|i| u8::try_from(i).unwrap());
     let body = br#"{"keyId":"0123456789abcdef","requestParameters":null}"#;
-    let signature = signed::signature(body, "1700000000000", &ck).unwrap();
+    let signature = signed::signature(body, "1700000000000", &ck);
     assert_eq!(signature, "m+3hoZ4AXHEYCnEjLud9z+F3nILB6HnHiYW+l0PBNt8=");
     // FIPS 180-4, "abc" in pieces.
-    let abc = signed::sha256(&[b"a", b"", b"bc"]).unwrap();
+    let abc = crate::bench::digest::sha256(&[b"a", b"", b"bc"]);
     assert_eq!(abc[..4], [0xba, 0x78, 0x16, 0xbf]);
 }
 

@@ -9,10 +9,10 @@ use std::str::FromStr;
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use crate::bench::clouds::thumbprint::Thumbprint;
+
 /// Most thumbprints of a client.
 pub const THUMBPRINTS_MAX: usize = 2;
-/// Bytes of a thumbprint: SHA-256. Microsoft's sample takes it from `step certificate fingerprint`, which is SHA-256.
-pub const THUMBPRINT_BYTES: usize = 32;
 
 /// Which field of the certificate has to be the authentication name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum Scheme {
     /// An e-mail address of the subject alternative name.
     Email,
     /// No field: the certificate itself is known, by its SHA-256, and no authority has to have signed it.
-    Thumbprint(Vec<[u8; THUMBPRINT_BYTES]>),
+    Thumbprint(Vec<Thumbprint>),
 }
 
 /// A registered client.
@@ -58,9 +58,9 @@ impl FromStr for Client {
         let (name, scheme) = if let Some((name, prints)) = main.rsplit_once(":thumbprint:") {
             let prints: Vec<_> = prints
                 .split(',')
-                .map(thumbprint)
-                .collect::<Option<_>>()
-                .ok_or_else(usage)?;
+                .map(str::parse)
+                .collect::<Result<_, String>>()
+                .map_err(|_| usage())?;
             if prints.len() > THUMBPRINTS_MAX {
                 return Err(format!("{text:?} has more than {THUMBPRINTS_MAX} thumbprints"));
             }
@@ -94,29 +94,6 @@ impl FromStr for Client {
     }
 }
 
-/// Hexadecimal digits, with or without colons.
-fn thumbprint(text: &str) -> Option<[u8; THUMBPRINT_BYTES]> {
-    let digits: Vec<u8> = text.bytes().filter(|&b| b != b':').collect();
-    let mut out = [0; THUMBPRINT_BYTES];
-    if digits.len() != 2 * THUMBPRINT_BYTES {
-        return None;
-    }
-    for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(out)
-}
-
-/// SHA-256, from the crypto that TLS has anyway.
-fn sha256(bytes: &[u8]) -> Option<[u8; THUMBPRINT_BYTES]> {
-    let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13()?;
-    suite.common.hash_provider.hash(bytes).as_ref().try_into().ok()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 impl Client {
     /// Whether a certificate is this client's; otherwise what the certificate says instead.
     ///
@@ -125,11 +102,11 @@ impl Client {
     pub fn recognises(&self, leaf: &CertificateDer<'_>, common_name: Option<&str>) -> Result<(), String> {
         let wanted = self.authentication_name.to_lowercase();
         if let Scheme::Thumbprint(known) = &self.scheme {
-            let found = sha256(leaf).ok_or("its SHA-256 cannot be computed")?;
+            let found = Thumbprint::of(leaf);
             return if known.contains(&found) {
                 Ok(())
             } else {
-                Err(format!("its thumbprint is {}", hex(&found)))
+                Err(format!("its thumbprint is {found:x}"))
             };
         }
         if self.scheme == Scheme::Subject {
@@ -188,7 +165,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             (c.authentication_name.as_str(), &c.scheme),
-            ("urn:x", &Scheme::Thumbprint(vec![[0xab; 32]; 2]))
+            ("urn:x", &Scheme::Thumbprint(vec![print.parse().unwrap(); 2]))
         );
         let long = format!("{}:dns", "n".repeat(129));
         let three = format!("n:thumbprint:{print},{print},{print}");
@@ -225,7 +202,7 @@ mod tests {
             rcgen::SanType::IpAddress("2001:db8::1".parse().unwrap()),
             rcgen::SanType::IpAddress("192.0.2.7".parse().unwrap()),
         ]);
-        let print = hex(&sha256(&leaf).unwrap());
+        let print = format!("{:x}", Thumbprint::of(&leaf));
         let judge = |client: &str| client.parse::<Client>().unwrap().recognises(&leaf, Some("Dev"));
         for good in [
             "dev:subject",
@@ -250,6 +227,6 @@ mod tests {
         let other = judge(&format!("anything:thumbprint:{}", "00".repeat(32))).unwrap_err();
         assert!(other.contains(&print), "{other}");
         // The test vector of FIPS 180-2 appendix B.1.
-        assert!(hex(&sha256(b"abc").unwrap()).starts_with("ba7816bf8f01cfea"));
+        assert!(format!("{:x}", Thumbprint::of(b"abc")).starts_with("ba7816bf8f01cfea"));
     }
 }
