@@ -24,7 +24,7 @@ pub mod files;
 pub mod identity;
 pub mod logging;
 pub mod mqtt;
-#[cfg(feature = "bench")]
+#[cfg(any(feature = "agent", feature = "gateway"))]
 pub mod pki;
 pub mod report;
 pub mod tls;
@@ -33,6 +33,8 @@ pub mod tls;
 pub mod agent;
 #[cfg(feature = "agent")]
 pub mod cloud;
+#[cfg(feature = "agent")]
+mod digest;
 #[cfg(feature = "agent")]
 pub mod link;
 #[cfg(feature = "agent")]

@@ -144,6 +144,7 @@ fn credentials(config: &AgentConfig, clock: &Clock) -> Vec<Check> {
     let id = "credentials.files";
     match &config.credentials {
         CredentialsConfig::None => Vec::new(),
+        CredentialsConfig::Dps(_) | CredentialsConfig::Fleet(_) => Vec::new(),
         CredentialsConfig::Krypton(k) => k
             .ca_file
             .iter()

@@ -10,13 +10,13 @@ use super::ladder::{Ladder, Rung, State};
 use super::watchdog::Pulse;
 use crate::clock::{self, Clock};
 use crate::cloud::{Kind, Names, aws_iot, beam, event_grid, iot_hub};
-use crate::config::agent::{AgentConfig, CredentialsConfig, KryptonConfig};
+use crate::config::agent::{AgentConfig, CredentialsConfig};
 use crate::identity::{AuthName, ClientId, Subscriber};
 use crate::link::{Link, Via};
-use crate::provision::krypton::KryptonError;
+use crate::modem::usim::SimDoor;
 use crate::provision::operator::{FilesError, read_limited};
 use crate::provision::store::Store;
-use crate::provision::{Credentials, Unusable, fetch};
+use crate::provision::{Asker, Credentials, Failure, Unusable, way};
 use crate::session::Endpoint;
 use crate::tls;
 
@@ -38,6 +38,7 @@ pub(super) struct Ground {
     pub(super) clock: Clock,
     pub(super) pulse: Pulse,
     link: Box<dyn Link>,
+    sim: SimDoor,
     held: Option<(Subscriber, Arc<Ready>)>,
     /// What is held must be put together again from the files.
     reread: bool,
@@ -52,6 +53,7 @@ impl Ground {
         clock: Clock,
         pulse: Pulse,
         link: Box<dyn Link>,
+        sim: SimDoor,
     ) -> Self {
         Self {
             config,
@@ -59,6 +61,7 @@ impl Ground {
             clock,
             pulse,
             link,
+            sim,
             held: None,
             reread: false,
             reprovisioned: None,
@@ -155,8 +158,8 @@ impl Ground {
                 })?)
             }
             // Also those that could not be stored: they must not cost another fetch.
-            CredentialsConfig::Krypton(_) if held.is_some() => held.and_then(|ready| ready.credentials.clone()),
-            CredentialsConfig::Krypton(krypton) => {
+            _ if held.is_some() => held.and_then(|ready| ready.credentials.clone()),
+            _ => {
                 let store = Store::new(&config.state_dir, config.credentials.source(), &who.imsi);
                 let wants_new = std::mem::take(&mut self.wants_new);
                 match store.load(now) {
@@ -176,7 +179,7 @@ impl Ground {
                             .map_or("the broker refused those on disk".to_owned(), |u: Unusable| {
                                 u.to_string()
                             });
-                        let fetched = self.fetch(krypton, &store, via, now, &reason).await;
+                        let fetched = self.fetch(who, &store, via, now, &reason).await;
                         if fetched.is_err() {
                             // Not got, so not counted: when the broker refuses the old ones again, this is tried again.
                             self.reprovisioned = None;
@@ -195,22 +198,33 @@ impl Ground {
 
     async fn fetch(
         &self,
-        config: &KryptonConfig,
+        who: &Subscriber,
         store: &Store,
         via: &Via,
         now: Duration,
         reason: &str,
     ) -> Result<Credentials, Fault> {
-        self.ladder.climbing(
-            Rung::Credentials,
-            &format!("{reason}: asking Krypton at {}", config.url.host_str().unwrap_or("?")),
-        );
-        self.pulse
-            .promise((config.within + config.poll_every) * (config.polls_max + 1));
-        let settings = krypton_settings(config)?;
-        let fault = |e: KryptonError| Fault::new(Rung::Credentials, e.to_string(), e.cure());
-        let grant = fetch::fetch(&settings, via, &self.clock).await.map_err(fault)?;
-        let credentials = grant.check("Krypton's answer").map_err(|e| fault(e.into()))?;
+        let fault = |f: Failure| Fault::new(Rung::Credentials, f.cause, f.cure);
+        self.ladder
+            .climbing(Rung::Credentials, &format!("{reason}: {}", way::describe(&self.config)));
+        self.pulse.promise(way::longest(&self.config.credentials));
+        let auth_name = auth_name(&self.config, who)?;
+        let asker = Asker {
+            who,
+            auth_name: &auth_name,
+            via,
+            clock: &self.clock,
+            sim: &self.sim,
+            state_dir: &self.config.state_dir,
+        };
+        let grant = way::fetch(&self.config, asker).await.map_err(fault)?;
+        let credentials = grant.check("the service's answer").map_err(|e| {
+            Fault::new(
+                Rung::Credentials,
+                e.to_string(),
+                "look at the service's settings; it is asked again later",
+            )
+        })?;
         // Nothing that cannot be used may replace what is on disk.
         credentials.check_time(now).map_err(|e| {
             Fault::new(
@@ -329,30 +343,17 @@ fn describe(credentials: Option<&Credentials>) -> String {
     }
 }
 
-/// Reads the files that the settings name.
-pub(super) fn krypton_settings(config: &KryptonConfig) -> Result<fetch::Settings, Fault> {
-    let ca_pem = config
-        .ca_file
-        .as_deref()
-        .map(read_limited)
-        .transpose()
-        .map_err(|e| Fault::new(Rung::Credentials, e.to_string(), "check credentials.ca_file"))?;
-    Ok(fetch::Settings {
-        cloud: config.cloud,
-        url: config.url.clone(),
-        address: config.address,
-        ca_pem,
-        within: config.within,
-        poll_every: config.poll_every,
-        polls_max: config.polls_max,
-    })
+/// The name that the certificate proves.
+fn auth_name(config: &AgentConfig, who: &Subscriber) -> Result<AuthName, Fault> {
+    let fault = |e: String| Fault::new(Rung::Credentials, e, "check client_authname");
+    let name = config.client_authname.fill(who).map_err(|e| fault(e.to_string()))?;
+    AuthName::new(name).map_err(|e| fault(e.to_string()))
 }
 
 /// The names for CONNECT, by the rules of the broker.
 pub(super) fn names(config: &AgentConfig, who: &Subscriber, credentials: Option<&Credentials>) -> Result<Names, Fault> {
     let fault = |e: String| Fault::new(Rung::Credentials, e, "check client_authname and delivery.topic");
-    let auth_name = config.client_authname.fill(who).map_err(|e| fault(e.to_string()))?;
-    let auth_name = AuthName::new(auth_name).map_err(|e| fault(e.to_string()))?;
+    let auth_name = auth_name(config, who)?;
     let imei = who
         .imei
         .as_ref()

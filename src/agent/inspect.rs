@@ -13,8 +13,9 @@ use super::ground::Ground;
 use super::ladder::{Ladder, Rung};
 use super::watchdog::Pulses;
 use crate::clock::{Clock, rfc3339};
-use crate::config::agent::{AgentConfig, CredentialsConfig};
+use crate::config::agent::AgentConfig;
 use crate::link::External;
+use crate::modem::usim::SimDoor;
 use crate::modem::{Modem, ModemError, SimState};
 use crate::provision::store::Store;
 
@@ -111,6 +112,7 @@ pub(super) async fn provision(config: AgentConfig, force: bool, within: Duration
         clock.clone(),
         pulses.add("ground"),
         link,
+        SimDoor::nobody(),
     );
     let climb = async {
         climber
@@ -135,7 +137,7 @@ pub(super) async fn provision(config: AgentConfig, force: bool, within: Duration
             }
         };
         let directory = match &config.credentials {
-            CredentialsConfig::Krypton(_) => {
+            c if c.is_fetched() => {
                 let store = Store::new(&config.state_dir, config.credentials.source(), &who.imsi);
                 Some(store.current())
             }

@@ -21,6 +21,7 @@ use crate::clock::{Clock, rfc3339};
 use crate::config::agent::AgentConfig;
 use crate::control::StatusSocket;
 use crate::link::External;
+use crate::modem::usim::SimDoor;
 use crate::telemetry::spool::SpoolHandle;
 use crate::telemetry::spool::{Options, Spool, Stats, SyncPolicy};
 
@@ -111,6 +112,7 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
             clock.clone(),
             pulses.add("uplink"),
             Box::new(External::new(config.link.interface.clone())),
+            SimDoor::nobody(),
         ),
         view: view.clone(),
         spool: spool.clone(),

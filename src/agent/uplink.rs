@@ -18,7 +18,6 @@ use super::ground::{Ground, Ready};
 use super::ladder::{Rung, State};
 use super::run::Counters;
 use crate::backoff::Backoff;
-use crate::config::agent::CredentialsConfig;
 use crate::identity::{ClientId, Subscriber};
 use crate::link::Via;
 use crate::session::core::Core;
@@ -177,11 +176,7 @@ impl Uplink {
             self.ground.reread();
         }
         let failures = self.kept.backoffs.get(&Rung::Session).map_or(0, Backoff::failures);
-        of_session(
-            e,
-            failures,
-            matches!(self.ground.config.credentials, CredentialsConfig::Krypton(_)),
-        )
+        of_session(e, failures, self.ground.config.credentials.is_fetched())
     }
 
     /// Delivers until the session ends, another SIM is read, or the agent is to stop.

@@ -2,7 +2,6 @@
 
 pub mod clouds;
 pub mod demo;
-mod digest;
 pub mod dongle;
 pub mod man;
 pub mod subscriber;

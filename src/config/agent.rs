@@ -4,14 +4,18 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::Url;
-
+use super::credentials;
 use super::reader::{ConfigError, Reader, Section};
 use crate::cloud::{Kind, Topic, aws_iot, beam, event_grid};
 use crate::identity::NameTemplate;
 use crate::logging::Format;
 use crate::modem::{Apn, Auth};
 use crate::tls::Versions;
+
+pub use super::credentials::{
+    CredentialsConfig, DPS_HOST, DpsConfig, DpsProtocol, Files, FleetConfig, KRYPTON_URL, KeepConfig, KryptonAuth,
+    KryptonCloud, KryptonConfig, Patience, SORACOM_API_URL,
+};
 
 /// Where the configuration is when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/onyx/agent.toml";
@@ -40,6 +44,8 @@ pub struct AgentConfig {
     pub link: LinkConfig,
     /// The credentials rung.
     pub credentials: CredentialsConfig,
+    /// How granted credentials are kept.
+    pub keep: KeepConfig,
     /// The session rung.
     pub session: SessionConfig,
     /// The delivery rung.
@@ -69,6 +75,8 @@ pub struct SimConfig {
 pub struct NetworkConfig {
     /// Access point name and login; SORACOM's login is public knowledge.
     pub apn: Option<Apn>,
+    /// Whether the link needs the mobile network; if not, the modem serves as a card reader for SIM authentication.
+    pub required: bool,
 }
 
 /// `[link]`
@@ -76,72 +84,6 @@ pub struct NetworkConfig {
 pub struct LinkConfig {
     /// The cellular interface, e.g. `wwan0`; `None` takes the system's routes.
     pub interface: Option<String>,
-}
-
-/// Where credentials come from.
-#[derive(Debug, Clone)]
-pub enum CredentialsConfig {
-    /// A gateway adds them: the device has none.
-    None,
-    /// Files that the operator put there.
-    Files(Files),
-    /// SORACOM Krypton, cellular door.
-    Krypton(KryptonConfig),
-}
-
-/// SORACOM Krypton's cellular endpoint (SORACOM's article on Krypton and Azure IoT Hub).
-pub const KRYPTON_URL: &str = "https://krypton.soracom.io:8036";
-
-/// Which cloud Krypton provisions for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KryptonCloud {
-    /// Azure IoT Hub, through its Device Provisioning Service.
-    Azure,
-    /// AWS IoT Core.
-    Aws,
-}
-
-/// Where the operator's own files are.
-#[derive(Debug, Clone)]
-pub struct Files {
-    /// Certificate chain, leaf first.
-    pub certificate: NameTemplate,
-    /// Private key.
-    pub key: NameTemplate,
-}
-
-/// `[credentials]` with a Krypton source.
-#[derive(Debug, Clone)]
-pub struct KryptonConfig {
-    /// For which cloud.
-    pub cloud: KryptonCloud,
-    /// The endpoint.
-    pub url: Url,
-    /// Dial this instead of resolving the URL's host.
-    pub address: Option<SocketAddr>,
-    /// Authorities for the endpoint; `None` trusts the system's.
-    pub ca_file: Option<PathBuf>,
-    /// Limit for a request.
-    pub within: Duration,
-    /// Pause between questions about a registration.
-    pub poll_every: Duration,
-    /// Most questions about a registration.
-    pub polls_max: u32,
-}
-
-impl CredentialsConfig {
-    /// The word in the file, also the directory's name.
-    #[must_use]
-    pub fn source(&self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Files(_) => "files",
-            Self::Krypton(k) => match k.cloud {
-                KryptonCloud::Azure => "krypton-azure",
-                KryptonCloud::Aws => "krypton-aws",
-            },
-        }
-    }
 }
 
 /// `[session]`
@@ -260,9 +202,9 @@ impl AgentConfig {
                 interface: s.text("interface"),
             }
         });
-        let credentials = section(top, "credentials", credentials);
+        let (credentials, keep) = section(top, "credentials", credentials::read);
         let source_is_none = matches!(credentials, Some(CredentialsConfig::None));
-        let needs_host = !matches!(credentials, Some(CredentialsConfig::Krypton(_)));
+        let needs_host = !credentials.as_ref().is_some_and(CredentialsConfig::names_the_host);
         let mut s = top.section("session");
         let session = session(&mut s, needs_host);
         if session.to.is_direct() && source_is_none && s.has("to") {
@@ -280,18 +222,12 @@ impl AgentConfig {
                 "a gateway adds the credentials itself: set credentials.source = \"none\"",
             );
         }
-        if let (Some(CredentialsConfig::Krypton(k)), true) = (&credentials, session.to.is_direct()) {
-            let want = match k.cloud {
-                KryptonCloud::Azure => Kind::IotHub,
-                KryptonCloud::Aws => Kind::AwsIot,
-            };
-            if session.to != want {
-                let source = CredentialsConfig::Krypton(k.clone()).source();
-                s.mistake(
-                    "to",
-                    format!("{source} gives credentials for {want}, not for {}", session.to),
-                );
-            }
+        let (source, is_for) = credentials.as_ref().map_or(("", None), |c| (c.source(), c.is_for()));
+        if let Some(want) = is_for.filter(|want| session.to.is_direct() && session.to != *want) {
+            s.mistake(
+                "to",
+                format!("{source} gives credentials for {want}, not for {}", session.to),
+            );
         }
         s.finish();
         let delivery = section(top, "delivery", |s| delivery(s, session.to));
@@ -313,6 +249,7 @@ impl AgentConfig {
             network,
             link,
             credentials: credentials.unwrap_or(CredentialsConfig::None),
+            keep,
             session,
             delivery,
             log,
@@ -360,63 +297,10 @@ fn network(s: &mut Section<'_, '_>) -> NetworkConfig {
     if let Err(e) = &apn {
         s.mistake("apn", e.to_string());
     }
-    NetworkConfig { apn: apn.ok() }
-}
-
-#[derive(Clone, Copy)]
-enum SourceWord {
-    None,
-    Files,
-    Azure,
-    Aws,
-}
-
-fn credentials(s: &mut Section<'_, '_>) -> Option<CredentialsConfig> {
-    s.required_text("source", "krypton-azure");
-    let word = s.choice(
-        "source",
-        SourceWord::None,
-        &[
-            ("none", SourceWord::None),
-            ("files", SourceWord::Files),
-            ("krypton-azure", SourceWord::Azure),
-            ("krypton-aws", SourceWord::Aws),
-        ],
-    );
-    let cloud = match word {
-        SourceWord::None => return Some(CredentialsConfig::None),
-        SourceWord::Files => {
-            s.required_text("certificate", "/etc/onyx/myClient-#{imsi}.pem");
-            s.required_text("key", "/etc/onyx/myClient-#{imsi}.key");
-            let (certificate, key) = (s.file_template("certificate"), s.file_template("key"));
-            let (certificate, key) = (certificate?, key?);
-            return Some(CredentialsConfig::Files(Files { certificate, key }));
-        }
-        SourceWord::Azure => KryptonCloud::Azure,
-        SourceWord::Aws => KryptonCloud::Aws,
-    };
-    let text = s.text("url").unwrap_or_else(|| KRYPTON_URL.to_owned());
-    let url = Url::parse(&text)
-        .ok()
-        .filter(|u| u.scheme() == "https" && u.host_str().is_some());
-    if url.is_none() {
-        s.mistake(
-            "url",
-            format!("{text:?} is not an https address: write for example {:?}", KRYPTON_URL),
-        );
+    NetworkConfig {
+        apn: apn.ok(),
+        required: s.boolean("required", true),
     }
-    Some(CredentialsConfig::Krypton(KryptonConfig {
-        cloud,
-        address: s.parsed("address"),
-        ca_file: s.file("ca_file"),
-        within: s.duration("timeout", S(30), MS(100)..=S(300)),
-        poll_every: s.duration("poll", S(2), MS(10)..=S(60)),
-        polls_max: s
-            .number("polls_max", 1..=1_000)
-            .and_then(|n| u32::try_from(n).ok())
-            .unwrap_or(30),
-        url: url?,
-    }))
 }
 
 fn session(s: &mut Section<'_, '_>, needs_host: bool) -> SessionConfig {

@@ -6,6 +6,8 @@
 
 #[cfg(feature = "agent")]
 pub mod agent;
+#[cfg(feature = "agent")]
+pub mod credentials;
 pub mod reader;
 pub mod units;
 

@@ -1,7 +1,7 @@
 //! A TOML file that remembers where everything stands, and collects mistakes instead of stopping at the first.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -317,6 +317,33 @@ impl<'t, 'i> Section<'t, 'i> {
                 None
             }
         }
+    }
+
+    /// A table of texts with placeholders, `key = { name = "text" }`; empty when the key is absent.
+    pub fn templates(&mut self, key: &'static str) -> BTreeMap<String, NameTemplate> {
+        let name = self.path(key);
+        let Some(value) = self.get(key) else {
+            return BTreeMap::new();
+        };
+        let Some(table) = value.get_ref().as_table() else {
+            self.complain(
+                value.span(),
+                format!("{name} must be a table of texts: write {key} = {{ name = \"text\" }}"),
+            );
+            return BTreeMap::new();
+        };
+        let mut out = BTreeMap::new();
+        for (inner, value) in table.iter() {
+            let inner = inner.get_ref().to_string();
+            match value.get_ref().as_str().map(str::parse) {
+                Some(Ok(template)) => {
+                    out.insert(inner, template);
+                }
+                Some(Err(e)) => self.complain(value.span(), format!("{name}.{inner}: {e}")),
+                None => self.complain(value.span(), format!("{name}.{inner} must be a string in quotes")),
+            }
+        }
+        out
     }
 
     /// A duration between two limits, or the default.

@@ -28,6 +28,7 @@ pub mod port;
 pub mod queries;
 pub mod registration;
 pub mod urc;
+pub mod usim;
 
 pub use cme::CmeError;
 pub use command::context::{Apn, Auth};

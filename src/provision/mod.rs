@@ -1,23 +1,58 @@
 //! Credentials: where they come from, how they are kept.
 //!
-//! - [`krypton`]: SORACOM Krypton's answers, read without I/O; [`fetch`] asks for them over HTTPS.
+//! - [`way`]: asks whom the configuration names: [`krypton`] (SORACOM, by the line or by the SIM), [`dps`] (Azure), [`fleet`] (AWS).
 //! - [`store`]: the sets on disk, one directory per source and SIM, each set complete or not there.
 //! - [`operator`]: certificate and key files that the operator brings.
 //!
 //! All of them end in [`Credentials`], which are known to be usable: the key fits the certificate, and the authority can be read.
 
-pub mod fetch;
+pub mod dps;
+pub mod fleet;
 pub mod krypton;
 pub mod operator;
+pub mod request;
 pub mod store;
+pub mod way;
 
+use std::path::Path;
 use std::time::Duration;
 
 use rustls::RootCertStore;
 use zeroize::Zeroizing;
 
-use crate::identity::ClientId;
+use crate::clock::Clock;
+use crate::identity::{AuthName, ClientId, Subscriber};
+use crate::link::Via;
+use crate::modem::usim::SimDoor;
 use crate::tls::{self, Identity, TlsError};
+
+/// Who asks for credentials, and by which means.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// Whose they are to be.
+    pub who: &'a Subscriber,
+    /// The name that the certificate is to prove.
+    pub auth_name: &'a AuthName,
+    /// The way out.
+    pub via: &'a Via,
+    /// The time.
+    pub clock: &'a Clock,
+    /// The SIM, for SIM authentication.
+    pub sim: &'a SimDoor,
+    /// Where keys that are worth keeping are kept.
+    pub state_dir: &'a Path,
+}
+
+/// Why no credentials were given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What happened, to what.
+    pub cause: String,
+    /// What a person can do.
+    pub cure: String,
+    /// The service wants to be left alone for so long (HTTP's `Retry-After`, DPS's `retry-after`).
+    pub after: Option<Duration>,
+}
 
 /// What a provisioning service grants: everything a device needs to connect.
 #[derive(Clone)]
@@ -26,12 +61,27 @@ pub struct Grant {
     pub host: String,
     /// The device id or thing name, which is the client id there.
     pub client_id: ClientId,
-    /// Certificate chain, leaf first.
-    pub certificate_pem: String,
-    /// Private key; never printed.
-    pub private_key_pem: Zeroizing<String>,
+    /// With which key and certificate.
+    pub material: Material,
     /// The authority of the broker's certificate; `None` trusts the system's.
     pub root_ca_pem: Option<String>,
+}
+
+/// The key and the certificate of a [`Grant`].
+#[derive(Clone)]
+pub enum Material {
+    /// New ones, which are ours to keep.
+    Issued {
+        /// Certificate chain, leaf first.
+        certificate_pem: String,
+        /// Private key; never printed.
+        private_key_pem: Zeroizing<String>,
+    },
+    /// Those of the operator's files, which stay where they are (DPS without a signing request).
+    Files {
+        /// The chain and key that were shown to the service.
+        identity: Identity,
+    },
 }
 
 impl std::fmt::Debug for Grant {
@@ -90,7 +140,13 @@ impl Grant {
     /// [`TlsError`], which names the part; `what` says who granted.
     pub fn check(&self, what: &str) -> Result<Credentials, TlsError> {
         Ok(Credentials {
-            identity: Identity::from_pem(self.certificate_pem.as_bytes(), self.private_key_pem.as_bytes(), what)?,
+            identity: match &self.material {
+                Material::Issued {
+                    certificate_pem,
+                    private_key_pem,
+                } => Identity::from_pem(certificate_pem.as_bytes(), private_key_pem.as_bytes(), what)?,
+                Material::Files { identity } => identity.clone(),
+            },
             roots: match &self.root_ca_pem {
                 Some(pem) => tls::roots(pem.as_bytes(), &format!("the root CA of {what}"))?,
                 None => tls::system_roots()?,

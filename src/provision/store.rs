@@ -22,7 +22,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Credentials, Grant, Unusable};
+use super::{Credentials, Grant, Material, Unusable};
 use crate::files::{PUBLIC, SECRET, write_atomically};
 use crate::identity::{ClientId, Imsi};
 
@@ -106,8 +106,10 @@ impl Store {
         let grant = Grant {
             host: manifest.host,
             client_id: ClientId::new(manifest.client_id).map_err(|e| damaged(MANIFEST, &e))?,
-            certificate_pem: text(CERTIFICATE)?.to_string(),
-            private_key_pem: text(KEY)?,
+            material: Material::Issued {
+                certificate_pem: text(CERTIFICATE)?.to_string(),
+                private_key_pem: text(KEY)?,
+            },
             root_ca_pem: Some(ca.to_string()).filter(|pem| !pem.is_empty()),
         };
         let credentials = grant
@@ -142,8 +144,14 @@ impl Store {
             client_id: grant.client_id.to_string(),
             fetched: now.as_secs(),
         };
-        write_atomically(&set.join(KEY), grant.private_key_pem.as_bytes(), SECRET)?;
-        write_atomically(&set.join(CERTIFICATE), grant.certificate_pem.as_bytes(), PUBLIC)?;
+        if let Material::Issued {
+            certificate_pem,
+            private_key_pem,
+        } = &grant.material
+        {
+            write_atomically(&set.join(KEY), private_key_pem.as_bytes(), SECRET)?;
+            write_atomically(&set.join(CERTIFICATE), certificate_pem.as_bytes(), PUBLIC)?;
+        }
         write_atomically(
             &set.join(CA),
             grant.root_ca_pem.as_deref().unwrap_or("").as_bytes(),
@@ -262,8 +270,10 @@ mod tests {
         Grant {
             host: "hub.example".into(),
             client_id: ClientId::new(name.into()).unwrap(),
-            certificate_pem: issued.chain_pem.clone(),
-            private_key_pem: issued.key_pem.clone(),
+            material: Material::Issued {
+                certificate_pem: issued.chain_pem.clone(),
+                private_key_pem: issued.key_pem.clone(),
+            },
             root_ca_pem: Some(ca.root_pem()),
         }
     }

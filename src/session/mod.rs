@@ -1,9 +1,12 @@
 //! The MQTT session: dial, TLS, CONNECT, publish, acknowledge, inbound messages.
 //!
-//! [`core`] is the protocol machine without I/O; [`wire`] moves its packets over a socket. A session ends with a [`SessionError`],
+//! [`core`] is the protocol machine without I/O; [`wire`] moves its packets over a socket, which [`transport`] opens;
+//! [`conversation`] is for the few questions and answers of a provisioning service. A session ends with a [`SessionError`],
 //! which says what a person would want to know and, as [`Cause`], what kind of recovery makes sense; the decision is the ladder's.
 
+pub mod conversation;
 pub mod core;
+mod transport;
 mod wire;
 
 use std::net::SocketAddr;
@@ -15,6 +18,7 @@ use crate::link::DialError;
 use crate::mqtt::connack;
 
 pub use self::core::Event;
+pub use transport::Target;
 pub use wire::Session;
 
 /// Where and how to connect.
@@ -46,6 +50,20 @@ pub struct Endpoint {
     pub rate: u32,
     /// Largest packet that is taken, in bytes.
     pub packet_max: usize,
+}
+
+impl Endpoint {
+    /// The part that opens a stream.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        Target {
+            host: self.host.clone(),
+            port: self.port,
+            address: self.address,
+            tls: self.tls.clone(),
+            within: self.connect_within,
+        }
+    }
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -124,6 +142,14 @@ pub enum SessionError {
         /// Why.
         dead: self::core::Dead,
     },
+    /// A subscription was refused (SUBACK 0x80, MQTT 3.1.1 section 3.9.3).
+    #[error("{host} refuses the subscription to {filter}")]
+    NotAllowed {
+        /// Which broker.
+        host: String,
+        /// The topic filter.
+        filter: String,
+    },
     /// Bytes that are not MQTT.
     #[error("{host} port {port} does not speak MQTT: {why}")]
     NotMqtt {
@@ -148,7 +174,7 @@ impl SessionError {
                 connack::BAD_PROTOCOL | connack::BAD_CLIENT_ID => Cause::Configuration,
                 _ => Cause::Broker,
             },
-            Self::NotMqtt { .. } => Cause::Configuration,
+            Self::NotMqtt { .. } | Self::NotAllowed { .. } => Cause::Configuration,
             Self::Late { .. } | Self::Closed { .. } | Self::Dead { .. } => Cause::Broker,
         }
     }
@@ -183,6 +209,7 @@ impl SessionError {
                 "the broker drops us without a word: check that client id, user name and topic are allowed for this device".into()
             }
             Self::Dead { .. } => "the radio may have lost the line; a new connection is tried".into(),
+            Self::NotAllowed { .. } => "allow this device the topic in the cloud's policy".into(),
             Self::NotMqtt { .. } => "check session.host, session.port and whether the port wants TLS (session.to)".into(),
         }
     }

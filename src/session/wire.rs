@@ -5,27 +5,19 @@
 //! cannot keep us from hearing its acknowledgements. The buffer is bounded by the window: at most that many messages are in it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rumqttc::mqttbytes::v4::Packet;
-use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio_rustls::TlsConnector;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::core::{Core, Dead, Event, Settings};
-use super::{Cause, DURING_HANDSHAKE, Endpoint, SessionError};
+use super::transport::{self, Stream};
+use super::{Endpoint, SessionError};
 use crate::clock::Clock;
-use crate::link::{self, Via};
-use crate::mqtt::{Connect, connack, split_frame};
-use crate::tls;
+use crate::link::Via;
+use crate::mqtt::{Connect, split_frame};
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-/// First byte of a CONNACK (MQTT 3.1.1 section 3.2.1).
-const CONNACK: u8 = 0x20;
 /// Bytes asked for from the socket at a time.
 const READ_CHUNK: usize = 4096;
 /// How long saying goodbye may take.
@@ -69,18 +61,7 @@ impl Session {
         clock: &Clock,
         core: &mut Option<Core>,
     ) -> Result<Self, SessionError> {
-        let tcp = link::dial(
-            via,
-            &endpoint.host,
-            endpoint.port,
-            endpoint.address,
-            endpoint.connect_within,
-        )
-        .await?;
-        let stream: Box<dyn Stream> = match &endpoint.tls {
-            Some(config) => Box::new(handshake(endpoint, config.clone(), tcp).await?),
-            None => Box::new(tcp),
-        };
+        let stream = transport::open(&endpoint.target(), via).await?;
         let (reader, writer) = tokio::io::split(stream);
         let fresh = || {
             Core::new(Settings {
@@ -125,15 +106,7 @@ impl Session {
         let within = endpoint.connect_within;
         let frame = tokio::time::timeout(within, async {
             loop {
-                // At the first byte, because a server of another kind may never complete what its bytes announce in MQTT.
-                if self.incoming.first().is_some_and(|b| *b != CONNACK) {
-                    let what = match &self.incoming[..] {
-                        [b'H', b'T', b'T', b'P', ..] => "an HTTP server answers",
-                        [0x15, 0x03, ..] => "it answers with a TLS alert, so it wants TLS",
-                        _ => "the first packet is not a CONNACK [MQTT-3.2.0-1]",
-                    };
-                    return Err(self.not_mqtt(what.to_owned()));
-                }
+                transport::can_be_connack(&self.incoming).map_err(|why| self.not_mqtt(why))?;
                 if let Some(frame) = self.frame()? {
                     return Ok::<Bytes, SessionError>(frame);
                 }
@@ -146,17 +119,7 @@ impl Session {
             what: "answer to CONNECT",
             within,
         })??;
-        // Read as bytes and not by the codec, which fails on return codes it does not know.
-        let session_present = match frame[..] {
-            [CONNACK, 0x02, flags, connack::ACCEPTED] => flags & 0x01 != 0,
-            [CONNACK, 0x02, _, code] => {
-                return Err(SessionError::Refused {
-                    host: self.host.clone(),
-                    code,
-                });
-            }
-            _ => return Err(self.not_mqtt("the first packet is not a CONNACK [MQTT-3.2.0-1]".to_owned())),
-        };
+        let session_present = transport::connack(&frame, &self.host, self.port)?;
         let now = self.clock.monotonic();
         for packet in self.core.connected(session_present, now) {
             self.queue(&packet)?;
@@ -317,12 +280,8 @@ impl Session {
         }
     }
 
-    /// In TLS 1.3 a server refuses our certificate only after the handshake looks done: the alert comes with the first read.
     fn broken(&self, e: &std::io::Error) -> SessionError {
-        match tls_error(e) {
-            Some(inner) => tls_fault(inner, &self.host),
-            None => self.closed(Some(e.to_string())),
-        }
+        transport::tls_alert(e, &self.host).unwrap_or_else(|| self.closed(Some(e.to_string())))
     }
 }
 
@@ -343,55 +302,4 @@ async fn write_some(
         *unflushed = false;
     }
     Ok(())
-}
-
-fn tls_error(e: &std::io::Error) -> Option<&rustls::Error> {
-    e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
-}
-
-fn tls_fault(error: &rustls::Error, host: &str) -> SessionError {
-    use rustls::CertificateError as C;
-    let (what, cure) = tls::explain(error, host);
-    let cause = match error {
-        rustls::Error::InvalidCertificate(C::NotValidYet | C::NotValidYetContext { .. })
-        | rustls::Error::FailedToGetCurrentTime => Cause::Clock,
-        e if tls::refuses_our_certificate(e) => Cause::Identity,
-        rustls::Error::InvalidCertificate(_) => Cause::Configuration,
-        _ => Cause::Broker,
-    };
-    let cure = match cause {
-        Cause::Configuration => format!("{cure} (session.host, session.ca_file)"),
-        _ => cure,
-    };
-    SessionError::Tls { what, cure, cause }
-}
-
-async fn handshake(
-    endpoint: &Endpoint,
-    config: Arc<rustls::ClientConfig>,
-    tcp: tokio::net::TcpStream,
-) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>, SessionError> {
-    let host = &endpoint.host;
-    let name = ServerName::try_from(host.clone()).map_err(|_| SessionError::Tls {
-        what: format!("{host:?} is neither a host name nor an IP address"),
-        cure: "check session.host".to_owned(),
-        cause: Cause::Configuration,
-    })?;
-    let within = endpoint.connect_within;
-    match tokio::time::timeout(within, TlsConnector::from(config).connect(name, tcp)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(e)) => Err(match tls_error(&e) {
-            Some(inner) => tls_fault(inner, host),
-            None => SessionError::Closed {
-                host: host.clone(),
-                when: DURING_HANDSHAKE,
-                why: Some(e.to_string()),
-            },
-        }),
-        Err(_) => Err(SessionError::Late {
-            host: host.clone(),
-            what: "end of the TLS handshake",
-            within,
-        }),
-    }
 }

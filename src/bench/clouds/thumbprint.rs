@@ -3,7 +3,7 @@
 
 use std::str::FromStr;
 
-use crate::bench::digest::{Hash, hex, sha256, unhex};
+use crate::digest::{Hash, hex, sha256, unhex};
 
 /// The SHA-256 of a certificate. It is written in capitals, as IoT Hub does, or with `{:x}` in small letters, as AWS does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

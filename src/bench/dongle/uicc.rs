@@ -11,7 +11,7 @@ use super::scenario::{Ccho, Csim, Cuad, GetResponse};
 use super::state::Modem;
 use super::usim::Usim;
 use super::usim::apdu::Sw;
-use crate::bench::digest::{hex, unhex};
+use crate::digest::{hex, unhex};
 
 const NOT_ALLOWED: u16 = 3;
 const INVALID_INDEX: u16 = 21;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Krypton;
 use crate::bench::clouds::uuid;
-use crate::bench::digest::sha256;
+use crate::digest::sha256;
 use crate::identity::Imsi;
 
 /// AWS's default for credentials of an assumed role.

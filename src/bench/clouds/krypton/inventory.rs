@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::denied::Denied;
 use super::request::Request;
 use super::{Caller, Krypton, keep};
-use crate::bench::digest::sha256;
+use crate::digest::sha256;
 
 /// Length of an application key, in bytes (SORACOM's Go client; the Java client asks for it as `keyLength`).
 const KEY_LENGTH: usize = 16;

@@ -10,8 +10,8 @@ use super::denied::Denied;
 use super::request::Request;
 use crate::bench::clouds::keys::KeyService;
 use crate::bench::clouds::policy::krypton::{BODY, CLOCK, DIGEST, HEADERS, KEY_UNKNOWN, REPEATED, SIGNATURE};
-use crate::bench::digest::sha256;
 use crate::bench::subscriber::aka::Key;
+use crate::digest::sha256;
 use crate::identity::Imsi;
 
 /// The device's clock may be this far off, either way. Inferred; see the rule.

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use reqwest::{Client, Method, Url};
 
-use super::Grant;
-use super::krypton::{self, BODY_MAX, KryptonError, Registration, Reply};
+use super::{BODY_MAX, KryptonError, Registration, Reply};
 use crate::clock::Clock;
 use crate::config::agent::KryptonCloud;
 use crate::link::Via;
+use crate::provision::{Grant, krypton};
 use crate::tls::{self, Versions};
 
 /// How to ask.

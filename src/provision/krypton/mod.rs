@@ -14,7 +14,13 @@
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::Grant;
+pub mod door;
+
+use std::time::Duration;
+
+use super::operator::read_limited;
+use super::{Asker, Failure, Grant, Material};
+use crate::config::agent::KryptonConfig;
 use crate::identity::{ClientId, redact_digits};
 use crate::tls::TlsError;
 
@@ -36,6 +42,44 @@ pub struct Reply {
     pub status: u16,
     /// The body, at most [`BODY_MAX`] bytes.
     pub body: Vec<u8>,
+}
+
+/// Gets credentials.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn provision(config: &KryptonConfig, asker: Asker<'_>) -> Result<Grant, Failure> {
+    let ca_pem = config
+        .ca_file
+        .as_deref()
+        .map(read_limited)
+        .transpose()
+        .map_err(|e| Failure {
+            cause: e.to_string(),
+            cure: "check credentials.ca_file".to_owned(),
+            after: None,
+        })?;
+    let settings = door::Settings {
+        cloud: config.cloud,
+        url: config.url.clone(),
+        address: config.address,
+        ca_pem,
+        within: config.patience.within,
+        poll_every: config.patience.poll_every,
+        polls_max: config.patience.polls_max,
+    };
+    let failure = |e: KryptonError| Failure {
+        cause: e.to_string(),
+        cure: e.cure().to_owned(),
+        after: None,
+    };
+    door::fetch(&settings, asker.via, asker.clock).await.map_err(failure)
+}
+
+/// The longest that [`provision`] can take.
+#[must_use]
+pub fn longest(config: &KryptonConfig) -> Duration {
+    (config.patience.within + config.patience.poll_every) * (config.patience.polls_max + 1)
 }
 
 /// Why Krypton gave no credentials.
@@ -274,8 +318,10 @@ fn grant(
     let grant = Grant {
         host,
         client_id,
-        certificate_pem,
-        private_key_pem,
+        material: Material::Issued {
+            certificate_pem,
+            private_key_pem,
+        },
         root_ca_pem: root_ca_pem.filter(|pem| !pem.trim().is_empty()),
     };
     grant.check("Krypton's answer")?;
