@@ -10,6 +10,7 @@ pub mod dps;
 pub mod fleet;
 pub mod krypton;
 pub mod operator;
+pub mod renewal;
 pub mod request;
 pub mod store;
 pub mod way;
