@@ -283,7 +283,10 @@ fn render_renewal(v: &Value) -> String {
         let next = text("renew_next").unwrap_or("soon");
         format!("; the last try failed: {why}; next try {next}")
     });
-    format!("credentials: {} set, valid until {until}, renewed from {from} on{failed}\n", text("set").unwrap_or("no"))
+    format!(
+        "credentials: {} set, valid until {until}, renewed from {from} on{failed}\n",
+        text("set").unwrap_or("no")
+    )
 }
 
 fn render_status(v: &Value) -> String {

@@ -19,9 +19,9 @@ use crate::config::agent::{AgentConfig, CredentialsConfig, Files};
 use crate::identity::Subscriber;
 use crate::link::{Link, Via};
 use crate::modem::usim::SimDoor;
+use crate::provision::renewal::{self, Life};
 use crate::provision::seal::Seal;
 use crate::provision::store::{Contents, Kept, Store};
-use crate::provision::renewal::{self, Life};
 use crate::provision::{Credentials, Unusable, way};
 use crate::session::Cause;
 
@@ -209,7 +209,9 @@ impl Ground {
                 let done = blocking(move || store.promote()).await;
                 match done.map_err(|f| f.cause).and_then(|r| r.map_err(|e| e.to_string())) {
                     Ok(()) => {
-                        tracing::info!("the new credentials are proven by this connection and replace the old, which are kept");
+                        tracing::info!(
+                            "the new credentials are proven by this connection and replace the old, which are kept"
+                        );
                         held.ready = Arc::new(Ready {
                             which: Which::Current,
                             ..(*held.ready).clone()
@@ -223,9 +225,14 @@ impl Ground {
                 }
             }
             Which::Current if was_shelved => {
-                tracing::warn!("the last good credentials connect where the new ones did not: the new ones are dropped");
+                tracing::warn!(
+                    "the last good credentials connect where the new ones did not: the new ones are dropped"
+                );
                 if let Ok(Err(e)) = blocking(move || store.discard()).await {
-                    tracing::error!("they could not be removed: {}", crate::identity::redact_digits(&e.to_string()));
+                    tracing::error!(
+                        "they could not be removed: {}",
+                        crate::identity::redact_digits(&e.to_string())
+                    );
                 }
                 self.postpone("the broker did not take the new credentials".to_owned(), None);
             }
@@ -270,7 +277,10 @@ impl Ground {
                 return true;
             }
             Ok(Brought::Memory(_)) => ("the new credentials could not be stored".to_owned(), None),
-            Err(refusal) => (format!("{}; {}", refusal.fault.cause, refusal.fault.cure), refusal.after),
+            Err(refusal) => (
+                format!("{}; {}", refusal.fault.cause, refusal.fault.cure),
+                refusal.after,
+            ),
         };
         self.postpone(why, after);
         self.show();
@@ -406,13 +416,7 @@ impl Ground {
     }
 
     /// Takes one of the sets on disk, or asks for a new one.
-    async fn kept(
-        &mut self,
-        store: Store,
-        who: &Subscriber,
-        via: &Via,
-        now: Duration,
-    ) -> Result<Taken, Fault> {
+    async fn kept(&mut self, store: Store, who: &Subscriber, via: &Via, now: Duration) -> Result<Taken, Fault> {
         let own = match &self.config.clone().credentials {
             CredentialsConfig::Dps(dps) if !dps.csr => Some(self.files(&dps.files, who, now).await?.identity),
             _ => None,
@@ -427,7 +431,11 @@ impl Ground {
             Step::Blocked(why) => Err(blocked(&why)),
             Step::Use(which) => {
                 let protects = which == Which::Candidate && is_good(&sets.current, now);
-                let set = if which == Which::Candidate { sets.candidate } else { sets.current };
+                let set = if which == Which::Candidate {
+                    sets.candidate
+                } else {
+                    sets.current
+                };
                 let taken = |kept| Taken {
                     protects,
                     ..Taken::new(kept, which)

@@ -174,14 +174,18 @@ pub(super) async fn obtain(errand: Errand) -> Result<Brought, Refusal> {
         state_dir: &errand.config.state_dir,
     };
     let grant = way::fetch(&errand.config, asker).await?;
-    let unusable = |why: String| Failure {
+    let unusable = |why: String| {
+        Failure {
         cause: format!("the granted credentials cannot be used: {why}"),
         cure: "look at the certificate settings of the provisioning service, and whether this machine's clock is right; it is asked \
                again later"
             .to_owned(),
         after: None,
+    }
     };
-    let credentials = grant.check("the service's answer").map_err(|e| unusable(e.to_string()))?;
+    let credentials = grant
+        .check("the service's answer")
+        .map_err(|e| unusable(e.to_string()))?;
     let now = errand.clock.now().map_or_else(|| errand.clock.system(), |(t, _)| t);
     // Nothing that cannot be used may replace what is on disk.
     credentials.check_time(now).map_err(|e| unusable(e.to_string()))?;

@@ -21,7 +21,11 @@ fn kept(life: Duration) -> Result<Kept, Unusable> {
     })
 }
 
-fn sets(current: Result<Kept, Unusable>, candidate: Result<Kept, Unusable>, previous: Result<Kept, Unusable>) -> Contents {
+fn sets(
+    current: Result<Kept, Unusable>,
+    candidate: Result<Kept, Unusable>,
+    previous: Result<Kept, Unusable>,
+) -> Contents {
     Contents {
         current,
         candidate,
@@ -46,9 +50,15 @@ fn what_is_good_is_used_and_what_is_newer_first() {
     assert!(matches!(at(&c, NOW + 3 * DAY), Step::Fetch(why) if why.contains("expired")));
     let c = sets(kept(2 * DAY), kept(9 * DAY), absent());
     assert_eq!(at(&c, NOW), Step::Use(Which::Candidate));
-    assert_eq!(at(&c, NOW + 3 * DAY), Step::Use(Which::Candidate), "the current one expired meanwhile");
+    assert_eq!(
+        at(&c, NOW + 3 * DAY),
+        Step::Use(Which::Candidate),
+        "the current one expired meanwhile"
+    );
     assert!(matches!(at(&c, NOW + 10 * DAY), Step::Fetch(_)));
-    assert!(matches!(at(&sets(absent(), absent(), absent()), NOW), Step::Fetch(why) if why.contains("none for this SIM")));
+    assert!(
+        matches!(at(&sets(absent(), absent(), absent()), NOW), Step::Fetch(why) if why.contains("none for this SIM"))
+    );
     assert_eq!(
         choose(&c, NOW, &fresh, Some("wanted")),
         Step::Fetch("wanted".into()),

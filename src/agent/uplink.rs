@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::dongle::View;
-use super::fault::{Fault, Recover, of_session, policy};
 use super::endpoint::Ready;
+use super::fault::{Fault, Recover, of_session, policy};
 use super::ground::{Ground, Renewing};
 use super::keeper::{Brought, Refusal};
 use super::ladder::{Rung, State};
@@ -79,7 +79,9 @@ impl Uplink {
                 .backoffs
                 .entry(paced_as)
                 .or_insert_with(|| Backoff::new(policy));
-            let wait = backoff.failed(now, fastrand::f64()).max(fault.after.unwrap_or_default());
+            let wait = backoff
+                .failed(now, fastrand::f64())
+                .max(fault.after.unwrap_or_default());
             self.ground.ladder.down(rung, &fault.cause, &fault.cure, wait);
             match fault.recover {
                 Recover::Retry => {}
@@ -182,7 +184,7 @@ impl Uplink {
     fn session_fault(&mut self, e: &SessionError) -> Fault {
         let may_reprovision = self.ground.session_failed(e.cause());
         let failures = self.kept.backoffs.get(&Rung::Session).map_or(0, Backoff::failures);
-        of_session(e, failures, self.ground.config.credentials.is_fetched())
+        of_session(e, failures, may_reprovision)
     }
 
     /// Delivers until the session ends, another SIM is read, or the agent is to stop.

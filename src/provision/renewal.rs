@@ -63,7 +63,9 @@ pub fn due(life: Life, percent: u8, identity: &str) -> Duration {
 pub fn pause(life: Life, now: Duration, after: Option<Duration>) -> Duration {
     let least = (life.length() / PAUSE_SHARE).clamp(Duration::from_secs(1), PAUSE_MIN);
     let left = life.until.saturating_sub(now);
-    (left / REMAINDER).clamp(least, PAUSE_MAX).max(after.unwrap_or_default())
+    (left / REMAINDER)
+        .clamp(least, PAUSE_MAX)
+        .max(after.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -136,7 +138,11 @@ mod tests {
         assert_eq!(pause(year, NOW + 365 * DAY - minute, None), 15 * minute);
         assert_eq!(pause(year, NOW + 400 * DAY, None), 15 * minute, "also when it is over");
         assert_eq!(pause(life(100 * minute), NOW + 99 * minute, None), minute / 2);
-        assert_eq!(pause(year, NOW + 364 * DAY, Some(2 * DAY)), 2 * DAY, "the service's word counts");
+        assert_eq!(
+            pause(year, NOW + 364 * DAY, Some(2 * DAY)),
+            2 * DAY,
+            "the service's word counts"
+        );
         // From 80 % of a year to its end: how often the service is asked if it never answers.
         let (mut now, mut tries) = (NOW + 292 * DAY, 0);
         while now < NOW + 365 * DAY {

@@ -40,7 +40,10 @@ fn a_certificate_is_renewed_again_and_again_and_no_sample_is_lost() {
     let first = wait_for("a first set", || certificate(&bench, "current"), || agent.log());
     let status = agent.wait_status("the renewal in status", |v| v["credentials"]["renew_from"].is_string());
     let c = &status["credentials"];
-    assert_eq!((c["source"].as_str(), c["set"].as_str()), (Some("krypton-azure"), Some("current")));
+    assert_eq!(
+        (c["source"].as_str(), c["set"].as_str()),
+        (Some("krypton-azure"), Some("current"))
+    );
     let (from, to) = (c["renew_from"].as_str().unwrap(), c["not_after"].as_str().unwrap());
     assert!(c["not_before"].as_str().unwrap() < from && from < to, "{c}");
     let second = wait_for(
@@ -48,7 +51,11 @@ fn a_certificate_is_renewed_again_and_again_and_no_sample_is_lost() {
         || certificate(&bench, "current").filter(|pem| *pem != first),
         || agent.log(),
     );
-    assert_eq!(certificate(&bench, "previous").as_ref(), Some(&first), "the last good set is kept");
+    assert_eq!(
+        certificate(&bench, "previous").as_ref(),
+        Some(&first),
+        "the last good set is kept"
+    );
     let third = wait_for(
         "a third set",
         || certificate(&bench, "current").filter(|pem| *pem != second),
@@ -82,7 +89,9 @@ fn a_new_set_that_does_not_connect_gives_way_to_the_old() {
     );
     assert_eq!(certificate(&bench, "current"), Some(first));
     assert_eq!(set(&bench, "candidate"), None);
-    let status = agent.wait_status("the failure in status", |v| v["credentials"]["renew_failure"].is_string());
+    let status = agent.wait_status("the failure in status", |v| {
+        v["credentials"]["renew_failure"].is_string()
+    });
     assert!(status["credentials"]["renew_next"].is_string(), "{status}");
     agent.terminate();
     let ended = agent.ends_well();
@@ -145,7 +154,11 @@ fn what_provision_fetched_is_used_by_the_next_run_and_proven_by_it() {
     let config = toml.write(&bench);
     let (output, out, err) = onyx_agent(&["provision", "--force", "--json", "--config", config.to_str().unwrap()]);
     assert!(output.status.success(), "{out}{err}");
-    assert_eq!(certificate(&bench, "current").as_ref(), Some(&first), "nothing proved the new set yet");
+    assert_eq!(
+        certificate(&bench, "current").as_ref(),
+        Some(&first),
+        "nothing proved the new set yet"
+    );
     let second = certificate(&bench, "candidate").unwrap();
     let shown: serde_json::Value = serde_json::from_str(&out).unwrap();
     let directory = std::fs::canonicalize(shown["directory"].as_str().unwrap()).unwrap();

@@ -98,7 +98,11 @@ impl Ca {
             write(path("intermediate.key"), &saved.intermediate_key_pem, SECRET)?;
             write(path("intermediate.pem"), &saved.intermediate_pem, PUBLIC)?;
             write(path("ca.pem"), &saved.root_pem, PUBLIC)?;
-            return Ok(Self { authority, clock, device_validity: DEVICE_VALIDITY });
+            return Ok(Self {
+                authority,
+                clock,
+                device_validity: DEVICE_VALIDITY,
+            });
         }
         let saved = SavedAuthority {
             root_pem: read(&path("ca.pem"))?,
@@ -122,14 +126,22 @@ impl Ca {
             }
         }
         let authority = Authority::load(NAME, &saved).map_err(|e| unusable(e.to_string()))?;
-        Ok(Self { authority, clock, device_validity: DEVICE_VALIDITY })
+        Ok(Self {
+            authority,
+            clock,
+            device_validity: DEVICE_VALIDITY,
+        })
     }
 
     /// An authority that is written down nowhere.
     #[cfg(any(test, fuzzing))]
     pub(super) fn in_memory(clock: Clock) -> Result<Self, AuthorityError> {
         let authority = Authority::generate(NAME, now(&clock)?, AUTHORITY_VALIDITY)?;
-        Ok(Self { authority, clock, device_validity: DEVICE_VALIDITY })
+        Ok(Self {
+            authority,
+            clock,
+            device_validity: DEVICE_VALIDITY,
+        })
     }
 
     /// Certificates of devices are valid for so long from now on, at most 100 days.
