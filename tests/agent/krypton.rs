@@ -97,11 +97,12 @@ fn credentials_that_cannot_be_used_are_fetched_again() {
         ("those on disk are damaged", &|| {
             change("certificate.pem", &|pem| pem[..pem.len() / 2].into());
         }),
-        ("the certificate expired on", &|| {
+        // Another pair in the set's place: it fits and has expired, but it is not what was granted.
+        ("those on disk are damaged", &|| {
             change("certificate.pem", &|_| old.chain_pem.clone());
             change("private.key", &|_| old.key_pem.to_string());
         }),
-        ("those on disk belong to another SIM", &|| {
+        ("those on disk are damaged", &|| {
             change("manifest.json", &|json| json.replace(IMSI, OTHER_IMSI));
         }),
         ("those on disk are damaged", &|| {
