@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ladder::Rung;
 use crate::backoff::Policy;
+use crate::cloud::Kind;
 use crate::session::{Cause, SessionError};
 
 /// How to go on.
@@ -70,19 +71,32 @@ pub(super) fn policy(rung: Rung, retry_min: Duration, retry_max: Duration) -> Po
     }
 }
 
+/// What to do when AWS IoT drops a certificate of the operator's. With just-in-time registration that is the normal course of a first
+/// connection (AWS IoT Core developer guide, "just-in-time registration": AWS registers the certificate and disconnects; it lets the
+/// device in once a rule or a template has made the certificate ACTIVE), so the session is tried again at its usual pace, which begins
+/// with `session.retry_min`.
+const JUST_IN_TIME: &str = "just-in-time registration: first connection is expected to fail, AWS may be registering the certificate \
+                            just now; it is tried again soon. If it goes on: is its CA registered there with automatic registration, the \
+                            certificate ACTIVE, and does its policy allow this client id and topic?";
+
 /// Reads a session's error as a fault of the ladder. `failures` counts those of this rung since it was last up.
 #[must_use]
-pub(super) fn of_session(error: &SessionError, failures: u32, provisioned: bool) -> Fault {
+pub(super) fn of_session(error: &SessionError, failures: u32, provisioned: bool, to: Kind) -> Fault {
     let (rung, recover) = match error.cause() {
         Cause::Clock => (Rung::Clock, Recover::From(Rung::Clock)),
         Cause::Identity if provisioned => (Rung::Credentials, Recover::Reprovision),
         Cause::Route if failures >= FAILURES_BEFORE_BELOW => (Rung::Session, Recover::From(Rung::Link)),
         _ => (Rung::Session, Recover::Retry),
     };
+    let just_in_time = to == Kind::AwsIot && !provisioned && error.may_be_about_who_we_are();
     Fault {
         rung,
         cause: error.to_string(),
-        cure: error.cure(),
+        cure: if just_in_time {
+            JUST_IN_TIME.to_owned()
+        } else {
+            error.cure()
+        },
         recover,
     }
 }
@@ -97,19 +111,22 @@ mod tests {
 
     #[test]
     fn only_definite_identity_errors_reprovision() {
-        assert_eq!(of_session(&refused(5), 0, true).recover, Recover::Reprovision);
         assert_eq!(
-            of_session(&refused(5), 0, false).recover,
+            of_session(&refused(5), 0, true, Kind::IotHub).recover,
+            Recover::Reprovision
+        );
+        assert_eq!(
+            of_session(&refused(5), 0, false, Kind::IotHub).recover,
             Recover::Retry,
             "an operator's files are not fetched again"
         );
-        assert_eq!(of_session(&refused(3), 99, true).recover, Recover::Retry);
+        assert_eq!(of_session(&refused(3), 99, true, Kind::IotHub).recover, Recover::Retry);
         let closed = SessionError::Closed {
             host: "h".into(),
             when: "after it worked",
             why: None,
         };
-        assert_eq!(of_session(&closed, 99, true).recover, Recover::Retry);
+        assert_eq!(of_session(&closed, 99, true, Kind::IotHub).recover, Recover::Retry);
     }
 
     #[test]
@@ -119,7 +136,7 @@ mod tests {
             cure: "wait for NTP".into(),
             cause: Cause::Clock,
         };
-        let fault = of_session(&wrong, 99, true);
+        let fault = of_session(&wrong, 99, true, Kind::IotHub);
         assert_eq!((fault.rung, fault.recover), (Rung::Clock, Recover::From(Rung::Clock)));
         assert!(fault.cause.contains("not valid yet") && fault.cure.contains("NTP"));
     }
@@ -133,10 +150,46 @@ mod tests {
                 within: Duration::from_secs(1),
             })
         };
-        assert_eq!(of_session(&late(), 0, true).recover, Recover::Retry);
+        assert_eq!(of_session(&late(), 0, true, Kind::IotHub).recover, Recover::Retry);
         assert_eq!(
-            of_session(&late(), FAILURES_BEFORE_BELOW, true).recover,
+            of_session(&late(), FAILURES_BEFORE_BELOW, true, Kind::IotHub).recover,
             Recover::From(Rung::Link)
         );
+    }
+
+    #[test]
+    fn a_first_connection_to_aws_may_be_a_registration() {
+        let closed = |when| SessionError::Closed {
+            host: "h".into(),
+            when,
+            why: None,
+        };
+        let alert = SessionError::Tls {
+            what: "alert".into(),
+            cure: "other cure".into(),
+            cause: Cause::Identity,
+        };
+        for error in [
+            closed("before it worked"),
+            closed("during the TLS handshake"),
+            alert,
+            refused(5),
+        ] {
+            let fault = of_session(&error, 0, false, Kind::AwsIot);
+            assert!(
+                fault.cure.contains("first connection is expected to fail"),
+                "{}",
+                fault.cure
+            );
+            assert_eq!((fault.rung, fault.recover), (Rung::Session, Recover::Retry));
+            for (provisioned, to) in [(true, Kind::AwsIot), (false, Kind::EventGrid)] {
+                let cure = of_session(&error, 0, provisioned, to).cure;
+                assert!(!cure.contains("just-in-time"), "{cure}");
+            }
+        }
+        for error in [closed("after it worked"), refused(3)] {
+            let cure = of_session(&error, 0, false, Kind::AwsIot).cure;
+            assert!(!cure.contains("just-in-time"), "{cure}");
+        }
     }
 }

@@ -176,7 +176,12 @@ impl Uplink {
             self.ground.reread();
         }
         let failures = self.kept.backoffs.get(&Rung::Session).map_or(0, Backoff::failures);
-        of_session(e, failures, self.ground.config.credentials.is_fetched())
+        of_session(
+            e,
+            failures,
+            self.ground.config.credentials.is_fetched(),
+            self.ground.config.session.to,
+        )
     }
 
     /// Delivers until the session ends, another SIM is read, or the agent is to stop.
