@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::dongle::View;
 use super::endpoint::Ready;
-use super::fault::{Fault, Recover, of_session, policy};
+use super::fault::{Fault, Recover, Standing, of_session, policy};
 use super::ground::{Ground, Renewing};
 use super::keeper::{Brought, Refusal};
 use super::ladder::{Rung, State};
 use super::run::Counters;
 use crate::backoff::Backoff;
+use crate::cloud::Kind;
 use crate::identity::{ClientId, Subscriber};
 use crate::link::Via;
 use crate::session::core::Core;
@@ -184,7 +185,12 @@ impl Uplink {
     fn session_fault(&mut self, e: &SessionError) -> Fault {
         let may_reprovision = self.ground.session_failed(e.cause());
         let failures = self.kept.backoffs.get(&Rung::Session).map_or(0, Backoff::failures);
-        of_session(e, failures, may_reprovision)
+        let config = &self.ground.config;
+        let standing = Standing {
+            may_reprovision,
+            just_in_time: config.session.to == Kind::AwsIot && !config.credentials.is_fetched(),
+        };
+        of_session(e, failures, standing)
     }
 
     /// Delivers until the session ends, another SIM is read, or the agent is to stop.

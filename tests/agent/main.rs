@@ -13,6 +13,8 @@
 //! | `wire_faults` | the byte stream and TLS misbehave: certificates, stalled handshakes, cuts |
 //! | `loss` | what was accepted arrives: cuts, broker restarts, kill -9 |
 //! | `stage`, `toml`, `program`, `seqs` | dongle and clouds; configuration files; the agent as a child; what arrived |
+//! | `fleet`, `just_in_time` | AWS: fleet provisioning by claim; just-in-time registration |
+//! | `conversation` | short conversations with a real broker |
 //! | `life`, `commands` | start, stop, systemd; check, modem, provision, status |
 #![cfg(feature = "bench")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
@@ -40,3 +42,7 @@ mod stage;
 mod through;
 mod toml;
 mod wire_faults;
+
+mod conversation;
+mod fleet;
+mod just_in_time;
