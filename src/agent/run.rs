@@ -88,6 +88,7 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
     let (stats_out, stats) = watch::channel(None);
     let (credentials_out, credentials) = watch::channel(keeper::View::default());
 
+    let (sim, asks) = SimDoor::new();
     let dongle = Dongle {
         config: config.clone(),
         ladder: ladder.clone(),
@@ -95,6 +96,7 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
         view: view_out,
         pulse: pulses.add("dongle"),
         stop: stop.clone(),
+        asks,
     };
     let sampler = Sampler {
         interval: config.delivery.interval,
@@ -114,7 +116,7 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
             clock.clone(),
             pulses.add("uplink"),
             Box::new(External::new(config.link.interface.clone())),
-            SimDoor::nobody(),
+            sim,
             credentials_out,
         ),
         view: view.clone(),

@@ -15,6 +15,7 @@
 //! | `stage`, `toml`, `program`, `seqs` | dongle and clouds; configuration files; the agent as a child; what arrived |
 //! | `fleet`, `just_in_time` | AWS: fleet provisioning by claim; just-in-time registration |
 //! | `conversation` | short conversations with a real broker |
+//! | `sim_auth` | challenges to the SIM through every kind of modem; a SIM without a network |
 //! | `life`, `commands` | start, stop, systemd; check, modem, provision, status |
 #![cfg(feature = "bench")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
@@ -37,6 +38,7 @@ mod mosquitto_direct;
 mod program;
 mod renewal;
 mod seqs;
+mod sim_auth;
 mod sim_faults;
 mod stage;
 mod through;
