@@ -162,7 +162,7 @@ impl Ground {
             _ if held.is_some() => held.and_then(|ready| ready.credentials.clone()),
             _ => {
                 let seal = Seal::configured(&config.keep)
-                    .map_err(|e| Fault::new(Rung::Credentials, e.to_string(), &e.cure()))?;
+                    .map_err(|e| Fault::new(Rung::Credentials, e.to_string(), e.cure()))?;
                 let store = Store::new(&config.state_dir, config.credentials.source(), &who.imsi, seal);
                 let wants_new = std::mem::take(&mut self.wants_new);
                 let kept = store.read(None).current.map(|kept| kept.credentials);
