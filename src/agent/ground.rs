@@ -15,6 +15,7 @@ use crate::identity::{AuthName, ClientId, Subscriber};
 use crate::link::{Link, Via};
 use crate::modem::usim::SimDoor;
 use crate::provision::operator::{FilesError, read_limited};
+use crate::provision::seal::Seal;
 use crate::provision::store::Store;
 use crate::provision::{Asker, Credentials, Failure, Unusable, way};
 use crate::session::Endpoint;
@@ -160,9 +161,12 @@ impl Ground {
             // Also those that could not be stored: they must not cost another fetch.
             _ if held.is_some() => held.and_then(|ready| ready.credentials.clone()),
             _ => {
-                let store = Store::new(&config.state_dir, config.credentials.source(), &who.imsi);
+                let seal = Seal::configured(&config.keep)
+                    .map_err(|e| Fault::new(Rung::Credentials, e.to_string(), e.cure()))?;
+                let store = Store::new(&config.state_dir, config.credentials.source(), &who.imsi, seal);
                 let wants_new = std::mem::take(&mut self.wants_new);
-                match store.load(now) {
+                let kept = store.read(None).current.map(|kept| kept.credentials);
+                match kept.and_then(|c| c.check_time(now).map(|()| c)) {
                     Ok(credentials) if !wants_new => Some(credentials),
                     // Every fetch makes new ones at the cloud; without a place to keep them that would be one at each start.
                     Err(e @ Unusable::Forbidden(_)) => {
@@ -171,6 +175,13 @@ impl Ground {
                             e.to_string(),
                             "give state_dir back to the service's user: chown -R onyx:onyx /var/lib/onyx (a command run as root may have \
                              made them)",
+                        ));
+                    }
+                    Err(e @ Unusable::Sealed(_)) => {
+                        return Err(Fault::new(
+                            Rung::Credentials,
+                            e.to_string(),
+                            "give the service the systemd credential that they were encrypted with (credentials.encrypt_with)",
                         ));
                     }
                     reason => {
@@ -235,7 +246,11 @@ impl Ground {
             )
         })?;
         let (store, now_saved) = (store.clone(), now);
-        let saved = tokio::task::spawn_blocking(move || store.save(&grant, now_saved)).await;
+        let saved = tokio::task::spawn_blocking(move || {
+            store.stage(&grant, now_saved)?;
+            store.promote()
+        })
+        .await;
         if let Err(why) = saved.map_err(std::io::Error::other).and_then(|r| r) {
             // Better connected and asking again at the next start than not connected.
             tracing::error!(

@@ -138,7 +138,7 @@ pub(super) async fn provision(config: AgentConfig, force: bool, within: Duration
         };
         let directory = match &config.credentials {
             c if c.is_fetched() => {
-                let store = Store::new(&config.state_dir, config.credentials.source(), &who.imsi);
+                let store = Store::new(&config.state_dir, config.credentials.source(), &who.imsi, None);
                 Some(store.current())
             }
             _ => None,
