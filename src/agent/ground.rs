@@ -512,10 +512,7 @@ impl Ground {
     }
 
     fn seal(&self) -> Result<Option<Seal>, Fault> {
-        let name = self.config.keep.encrypt_with.as_deref();
-        name.map(Seal::from_systemd)
-            .transpose()
-            .map_err(|e| Fault::new(Rung::Credentials, e.to_string(), e.cure()))
+        Seal::configured(&self.config.keep).map_err(|e| Fault::new(Rung::Credentials, e.to_string(), e.cure()))
     }
 
     fn errand(&self, who: &Subscriber, store: Store, via: &Via) -> Result<Errand, Fault> {

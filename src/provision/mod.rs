@@ -8,6 +8,7 @@
 
 pub mod dps;
 pub mod fleet;
+pub mod https;
 pub mod krypton;
 pub mod operator;
 pub mod renewal;

@@ -13,6 +13,7 @@ mod bounds;
 mod certs;
 mod control;
 mod dps;
+mod dps_csr;
 mod dps_judges;
 mod dps_mqtt;
 mod event_grid;
