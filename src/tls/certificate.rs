@@ -56,8 +56,7 @@ impl Leaf {
             not_before: seconds(certificate.validity().not_before.timestamp()),
             not_after: seconds(certificate.validity().not_after.timestamp()),
             is_v1: certificate.version() == X509Version::V1,
-            is_self_signed: certificate.issuer() == certificate.subject()
-                && certificate.verify_signature(None).is_ok(),
+            is_self_signed: certificate.issuer() == certificate.subject() && certificate.verify_signature(None).is_ok(),
             unfit: unfit(&certificate),
             names: other_names(&certificate),
         })
@@ -79,8 +78,12 @@ fn other_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let text = |name: &GeneralName<'_>| match name {
         GeneralName::DNSName(n) | GeneralName::RFC822Name(n) | GeneralName::URI(n) => Some((*n).to_owned()),
         GeneralName::IPAddress(bytes) => match bytes.len() {
-            4 => <[u8; 4]>::try_from(*bytes).ok().map(|b| std::net::IpAddr::from(b).to_string()),
-            _ => <[u8; 16]>::try_from(*bytes).ok().map(|b| std::net::IpAddr::from(b).to_string()),
+            4 => <[u8; 4]>::try_from(*bytes)
+                .ok()
+                .map(|b| std::net::IpAddr::from(b).to_string()),
+            _ => <[u8; 16]>::try_from(*bytes)
+                .ok()
+                .map(|b| std::net::IpAddr::from(b).to_string()),
         },
         _ => None,
     };
@@ -110,7 +113,9 @@ pub fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static
         .collect::<Result<_, _>>()
         .map_err(|e| match e {
             PemError::MissingSectionEnd { .. } => bad("it ends before its -----END line: it was cut off".to_owned()),
-            PemError::Base64Decode(_) => bad("between its BEGIN and END lines is something that is no base64".to_owned()),
+            PemError::Base64Decode(_) => {
+                bad("between its BEGIN and END lines is something that is no base64".to_owned())
+            }
             other => bad(other.to_string()),
         })?;
     if list.is_empty() {

@@ -38,7 +38,10 @@ impl std::fmt::Display for Repair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::LeafMoved { stood } => {
-                write!(f, "the certificate that fits the key was put first; it stood as number {stood}")
+                write!(
+                    f,
+                    "the certificate that fits the key was put first; it stood as number {stood}"
+                )
             }
             Self::Reordered => f.write_str("the authorities were put in order, each behind what it signed"),
             Self::Duplicates(n) => write!(f, "{n} certificates that stood twice were left out"),
@@ -48,7 +51,10 @@ impl std::fmt::Display for Repair {
                 crate::identity::redact_digits(&subjects.join("; "))
             ),
             Self::ByteOrderMark(file) => {
-                write!(f, "the byte order mark at the beginning of {file} was skipped; other programs may not")
+                write!(
+                    f,
+                    "the byte order mark at the beginning of {file} was skipped; other programs may not"
+                )
             }
             Self::StrayText(file) => write!(f, "text behind the last section of {file} was skipped"),
         }
@@ -69,17 +75,23 @@ struct Node<'a> {
 
 impl Node<'_> {
     fn key_id(&self) -> Option<&[u8]> {
-        self.certificate.extensions().iter().find_map(|e| match e.parsed_extension() {
-            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
-            _ => None,
-        })
+        self.certificate
+            .extensions()
+            .iter()
+            .find_map(|e| match e.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
+                _ => None,
+            })
     }
 
     fn issuer_key_id(&self) -> Option<&[u8]> {
-        self.certificate.extensions().iter().find_map(|e| match e.parsed_extension() {
-            ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|i| i.0),
-            _ => None,
-        })
+        self.certificate
+            .extensions()
+            .iter()
+            .find_map(|e| match e.parsed_extension() {
+                ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|i| i.0),
+                _ => None,
+            })
     }
 
     fn is_issued_by(&self, issuer: &Node<'_>) -> bool {
@@ -122,7 +134,11 @@ pub(super) fn order(list: Vec<CertificateDer<'static>>, public_key: &[u8]) -> Op
     }
     // Several with one key are renewals of each other: the one that is valid longest.
     let leaf = (0..nodes.len())
-        .filter(|n| nodes.get(*n).is_some_and(|n| n.certificate.public_key().raw == public_key))
+        .filter(|n| {
+            nodes
+                .get(*n)
+                .is_some_and(|n| n.certificate.public_key().raw == public_key)
+        })
         .min_by(|a, b| match (nodes.get(*a), nodes.get(*b)) {
             // A renewal by the same authority and a self-signed stand-in of the time before: the former first.
             (Some(a), Some(b)) => a.rank().cmp(&b.rank()),

@@ -27,7 +27,9 @@ fn private_key(pem: &[u8], what: &str) -> Result<PrivateKeyDer<'static>, TlsErro
     let text = plain(pem);
     let labels = labels(&text);
     // PKCS#8 under a pass phrase, and the legacy form of OpenSSL (RFC 1421 header).
-    let legacy = text.split(|b| *b == b'\n').any(|l| l.starts_with(b"Proc-Type: 4,ENCRYPTED"));
+    let legacy = text
+        .split(|b| *b == b'\n')
+        .any(|l| l.starts_with(b"Proc-Type: 4,ENCRYPTED"));
     if legacy || labels.contains(&"ENCRYPTED PRIVATE KEY") {
         return Err(TlsError::EncryptedKey(what.to_owned()));
     }
@@ -65,16 +67,28 @@ fn private_key(pem: &[u8], what: &str) -> Result<PrivateKeyDer<'static>, TlsErro
 /// Kinds of key that ring has no signature for, by what is in their encoding.
 const NOT_FOR_US: [(&[u8], &str); 6] = [
     // 1.3.132.0.35, .33 and .10 (RFC 5480 section 2.1.1.1, SEC 2).
-    (&[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23], "it is on the curve P-521, which cannot be used here"),
-    (&[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x21], "it is on the curve P-224, which cannot be used here"),
-    (&[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x0a], "it is on the curve secp256k1, which TLS does not know"),
+    (
+        &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23],
+        "it is on the curve P-521, which cannot be used here",
+    ),
+    (
+        &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x21],
+        "it is on the curve P-224, which cannot be used here",
+    ),
+    (
+        &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x0a],
+        "it is on the curve secp256k1, which TLS does not know",
+    ),
     // 1.2.840.10045.1.1, prime-field: the curve is spelt out instead of named (RFC 3279 section 2.3.5).
     (
         &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x01, 0x01],
         "its curve is spelt out instead of named (openssl's -param_enc explicit)",
     ),
     // 1.3.101.113 (RFC 8410).
-    (&[0x06, 0x03, 0x2b, 0x65, 0x71], "it is an Ed448 key, which cannot be used here"),
+    (
+        &[0x06, 0x03, 0x2b, 0x65, 0x71],
+        "it is an Ed448 key, which cannot be used here",
+    ),
     // 1.2.840.113549.1.1.10 (RFC 4055).
     (
         &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a],
@@ -89,8 +103,12 @@ const RSA_BYTES: std::ops::RangeInclusive<usize> = 1_100..=2_450;
 fn why_not(der: &PrivateKeyDer<'_>) -> Option<&'static str> {
     let bytes = der.secret_der();
     // The algorithm stands in front in PKCS#8, behind the key in SEC1, which is short.
-    let has = |needle: &[u8]| bytes.len() < 400 && bytes.windows(needle.len()).any(|w| w == needle)
-        || bytes.get(..40).is_some_and(|head| head.windows(needle.len()).any(|w| w == needle));
+    let has = |needle: &[u8]| {
+        bytes.len() < 400 && bytes.windows(needle.len()).any(|w| w == needle)
+            || bytes
+                .get(..40)
+                .is_some_and(|head| head.windows(needle.len()).any(|w| w == needle))
+    };
     if matches!(der, PrivateKeyDer::Pkcs1(_)) || has(RSA) {
         return match bytes.len() {
             n if n < *RSA_BYTES.start() => Some("it is an RSA key of less than 2048 bits"),

@@ -189,7 +189,12 @@ pub(super) fn identify(text: &[u8], wanted: Wanted) -> Option<Found> {
         label if is_key(label) || label == "ENCRYPTED PRIVATE KEY" => Some(Found::Key),
         _ => None,
     });
-    let wrong = |found: &Found| !matches!((found, wanted), (Found::Key, Wanted::Key) | (Found::Certificate, Wanted::Certificate));
+    let wrong = |found: &Found| {
+        !matches!(
+            (found, wanted),
+            (Found::Key, Wanted::Key) | (Found::Certificate, Wanted::Certificate)
+        )
+    };
     // Parameters go before a key; alone they are worth naming.
     let (mut parameters, mut first) = (None, None);
     for found in named.filter(wrong) {

@@ -36,7 +36,11 @@ impl Party {
     fn certify(&self, whom: &Self, ca: bool, until: i32) -> CertificateDer<'static> {
         let key = KeyPair::try_from(self.key.serialized_der()).unwrap();
         let issuer = Issuer::new(self.params(true, 2050), key);
-        whom.params(ca, until).signed_by(&whom.key, &issuer).unwrap().der().clone()
+        whom.params(ca, until)
+            .signed_by(&whom.key, &issuer)
+            .unwrap()
+            .der()
+            .clone()
     }
 
     fn public(&self) -> Vec<u8> {
@@ -75,7 +79,11 @@ fn what_is_right_is_left_alone() {
     for length in 1..=3 {
         let given = f.straight[..length].to_vec();
         let ordered = chain(given.clone(), &f.device);
-        assert_eq!((ordered.chain, ordered.repairs), (given, vec![]), "an incomplete chain is fine");
+        assert_eq!(
+            (ordered.chain, ordered.repairs),
+            (given, vec![]),
+            "an incomplete chain is fine"
+        );
     }
 }
 
@@ -101,8 +109,14 @@ fn what_was_done_is_told() {
         ]
     );
     let text: Vec<String> = all.iter().map(ToString::to_string).collect();
-    assert!(text[0].contains("number 4") && text[3].contains("CN=Other; CN=Intermediate"), "{text:?}");
-    assert!(order(f.straight.clone(), &Party::new("dev-1").public()).is_none(), "no certificate is for this key");
+    assert!(
+        text[0].contains("number 4") && text[3].contains("CN=Other; CN=Intermediate"),
+        "{text:?}"
+    );
+    assert!(
+        order(f.straight.clone(), &Party::new("dev-1").public()).is_none(),
+        "no certificate is for this key"
+    );
 }
 
 #[test]
@@ -116,7 +130,11 @@ fn cross_signed_authorities_stay_and_loops_end() {
     );
     let given = vec![own.clone(), above.clone(), cross.clone(), leaf.clone()];
     let ordered = chain(given, &device);
-    assert_eq!(ordered.chain, [leaf.clone(), cross.clone(), above, own.clone()], "the way with more above it goes first");
+    assert_eq!(
+        ordered.chain,
+        [leaf.clone(), cross.clone(), above, own.clone()],
+        "the way with more above it goes first"
+    );
     assert!(!ordered.repairs.iter().any(|r| matches!(r, Repair::Unrelated(_))));
     // Each vouches for the other.
     let back = new.certify(&old, true, 2030);
