@@ -273,6 +273,22 @@ fn mistakes(e: &crate::config::ConfigError) -> Value {
     }
 }
 
+/// When the credentials are renewed, and why they were not; nothing for those that nobody renews.
+fn render_renewal(v: &Value) -> String {
+    let text = |key: &str| v[key].as_str();
+    let (Some(until), Some(from)) = (text("not_after"), text("renew_from")) else {
+        return String::new();
+    };
+    let failed = text("renew_failure").map_or(String::new(), |why| {
+        let next = text("renew_next").unwrap_or("soon");
+        format!("; the last try failed: {why}; next try {next}")
+    });
+    format!(
+        "credentials: {} set, valid until {until}, renewed from {from} on{failed}\n",
+        text("set").unwrap_or("no")
+    )
+}
+
 fn render_status(v: &Value) -> String {
     let text = |v: &Value| v.as_str().unwrap_or("unknown").to_owned();
     let number = |v: &Value| v.as_u64().unwrap_or(0);
@@ -292,7 +308,7 @@ fn render_status(v: &Value) -> String {
         }
     }
     format!(
-        "onyx-agent {} runs since {} (process {}), IMSI {}, IMEI {}, to {}\n{}delivery: {} accepted, {} acknowledged{last}; {} wait in the spool{}\n",
+        "onyx-agent {} runs since {} (process {}), IMSI {}, IMEI {}, to {}\n{}{}delivery: {} accepted, {} acknowledged{last}; {} wait in the spool{}\n",
         text(&v["version"]),
         text(&v["started"]),
         number(&v["pid"]),
@@ -300,6 +316,7 @@ fn render_status(v: &Value) -> String {
         text(&v["imei"]),
         text(&v["to"]),
         ladder::render(&v["ladder"]),
+        render_renewal(&v["credentials"]),
         number(&d["accepted"]),
         number(&d["acknowledged"]),
         number(&d["spool"]["waiting"]),

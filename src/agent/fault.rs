@@ -28,6 +28,8 @@ pub(super) struct Fault {
     pub cure: String,
     /// How to go on.
     pub recover: Recover,
+    /// Not before so long: somebody asked for it.
+    pub after: Option<Duration>,
 }
 
 impl Fault {
@@ -38,6 +40,7 @@ impl Fault {
             cause: cause.into(),
             cure: cure.into(),
             recover: Recover::Retry,
+            after: None,
         }
     }
 }
@@ -84,6 +87,7 @@ pub(super) fn of_session(error: &SessionError, failures: u32, provisioned: bool)
         cause: error.to_string(),
         cure: error.cure(),
         recover,
+        after: None,
     }
 }
 

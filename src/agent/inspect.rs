@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::dongle::{Climber, View, reading};
 use super::fault::Fault;
 use super::ground::Ground;
+use super::keeper;
 use super::ladder::{Ladder, Rung};
 use super::watchdog::Pulses;
 use crate::clock::{Clock, rfc3339};
@@ -17,7 +18,6 @@ use crate::config::agent::AgentConfig;
 use crate::link::External;
 use crate::modem::usim::SimDoor;
 use crate::modem::{Modem, ModemError, SimState};
-use crate::provision::store::Store;
 
 /// Identity and signal of the modem at `port`. Keys are always there; what is not known is null.
 ///
@@ -113,6 +113,7 @@ pub(super) async fn provision(config: AgentConfig, force: bool, within: Duration
         pulses.add("ground"),
         link,
         SimDoor::nobody(),
+        watch::channel(keeper::View::default()).0,
     );
     let climb = async {
         climber
@@ -136,13 +137,6 @@ pub(super) async fn provision(config: AgentConfig, force: bool, within: Duration
                 }
             }
         };
-        let directory = match &config.credentials {
-            c if c.is_fetched() => {
-                let store = Store::new(&config.state_dir, config.credentials.source(), &who.imsi);
-                Some(store.current())
-            }
-            _ => None,
-        };
         let leaf = ready.credentials.as_ref().map(|c| &c.identity.leaf);
         let names = &ready.endpoint.names;
         anyhow::Ok(json!({
@@ -154,7 +148,7 @@ pub(super) async fn provision(config: AgentConfig, force: bool, within: Duration
             "common_name": leaf.and_then(|l| l.common_name.clone()),
             "not_before": leaf.map(|l| rfc3339(l.not_before)),
             "not_after": leaf.map(|l| rfc3339(l.not_after)),
-            "directory": directory,
+            "directory": ready.directory,
         }))
     };
     match tokio::time::timeout(within, climb).await {

@@ -13,9 +13,11 @@
 pub mod check;
 pub mod cli;
 mod dongle;
+mod endpoint;
 mod fault;
 mod ground;
 mod inspect;
+mod keeper;
 pub mod ladder;
 mod run;
 mod sampler;

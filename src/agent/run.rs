@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dongle::{Dongle, View};
 use super::ground::Ground;
+use super::keeper;
 use super::ladder::Ladder;
 use super::sampler::Sampler;
 use super::uplink::{Kept, Uplink};
@@ -85,6 +86,7 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
     });
     let (view_out, view) = watch::channel(View::default());
     let (stats_out, stats) = watch::channel(None);
+    let (credentials_out, credentials) = watch::channel(keeper::View::default());
 
     let dongle = Dongle {
         config: config.clone(),
@@ -113,6 +115,7 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
             pulses.add("uplink"),
             Box::new(External::new(config.link.interface.clone())),
             SimDoor::nobody(),
+            credentials_out,
         ),
         view: view.clone(),
         spool: spool.clone(),
@@ -126,6 +129,7 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
         clock: clock.clone(),
         view,
         stats,
+        credentials,
         counters: counters.clone(),
         started: clock.now().map(|(t, _)| t),
     };
@@ -289,6 +293,7 @@ struct Status {
     clock: Clock,
     view: watch::Receiver<View>,
     stats: watch::Receiver<Option<Stats>>,
+    credentials: watch::Receiver<keeper::View>,
     counters: Arc<Counters>,
     started: Option<Duration>,
 }
@@ -312,6 +317,7 @@ impl Status {
             "to": self.config.session.to.to_string(),
             "ladder": self.ladder.to_json(),
             "signal": view.reading,
+            "credentials": *self.credentials.borrow(),
             "delivery": {
                 "accepted": count(&self.counters.accepted),
                 "acknowledged": acknowledged,

@@ -1,7 +1,7 @@
 //! Credentials: where they come from, how they are kept.
 //!
 //! - [`way`]: asks whom the configuration names: [`krypton`] (SORACOM, by the line or by the SIM), [`dps`] (Azure), [`fleet`] (AWS).
-//! - [`store`]: the sets on disk, one directory per source and SIM, each set complete or not there.
+//! - [`store`]: the sets on disk, one directory per source and SIM, each set complete or not there; [`seal`]: encrypted at rest.
 //! - [`operator`]: certificate and key files that the operator brings.
 //!
 //! All of them end in [`Credentials`], which are known to be usable: the key fits the certificate, and the authority can be read.
@@ -10,7 +10,9 @@ pub mod dps;
 pub mod fleet;
 pub mod krypton;
 pub mod operator;
+pub mod renewal;
 pub mod request;
+pub mod seal;
 pub mod store;
 pub mod way;
 
@@ -119,6 +121,10 @@ pub enum Unusable {
         /// Since when, since the Unix epoch.
         since: Duration,
     },
+    /// They were granted to another certificate than that of the operator's files.
+    OtherCertificate,
+    /// The private key is encrypted, and not with the key that there is. Nothing may be fetched in their place unasked.
+    Sealed(String),
 }
 
 impl std::fmt::Display for Unusable {
@@ -129,6 +135,10 @@ impl std::fmt::Display for Unusable {
             Self::Forbidden(why) => write!(f, "those on disk may not be read: {why}"),
             Self::OtherSim => f.write_str("those on disk belong to another SIM"),
             Self::Expired { since } => write!(f, "the certificate expired on {}", crate::clock::rfc3339(*since)),
+            Self::OtherCertificate => {
+                f.write_str("those on disk were granted to another certificate than the configured one")
+            }
+            Self::Sealed(why) => write!(f, "those on disk cannot be decrypted: {why}"),
         }
     }
 }

@@ -33,6 +33,7 @@ mod life;
 mod loss;
 mod mosquitto_direct;
 mod program;
+mod renewal;
 mod seqs;
 mod sim_faults;
 mod stage;

@@ -1,0 +1,96 @@
+//! | file | subject |
+//! |---|---|
+//! | `roles` | stage, promote, discard, fall back, forget, list |
+//! | `damage` | what is missing, torn, swapped, edited, of a newer version, another's |
+
+mod damage;
+mod roles;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use crate::identity::ClientId;
+use crate::pki::{Authority, Purpose};
+
+pub(super) const NOW: Duration = Duration::from_secs(1_800_000_000);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const IMSI: &str = "295012345678901";
+pub(super) const SOURCE: &str = "krypton-azure";
+
+/// A grant whose client id is `name`, with a key and an authority of its own.
+pub(super) fn grant(name: &str) -> Grant {
+    let ca = Authority::generate(name, NOW, 9 * DAY).unwrap();
+    let issued = ca.issue(name, &Purpose::Device, NOW, DAY).unwrap();
+    Grant {
+        host: format!("{name}.example"),
+        client_id: ClientId::new(name.into()).unwrap(),
+        material: Material::Issued {
+            certificate_pem: issued.chain_pem.clone(),
+            private_key_pem: issued.key_pem.clone(),
+        },
+        root_ca_pem: Some(ca.root_pem()),
+    }
+}
+
+/// A key and a certificate as an operator has them.
+pub(super) fn own(name: &str) -> Identity {
+    grant(name).check("own").unwrap().identity
+}
+
+/// A grant to the operator's files.
+pub(super) fn assigned(own: &Identity, client: &str) -> Grant {
+    Grant {
+        host: format!("{client}.example"),
+        client_id: ClientId::new(client.into()).unwrap(),
+        material: Material::Files { identity: own.clone() },
+        root_ca_pem: Some(Authority::generate("Hub", NOW, 9 * DAY).unwrap().root_pem()),
+    }
+}
+
+pub(super) fn store(dir: &Path) -> Store {
+    sealing(dir, None)
+}
+
+pub(super) fn sealing(dir: &Path, seal: Option<Seal>) -> Store {
+    Store::new(dir, SOURCE, &IMSI.parse().unwrap(), seal)
+}
+
+/// Stages and promotes.
+pub(super) fn keep(store: &Store, name: &str) -> Kept {
+    let kept = store.stage(&grant(name), NOW).unwrap();
+    store.promote().unwrap();
+    kept
+}
+
+/// The client ids of current, candidate and previous; what cannot be used is said in a word.
+pub(super) fn names(store: &Store) -> [String; 3] {
+    let c = store.read(None);
+    [c.current, c.candidate, c.previous].map(|kept| match kept {
+        Ok(kept) => {
+            let name = kept.credentials.client_id.unwrap().to_string();
+            // The parts are of one grant.
+            assert_eq!(kept.credentials.host.unwrap(), format!("{name}.example"));
+            assert_eq!(
+                kept.credentials.identity.leaf.common_name.as_deref(),
+                Some(name.as_str())
+            );
+            name
+        }
+        Err(Unusable::Absent) => "-".to_owned(),
+        Err(Unusable::Damaged(_)) => "damaged".to_owned(),
+        Err(e) => e.to_string(),
+    })
+}
+
+/// Everything in the identity's directory but the lock file, sorted.
+pub(super) fn listing(store: &Store) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(store.directory())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|n| n != ".lock")
+        .collect();
+    names.sort_unstable();
+    names
+}
