@@ -8,6 +8,7 @@
 
 pub mod dps;
 pub mod fleet;
+pub mod keys;
 pub mod krypton;
 pub mod operator;
 pub mod request;
