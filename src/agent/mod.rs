@@ -7,9 +7,12 @@
 //! - [`sampler`] measures and puts samples into the spool, online or not, as soon as the time is known.
 //! - [`uplink`] climbs link, clock and credentials (the three in [`ground`]) and session, and then delivers from the spool.
 //!
+//! A command that needs the modem for a minute borrows the first of them through [`card`].
+//!
 //! Each rung's fault comes here as a value ([`fault::Fault`]) that says what happened, what a person can do, and which recovery makes
 //! sense; [`fault`] decides. [`ladder`] keeps what everybody sees: `status`, the log, the service manager's status line.
 
+mod card;
 pub mod check;
 pub mod cli;
 mod dongle;

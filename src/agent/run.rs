@@ -86,6 +86,7 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
     let (view_out, view) = watch::channel(View::default());
     let (stats_out, stats) = watch::channel(None);
 
+    let (sim, asks) = SimDoor::new();
     let dongle = Dongle {
         config: config.clone(),
         ladder: ladder.clone(),
@@ -93,6 +94,7 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
         view: view_out,
         pulse: pulses.add("dongle"),
         stop: stop.clone(),
+        asks,
     };
     let sampler = Sampler {
         interval: config.delivery.interval,
@@ -112,7 +114,7 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
             clock.clone(),
             pulses.add("uplink"),
             Box::new(External::new(config.link.interface.clone())),
-            SimDoor::nobody(),
+            sim,
         ),
         view: view.clone(),
         spool: spool.clone(),

@@ -93,7 +93,12 @@ impl Uplink {
     async fn pause(&mut self, wait: Duration) -> bool {
         self.ground.pulse.promise(wait);
         let was_registered = self.view.borrow_and_update().registered;
+        let needed = self.ground.config.network.required;
         let back = async {
+            if !needed {
+                // Another line carries IP: the network's return says nothing of it.
+                std::future::pending::<()>().await;
+            }
             let mut lost = !was_registered;
             while self.view.changed().await.is_ok() {
                 let registered = self.view.borrow_and_update().registered;
@@ -111,12 +116,13 @@ impl Uplink {
         }
     }
 
-    /// Waits until the modem says who we are and that it is registered; `None` when the agent is to stop.
+    /// Waits until the modem says who we are and, if the way out needs the network, that it is registered; `None` when the agent is to stop.
     async fn wait_for_subscriber(&mut self) -> Option<Subscriber> {
+        let needed = self.ground.config.network.required;
         loop {
             {
                 let view = self.view.borrow_and_update();
-                if let Some(who) = view.subscriber.clone().filter(|_| view.registered) {
+                if let Some(who) = view.subscriber.clone().filter(|_| view.registered || !needed) {
                     return Some(who);
                 }
             }
