@@ -19,6 +19,7 @@ mod dongle;
 mod fault;
 mod ground;
 mod inspect;
+mod krypton_cli;
 pub mod ladder;
 mod run;
 mod sampler;
