@@ -361,7 +361,11 @@ async fn ask(what: &What, plan: &Plan, card: Option<&Card>, clock: &Clock) -> an
         Ok(device)
     };
     let fields: Result<Fields, KryptonError> = match what {
-        What::Azure { at_once: true, .. } => caller.azure_at_once(parameters).await.and_then(usable).map(Device::azure),
+        What::Azure { at_once: true, .. } => caller
+            .azure_at_once(parameters)
+            .await
+            .and_then(usable)
+            .map(Device::azure),
         What::Azure { .. } => caller
             .azure(parameters, plan.patience)
             .await

@@ -42,7 +42,10 @@ pub(super) fn json(fields: &Fields) -> anyhow::Result<()> {
 /// From standard output.
 pub(super) fn text(fields: &Fields) -> anyhow::Result<()> {
     if let [field] = fields.0.as_slice() {
-        if let Content::File { name: USERDATA, text, .. } = &field.content {
+        if let Content::File {
+            name: USERDATA, text, ..
+        } = &field.content
+        {
             return Ok(out(text.reveal())?);
         }
     }
@@ -167,7 +170,10 @@ mod tests {
         assert_eq!(fs::read(path.join(PRIVATE_KEY)).unwrap(), b"first");
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
         let e = Directory::prepare(&path).err().unwrap().to_string();
-        assert!(e.contains("private.key is there already") && e.contains("nothing was asked"), "{e}");
+        assert!(
+            e.contains("private.key is there already") && e.contains("nothing was asked"),
+            "{e}"
+        );
         // Not even a link to nowhere.
         fs::remove_file(path.join(PRIVATE_KEY)).unwrap();
         std::os::unix::fs::symlink("nowhere", path.join(CA)).unwrap();
