@@ -21,6 +21,7 @@ mod fault;
 mod ground;
 mod inspect;
 mod keeper;
+mod krypton_cli;
 pub mod ladder;
 mod run;
 mod sampler;

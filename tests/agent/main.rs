@@ -8,6 +8,7 @@
 //! | `mosquitto_direct` | mTLS straight to mosquitto: kinds of certificate, TLS versions, names of the three clouds |
 //! | `through` | through `onyx-gateway`, and plain to a broker in Beam's place |
 //! | `krypton`, `krypton_faults` | credentials fetched, kept, damaged; Krypton that misbehaves |
+//! | `krypton_ways`, `krypton_wire` | every operation of Krypton by both doors; its bytes, and answers beside the book |
 //! | `dongle_faults`, `sim_faults` | the modem, the SIM and the network misbehave |
 //! | `broker_faults` | brokers that refuse, drop, fall silent or are none |
 //! | `wire_faults` | the byte stream and TLS misbehave: certificates, stalled handshakes, cuts |
@@ -22,6 +23,8 @@
 
 #[path = "../support/certs.rs"]
 mod certs;
+#[path = "../support/judges.rs"]
+mod judges;
 #[path = "../support/mosquitto.rs"]
 mod mosquitto;
 #[path = "../support/wire.rs"]
@@ -32,6 +35,8 @@ mod commands;
 mod dongle_faults;
 mod krypton;
 mod krypton_faults;
+mod krypton_ways;
+mod krypton_wire;
 mod life;
 mod loss;
 mod mosquitto_direct;
