@@ -22,6 +22,9 @@ use crate::tls;
 
 /// The longest that looking at the link may take.
 const LINK_MAX: Duration = Duration::from_secs(60);
+/// What to do when nobody knows what time it is.
+const NO_TIME_CURE: &str =
+    "wait for the network's time, or allow NTP (timedatectl set-ntp true); TLS cannot be trusted before that";
 /// Largest packet that is taken from a broker, in bytes: the largest message of the three clouds (Event Grid, 512 KiB) and its header.
 const PACKET_MAX: usize = 513 * 1024;
 
@@ -116,19 +119,13 @@ impl Ground {
     }
 
     fn time(&self) -> Result<Duration, Fault> {
-        match self.clock.now() {
-            Some((now, source)) => {
-                self.ladder.up(Rung::Clock, &source.to_string());
+        let view = self.clock.view();
+        match view.now {
+            Some((now, _)) => {
+                self.ladder.up(Rung::Clock, &view.why());
                 Ok(now)
             }
-            None => Err(Fault::new(
-                Rung::Clock,
-                format!(
-                    "the system clock says {} and neither NTP nor the network has said better",
-                    clock::rfc3339(self.clock.system())
-                ),
-                "wait for the network's time, or allow NTP (timedatectl set-ntp true); TLS cannot be trusted before that",
-            )),
+            None => Err(Fault::new(Rung::Clock, view.why(), NO_TIME_CURE)),
         }
     }
 

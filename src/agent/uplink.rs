@@ -16,6 +16,7 @@ use super::dongle::View;
 use super::fault::{Fault, Recover, of_session, policy};
 use super::ground::{Ground, Ready};
 use super::ladder::{Rung, State};
+use super::retime::Retime;
 use super::run::Counters;
 use crate::backoff::Backoff;
 use crate::identity::{ClientId, Subscriber};
@@ -35,6 +36,7 @@ pub(super) struct Uplink {
     pub(super) ground: Ground,
     pub(super) view: watch::Receiver<View>,
     pub(super) spool: SpoolHandle,
+    pub(super) retime: Retime,
     pub(super) counters: Arc<Counters>,
     pub(super) stop: CancellationToken,
     pub(super) kept: Kept,
@@ -254,7 +256,8 @@ impl Uplink {
             if session.in_flight().any(|s| s == record.seq.get()) {
                 continue; // the broker kept the session, which sends it again by itself
             }
-            let payload = match stamp(self.spool.id(), record.seq, &record.payload) {
+            let content = self.retime.corrected(record.seq, record.payload).await;
+            let payload = match stamp(self.spool.id(), record.seq, &content) {
                 Ok(payload) if payload.len() <= limits.payload_max => payload,
                 other => {
                     let why = match other {
