@@ -237,7 +237,9 @@ fn check_config(path: &Path, json: bool) -> std::io::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    let checks = check::all(&config, &Clock::new());
+    let clock = Clock::new();
+    super::timekeeper::prepare(&config, &clock);
+    let checks = check::all(&config, &clock);
     let ok = checks.iter().all(|c| c.verdict != Verdict::Bad);
     let mut text = String::new();
     if json {

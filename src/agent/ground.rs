@@ -29,6 +29,9 @@ use crate::session::Cause;
 const LINK_MAX: Duration = Duration::from_secs(60);
 /// A renewal that is far off is looked at again this often, because the clock may be set meanwhile.
 const RENEWAL_LOOK: Duration = Duration::from_secs(3_600);
+/// What to do when nobody knows what time it is.
+const NO_TIME_CURE: &str =
+    "wait for the network's time, or allow NTP (timedatectl set-ntp true); TLS cannot be trusted before that";
 
 /// A renewal on its way, beside a session.
 pub(super) type Renewing = AbortOnDropHandle<Result<Brought, Refusal>>;
@@ -343,19 +346,13 @@ impl Ground {
     }
 
     fn time(&self) -> Result<Duration, Fault> {
-        match self.clock.now() {
-            Some((now, source)) => {
-                self.ladder.up(Rung::Clock, &source.to_string());
+        let view = self.clock.view();
+        match view.now {
+            Some((now, _)) => {
+                self.ladder.up(Rung::Clock, &view.why());
                 Ok(now)
             }
-            None => Err(Fault::new(
-                Rung::Clock,
-                format!(
-                    "the system clock says {} and neither NTP nor the network has said better",
-                    clock::rfc3339(self.clock.system())
-                ),
-                "wait for the network's time, or allow NTP (timedatectl set-ntp true); TLS cannot be trusted before that",
-            )),
+            None => Err(Fault::new(Rung::Clock, view.why(), NO_TIME_CURE)),
         }
     }
 

@@ -94,6 +94,7 @@ pub(super) fn render_modem(v: &Value) -> String {
 /// When the time is over; the message names the rung, the cause and the cure.
 pub(super) async fn provision(config: AgentConfig, force: bool, within: Duration) -> anyhow::Result<Value> {
     let clock = Clock::new();
+    super::timekeeper::prepare(&config, &clock);
     let config = Arc::new(config);
     let until = clock.monotonic().saturating_add(within);
     let need = Need::of(&config);

@@ -18,6 +18,7 @@ use super::fault::{Fault, Recover, Standing, of_session, policy};
 use super::ground::{Ground, Renewing};
 use super::keeper::{Brought, Refusal};
 use super::ladder::{Rung, State};
+use super::retime::Retime;
 use super::run::Counters;
 use crate::backoff::Backoff;
 use crate::cloud::Kind;
@@ -38,6 +39,7 @@ pub(super) struct Uplink {
     pub(super) ground: Ground,
     pub(super) view: watch::Receiver<View>,
     pub(super) spool: SpoolHandle,
+    pub(super) retime: Retime,
     pub(super) counters: Arc<Counters>,
     pub(super) stop: CancellationToken,
     pub(super) kept: Kept,
@@ -288,7 +290,8 @@ impl Uplink {
             if session.in_flight().any(|s| s == record.seq.get()) {
                 continue; // the broker kept the session, which sends it again by itself
             }
-            let payload = match stamp(self.spool.id(), record.seq, &record.payload) {
+            let content = self.retime.corrected(record.seq, record.payload).await;
+            let payload = match stamp(self.spool.id(), record.seq, &content) {
                 Ok(payload) if payload.len() <= limits.payload_max => payload,
                 other => {
                     let why = match other {
