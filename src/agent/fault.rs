@@ -136,10 +136,7 @@ mod tests {
 
     #[test]
     fn only_definite_identity_errors_reprovision() {
-        assert_eq!(
-            of_session(&refused(5), 0, OURS).recover,
-            Recover::Reprovision
-        );
+        assert_eq!(of_session(&refused(5), 0, OURS).recover, Recover::Reprovision);
         assert_eq!(
             of_session(&refused(5), 0, THEIRS).recover,
             Recover::Retry,

@@ -14,7 +14,7 @@ use super::fault::{Fault, REPROVISION_EVERY};
 use super::keeper::{self, Brought, Errand, Refusal, Step, Trial, View, Which, choose, obtain};
 use super::ladder::{Ladder, Rung, State};
 use super::watchdog::Pulse;
-use crate::clock::{self, Clock, rfc3339};
+use crate::clock::{Clock, rfc3339};
 use crate::config::agent::{AgentConfig, CredentialsConfig, Files};
 use crate::identity::Subscriber;
 use crate::link::{Link, Via};
