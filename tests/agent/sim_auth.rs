@@ -147,7 +147,7 @@ async fn every_kind_of_modem_gives_the_keys_of_the_other_milenage() {
         (
             "[usim]\naid = 'whole'\ncuad = 'error'\nget_response = 'fetched'\n",
             2,
-            2,
+            1,
             4,
         ),
         // No channels: SELECT MF, SELECT USIM, their answers, AUTHENTICATE and its answer.
