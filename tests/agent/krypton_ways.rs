@@ -387,9 +387,7 @@ fn a_sim_that_cannot_prove_itself_is_told_why() {
         .concat(),
     );
     // Another operator's challenge.
-    drop(door);
-    bench.unplug();
-    bench.plug("[usim]\nmac_failure = true\n", IMSI);
+    let bench = Bench::with("[usim]\nmac_failure = true\n");
     let clouds = bench.clouds();
     let door = Door::sim(&bench, &clouds);
     door.fails(
@@ -399,7 +397,7 @@ fn a_sim_that_cannot_prove_itself_is_told_why() {
     );
     // A modem that does not let the SIM be asked.
     bench.unplug();
-    bench.plug("[usim]\nccho = 'error'\ncsim = 'error'\n", IMSI);
+    bench.plug("[usim]\nccho = 'error'\ncsim = 'refused'\n", IMSI);
     let mut events = clouds.events();
     door.fails("azure", &[], &["SIM authentication failed", "modem"]);
     let all = asked(&mut events);
@@ -471,7 +469,8 @@ fn every_fault_of_krypton_has_its_words_and_leaves_no_file() {
         (KryptonFault::Empty, &["not Krypton's", "it is empty"]),
         (KryptonFault::Slow, &["was not reached", "did not answer in time"]),
     ];
-    let credentials: [(KryptonFault, &[&str]); 3] = [
+    let credentials: [(KryptonFault, &[&str]); 4] = [
+        (KryptonFault::Expired, &["cannot be used", "expired on"]),
         (KryptonFault::WrongKey, &["cannot be used", "does not fit"]),
         (KryptonFault::GarbageCertificate, &["cannot be used", "damaged"]),
         (KryptonFault::Failed, &["ended as \"failed\"", "enrolment"]),
@@ -605,6 +604,60 @@ fn the_agent_provisions_itself_by_its_sim_with_parameters() {
         assert_eq!(authentications(&all), 0, "{all:?}");
         assert!(!all.is_empty());
     }
+}
+
+#[test]
+fn every_fault_of_the_wire_has_its_words() {
+    let bench = Bench::new();
+    let clouds = bench.clouds();
+    let late: [&str; 2] = ["was not reached", "did not answer in time"];
+    let faults: [(&str, [&str; 2]); 15] = [
+        ("refuse-tcp", ["was not reached", "reset"]),
+        ("tls-alert-40", ["was not reached", "TLS with"]),
+        ("stall@accept", late),
+        ("stall@client-hello", late),
+        ("stall@server-hello", late),
+        ("stall@finished", late),
+        ("stall@request", late),
+        ("stall@response", late),
+        ("stall-down@600", late),
+        ("throttle=100", late),
+        ("cut-up@100", ["was not reached", "credentials.url"]),
+        ("cert-expired", ["was not reached", "expired"]),
+        ("cert-not-yet-valid", ["was not reached", "not valid yet"]),
+        ("cert-wrong-name", ["was not reached", "TLS with"]),
+        ("cert-unknown-authority", ["was not reached", "credentials.ca_file"]),
+    ];
+    for (door, cloud) in [
+        (Door::cellular(&bench, &clouds), "krypton"),
+        (Door::sim(&bench, &clouds), "krypton-sim"),
+    ] {
+        for (fault, wants) in faults {
+            clouds.put_fault(&format!("{cloud}:{fault}").parse().unwrap()).unwrap();
+            door.fails("cognito-token", &["--timeout", "1"], &wants);
+            clouds.controls().clear(None).unwrap();
+        }
+        door.json("cognito-token", &[]);
+    }
+}
+
+#[test]
+fn a_clock_that_is_wrong_is_named_and_the_key_is_not_blamed() {
+    let bench = Bench::new();
+    let clouds = bench.clouds();
+    let door = Door::sim(&bench, &clouds);
+    door.json("arc", &[]);
+    let mut events = clouds.events();
+    clouds.controls().jump(Some(Cloud::KryptonSim), 400_000).unwrap();
+    door.fails(
+        "arc",
+        &[],
+        &["refuses (HTTP 401)", "x-soracom-timestamp", "set this machine's clock"],
+    );
+    assert_eq!(asked(&mut events).len(), 1);
+    clouds.controls().jump(Some(Cloud::KryptonSim), -400_000).unwrap();
+    door.json("arc", &[]);
+    assert_eq!(asked(&mut events).len(), 1);
 }
 
 /// Microsoft's own client connects with what the program wrote, and publishes.
