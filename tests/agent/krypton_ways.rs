@@ -622,7 +622,7 @@ fn every_fault_of_the_wire_has_its_words() {
         ("stall@response", late),
         ("stall-down@600", late),
         ("throttle=100", late),
-        ("cut-up@100", ["was not reached", "credentials.url"]),
+        ("cut-up@100", ["was not reached", "soracom.io: "]),
         ("cert-expired", ["was not reached", "expired"]),
         ("cert-not-yet-valid", ["was not reached", "not valid yet"]),
         ("cert-wrong-name", ["was not reached", "TLS with"]),
