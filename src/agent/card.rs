@@ -136,3 +136,7 @@ pub(super) fn stuck(ladder: &Ladder, need: Need, top: Rung) -> String {
         }
     })
 }
+
+#[cfg(all(test, feature = "bench"))]
+#[path = "card_tests.rs"]
+mod tests;

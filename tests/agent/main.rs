@@ -14,6 +14,7 @@
 //! | `wire_faults` | the byte stream and TLS misbehave: certificates, stalled handshakes, cuts |
 //! | `loss` | what was accepted arrives: cuts, broker restarts, kill -9 |
 //! | `stage`, `toml`, `program`, `seqs` | dongle and clouds; configuration files; the agent as a child; what arrived |
+//! | `sim_auth` | challenges to the SIM through every kind of modem; a SIM without a network |
 //! | `life`, `commands` | start, stop, systemd; check, modem, provision, status |
 #![cfg(feature = "bench")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
@@ -39,6 +40,7 @@ mod loss;
 mod mosquitto_direct;
 mod program;
 mod seqs;
+mod sim_auth;
 mod sim_faults;
 mod stage;
 mod through;
