@@ -365,7 +365,10 @@ async fn ask(what: &What, plan: &Plan, card: Option<&Card>, clock: &Clock) -> an
             };
             usable(device, clock)?.azure()
         }
-        What::Aws { skip_certificates, .. } => usable(caller.aws(parameters, *skip_certificates).await, clock)?.aws(),
+        What::Aws { skip_certificates, .. } => {
+            let device = caller.aws(parameters, *skip_certificates, plan.patience).await;
+            usable(device, clock)?.aws()
+        }
         What::CognitoCredentials { .. } => caller.cognito_credentials().await.map_err(explain)?.into(),
         What::CognitoToken { .. } => caller.cognito_token().await.map_err(explain)?.into(),
         What::Inventory { endpoint, .. } => caller.inventory(endpoint.clone()).await.map_err(explain)?.into(),
