@@ -8,7 +8,9 @@
 //! | `mosquitto_direct` | mTLS straight to mosquitto: kinds of certificate, TLS versions, names of the three clouds |
 //! | `through` | through `onyx-gateway`, and plain to a broker in Beam's place |
 //! | `krypton`, `krypton_faults` | credentials fetched, kept, damaged; Krypton that misbehaves |
-//! | `krypton_ways`, `krypton_wire` | every operation of Krypton by both doors; its bytes, and answers beside the book |
+//! | `krypton_ways`, `krypton_sim`, `krypton_refusals` | every operation of Krypton by both doors; SIM authentication; refusals and faults |
+//! | `krypton_wire` | its bytes, and answers beside the book |
+//! | `krypton_door`, `krypton_script` | the command before the bench's Krypton; a server that says what it was told to |
 //! | `dongle_faults`, `sim_faults` | the modem, the SIM and the network misbehave |
 //! | `broker_faults` | brokers that refuse, drop, fall silent or are none |
 //! | `wire_faults` | the byte stream and TLS misbehave: certificates, stalled handshakes, cuts |
@@ -34,7 +36,11 @@ mod broker_faults;
 mod commands;
 mod dongle_faults;
 mod krypton;
+mod krypton_door;
 mod krypton_faults;
+mod krypton_refusals;
+mod krypton_script;
+mod krypton_sim;
 mod krypton_ways;
 mod krypton_wire;
 mod life;
