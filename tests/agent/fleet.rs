@@ -240,6 +240,14 @@ fn the_command_provisions_and_others_can_use_what_it_got() {
     assert_ne!(std::fs::read(&pem).unwrap(), before);
 }
 
+/// What a log says of the rung "credentials" when it fell.
+fn down(log: &str) -> String {
+    let lines = log
+        .lines()
+        .filter(|l| l.contains("\"rung\":\"credentials\"") && l.contains("\"cure\""));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// Each fault hits the first connection, which is the claim's; the agent says what happened and what to do, and provisions at the next.
 /// Those without words do no harm: one conversation is enough.
 fn survives(faults: &[(&str, &[&str])]) {
@@ -252,11 +260,7 @@ fn survives(faults: &[(&str, &[&str])]) {
         let mut events = clouds.events();
         let ended = Agent::until(&bench, &toml, N).delivers(N);
         assert_arrived(&bench, &clouds, Cloud::AwsIot, N * (n as u64 + 1));
-        let down = ended
-            .log
-            .lines()
-            .filter(|l| l.contains("\"rung\":\"credentials\"") && l.contains("cure"));
-        let down = down.collect::<Vec<_>>().join("\n");
+        let down = down(&ended.log);
         assert_eq!(down.is_empty(), words.is_empty(), "{fault}:\n{down}");
         for word in *words {
             assert!(down.contains(word), "{fault}: {word:?} is not in\n{down}");
@@ -280,7 +284,7 @@ fn faults_of_connections_and_of_tls() {
     let connecting = "connecting with the claim certificate";
     survives(&[
         ("refuse-tcp", &[connecting, "session.host"]),
-        ("tls-alert-40", &[connecting, "AlertReceived"]),
+        ("tls-alert-40", &[connecting, "HandshakeFailure"]),
         ("cert-expired", &[connecting, "clock is ahead"]),
         ("cert-wrong-name", &[connecting, "for another name"]),
         ("cert-unknown-authority", &[connecting, "session.ca_file"]),
@@ -353,17 +357,14 @@ fn cut_anywhere_it_begins_anew() {
     let clouds = clouds(&bench);
     let toml = fleet(&clouds, Protocol::Mqtts);
     let mut cut = 0;
-    for bytes in (150_u64..).step_by(350) {
+    for bytes in (150_u64..8_000).step_by(350) {
         let spec = format!("aws-iot:cut-up@{bytes} for next 1 connections");
         clouds.put_fault(&spec.parse().unwrap()).unwrap();
         let ended = Agent::until(&bench, &toml, 1).delivers(1);
         clouds.controls().clear(Some(Cloud::AwsIot)).unwrap();
         forget(&bench);
-        if !ended.log.contains("\"rung\":\"credentials\",\"state\":\"down\"")
-            && !ended.log.contains("with the claim")
-            && !ended.log.contains("asking for")
-        {
-            break;
+        if down(&ended.log).is_empty() {
+            break; // the whole conversation is shorter
         }
         cut += 1;
     }
@@ -474,7 +475,7 @@ fn a_template_that_is_not_there_and_parameters_that_it_does_not_know() {
     drop(agent);
     toml.credentials = toml.credentials.replace("{ Serial = ", "{ SerialNumber = ");
     let mut events = clouds.events();
-    Agent::until(&bench, &toml, N).delivers(N);
+    Agent::until(&bench, &toml, N).ends_well();
     let name = format!("of-{IMEI}");
     until(
         &mut events,
@@ -600,8 +601,8 @@ fn killed_between_certificate_and_thing() {
     };
     assert_eq!(all(), [(Status::PendingActivation, 0)]);
     assert!(!set(&bench).exists());
-    Agent::until(&bench, &toml, N).delivers(N);
-    assert_arrived(&bench, &clouds, Cloud::AwsIot, N);
+    // More than N: what the first one had taken is delivered too.
+    assert!(Agent::until(&bench, &toml, N).ends_well().acknowledged >= N);
     assert_eq!(all(), [(Status::PendingActivation, 0), (Status::Active, 1)]);
 }
 
@@ -622,5 +623,5 @@ fn killed_at_any_moment_it_starts_again_and_delivers() {
             forget(&bench);
         }
     }
-    Agent::until(&bench, &toml, N).delivers(N);
+    assert!(Agent::until(&bench, &toml, N).ends_well().acknowledged >= N);
 }
