@@ -441,7 +441,9 @@ fn each_refusal_is_explained_and_asked_again() {
         forget(&bench);
     }
     // Too many requests: it is left alone for a while, so the end is not waited for.
-    tell(&clouds, rejected(create, 429, "ThrottlingException"));
+    let mut throttled = rejected(create, 429, "ThrottlingException");
+    throttled["times"] = json!(1_000);
+    tell(&clouds, throttled);
     let agent = Agent::until(&bench, &toml, 1);
     agent.wait_down_times(
         "credentials",
