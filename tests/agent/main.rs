@@ -16,7 +16,7 @@
 //! | `wire_faults` | the byte stream and TLS misbehave: certificates, stalled handshakes, cuts |
 //! | `loss` | what was accepted arrives: cuts, broker restarts, kill -9 |
 //! | `stage`, `toml`, `program`, `seqs` | dongle and clouds; configuration files; the agent as a child; what arrived |
-//! | `fleet`, `just_in_time` | AWS: fleet provisioning by claim; just-in-time registration |
+//! | `fleet`, `fleet_faults`, `just_in_time` | AWS: fleet provisioning by claim; just-in-time registration |
 //! | `conversation` | short conversations with a real broker |
 //! | `sim_auth` | challenges to the SIM through every kind of modem; a SIM without a network |
 //! | `life`, `commands` | start, stop, systemd; check, modem, provision, status |
@@ -58,4 +58,5 @@ mod wire_faults;
 
 mod conversation;
 mod fleet;
+mod fleet_faults;
 mod just_in_time;
