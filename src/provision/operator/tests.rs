@@ -91,7 +91,7 @@ fn age_is_remarked_in_time_and_expiry_refused() {
     let at = |identity: &Identity, now| remarks(identity, Some(now), "d.pem");
     assert_eq!(at(&year, NOW + 291 * DAY), []);
     assert!(
-        at(&year, NOW + 293 * DAY)[0].found.contains("71 days from now"),
+        at(&year, NOW + 293 * DAY)[0].found.contains("72 days from now"),
         "past 80 % of its life"
     );
     let month = identity(&issue("d", 30 * DAY));

@@ -8,6 +8,7 @@
 //! | [`template`], [`provisioning`] | fleet provisioning by claim |
 //! | [`shadow`] | device shadows |
 //! | [`reserved`] | the topics that begin with `$` |
+//! | [`possession`] | the proof that an authority's key is at hand |
 //! | [`presence`] | connected and disconnected, as messages |
 //! | [`defaults`] | the policies and the template that the bench brings along |
 //! | [`control`] | the account's own side, over HTTP |
@@ -22,6 +23,7 @@
 pub mod control;
 pub mod defaults;
 pub mod document;
+pub mod possession;
 pub mod presence;
 pub mod provisioning;
 pub mod registry;
