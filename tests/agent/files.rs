@@ -234,10 +234,7 @@ fn every_form_of_key_is_shown_to_openssl_and_mosquitto() {
                     let page = talk(&desk, server.at, versions, get, end);
                     let page = page.unwrap_or_else(|e| panic!("{form}, v1 {v1}, {versions:?}: {e}"));
                     let page = String::from_utf8_lossy(&page).into_owned();
-                    assert!(
-                        page.contains(&format!("Subject: CN = {}", auth_name())),
-                        "{form} {versions:?}: {page}"
-                    );
+                    assert!(page.contains(&auth_name()), "{form} {versions:?}: {page}");
                 }
                 let id = format!("form-{n}-{v1}");
                 let connect = Connect {
@@ -439,7 +436,7 @@ fn what_is_no_key_and_no_certificate_is_called_by_its_name() {
             "".into(),
         ),
         (
-            bytes("ca/intermediate.key"),
+            bytes("ca/root.key"),
             "does not fit the certificate of",
             "from the same request".into(),
         ),
