@@ -108,6 +108,10 @@ enum Command {
         #[command(flatten)]
         json: JsonArg,
     },
+    /// Ask SORACOM Krypton for credentials, tokens, keys or data of this SIM, once
+    ///
+    /// By the cellular door (over the SORACOM line, needs no configuration file) or by SIM authentication (over any line).
+    Krypton(Box<super::krypton_cli::KryptonArgs>),
 }
 
 /// Runs the program; its exit status is 0 for good, 1 for bad, 2 for a wrong command line.
@@ -176,6 +180,7 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
             print(&value, json.json, render_status)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Krypton(args) => super::krypton_cli::main(*args).await,
     }
 }
 
@@ -232,7 +237,9 @@ fn check_config(path: &Path, json: bool) -> std::io::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    let checks = check::all(&config, &Clock::new());
+    let clock = Clock::new();
+    super::timekeeper::prepare(&config, &clock);
+    let checks = check::all(&config, &clock);
     let ok = checks.iter().all(|c| c.verdict != Verdict::Bad);
     let mut text = String::new();
     if json {

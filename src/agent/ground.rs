@@ -14,7 +14,7 @@ use super::fault::{Fault, REPROVISION_EVERY};
 use super::keeper::{self, Brought, Errand, Refusal, Step, Trial, View, Which, choose, obtain};
 use super::ladder::{Ladder, Rung, State};
 use super::watchdog::Pulse;
-use crate::clock::{self, Clock, rfc3339};
+use crate::clock::{Clock, rfc3339};
 use crate::config::agent::{AgentConfig, CredentialsConfig, Files};
 use crate::identity::Subscriber;
 use crate::link::{Link, Via};
@@ -29,6 +29,9 @@ use crate::session::Cause;
 const LINK_MAX: Duration = Duration::from_secs(60);
 /// A renewal that is far off is looked at again this often, because the clock may be set meanwhile.
 const RENEWAL_LOOK: Duration = Duration::from_secs(3_600);
+/// What to do when nobody knows what time it is.
+const NO_TIME_CURE: &str =
+    "wait for the network's time, or allow NTP (timedatectl set-ntp true); TLS cannot be trusted before that";
 
 /// A renewal on its way, beside a session.
 pub(super) type Renewing = AbortOnDropHandle<Result<Brought, Refusal>>;
@@ -343,19 +346,13 @@ impl Ground {
     }
 
     fn time(&self) -> Result<Duration, Fault> {
-        match self.clock.now() {
-            Some((now, source)) => {
-                self.ladder.up(Rung::Clock, &source.to_string());
+        let view = self.clock.view();
+        match view.now {
+            Some((now, _)) => {
+                self.ladder.up(Rung::Clock, &view.why());
                 Ok(now)
             }
-            None => Err(Fault::new(
-                Rung::Clock,
-                format!(
-                    "the system clock says {} and neither NTP nor the network has said better",
-                    clock::rfc3339(self.clock.system())
-                ),
-                "wait for the network's time, or allow NTP (timedatectl set-ntp true); TLS cannot be trusted before that",
-            )),
+            None => Err(Fault::new(Rung::Clock, view.why(), NO_TIME_CURE)),
         }
     }
 
@@ -512,10 +509,7 @@ impl Ground {
     }
 
     fn seal(&self) -> Result<Option<Seal>, Fault> {
-        let name = self.config.keep.encrypt_with.as_deref();
-        name.map(Seal::from_systemd)
-            .transpose()
-            .map_err(|e| Fault::new(Rung::Credentials, e.to_string(), e.cure()))
+        Seal::configured(&self.config.keep).map_err(|e| Fault::new(Rung::Credentials, e.to_string(), e.cure()))
     }
 
     fn errand(&self, who: &Subscriber, store: Store, via: &Via) -> Result<Errand, Fault> {

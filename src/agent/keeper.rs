@@ -177,8 +177,8 @@ pub(super) async fn obtain(errand: Errand) -> Result<Brought, Refusal> {
     let unusable = |why: String| {
         Failure {
         cause: format!("the granted credentials cannot be used: {why}"),
-        cure: "look at the certificate settings of the provisioning service, and whether this machine's clock is right; it is asked \
-               again later"
+        cure: "look at the certificate settings of the provisioning service (the SIM group's Krypton configuration), and whether this \
+               machine's clock is right; it is asked again later"
             .to_owned(),
         after: None,
     }

@@ -14,12 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::dongle::View;
 use super::endpoint::Ready;
-use super::fault::{Fault, Recover, of_session, policy};
+use super::fault::{Fault, Recover, Standing, of_session, policy};
 use super::ground::{Ground, Renewing};
 use super::keeper::{Brought, Refusal};
 use super::ladder::{Rung, State};
+use super::retime::Retime;
 use super::run::Counters;
 use crate::backoff::Backoff;
+use crate::cloud::Kind;
 use crate::identity::{ClientId, Subscriber};
 use crate::link::Via;
 use crate::session::core::Core;
@@ -37,6 +39,7 @@ pub(super) struct Uplink {
     pub(super) ground: Ground,
     pub(super) view: watch::Receiver<View>,
     pub(super) spool: SpoolHandle,
+    pub(super) retime: Retime,
     pub(super) counters: Arc<Counters>,
     pub(super) stop: CancellationToken,
     pub(super) kept: Kept,
@@ -103,7 +106,12 @@ impl Uplink {
     async fn pause(&mut self, wait: Duration) -> bool {
         self.ground.pulse.promise(wait);
         let was_registered = self.view.borrow_and_update().registered;
+        let needed = self.ground.config.network.required;
         let back = async {
+            if !needed {
+                // Another line carries IP: the network's return says nothing of it.
+                std::future::pending::<()>().await;
+            }
             let mut lost = !was_registered;
             while self.view.changed().await.is_ok() {
                 let registered = self.view.borrow_and_update().registered;
@@ -121,12 +129,13 @@ impl Uplink {
         }
     }
 
-    /// Waits until the modem says who we are and that it is registered; `None` when the agent is to stop.
+    /// Waits until the modem says who we are and, if the way out needs the network, that it is registered; `None` when the agent is to stop.
     async fn wait_for_subscriber(&mut self) -> Option<Subscriber> {
+        let needed = self.ground.config.network.required;
         loop {
             {
                 let view = self.view.borrow_and_update();
-                if let Some(who) = view.subscriber.clone().filter(|_| view.registered) {
+                if let Some(who) = view.subscriber.clone().filter(|_| view.registered || !needed) {
                     return Some(who);
                 }
             }
@@ -184,7 +193,12 @@ impl Uplink {
     fn session_fault(&mut self, e: &SessionError) -> Fault {
         let may_reprovision = self.ground.session_failed(e.cause());
         let failures = self.kept.backoffs.get(&Rung::Session).map_or(0, Backoff::failures);
-        of_session(e, failures, may_reprovision)
+        let config = &self.ground.config;
+        let standing = Standing {
+            may_reprovision,
+            just_in_time: config.session.to == Kind::AwsIot && !config.credentials.is_fetched(),
+        };
+        of_session(e, failures, standing)
     }
 
     /// Delivers until the session ends, another SIM is read, or the agent is to stop.
@@ -276,7 +290,8 @@ impl Uplink {
             if session.in_flight().any(|s| s == record.seq.get()) {
                 continue; // the broker kept the session, which sends it again by itself
             }
-            let payload = match stamp(self.spool.id(), record.seq, &record.payload) {
+            let content = self.retime.corrected(record.seq, record.payload).await;
+            let payload = match stamp(self.spool.id(), record.seq, &content) {
                 Ok(payload) if payload.len() <= limits.payload_max => payload,
                 other => {
                     let why = match other {

@@ -8,6 +8,8 @@
 
 pub mod dps;
 pub mod fleet;
+pub mod https;
+pub mod keys;
 pub mod krypton;
 pub mod operator;
 pub mod renewal;

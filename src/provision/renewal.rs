@@ -85,10 +85,9 @@ mod tests {
     #[test]
     fn a_backdated_certificate_lives_from_when_it_was_fetched() {
         let leaf = Leaf {
-            common_name: None,
             not_before: NOW - DAY,
             not_after: NOW + DAY / 24,
-            is_v1: false,
+            ..Leaf::default()
         };
         let life = Life::new(&leaf, NOW);
         assert_eq!((life.from, life.until), (NOW, NOW + DAY / 24));

@@ -12,7 +12,7 @@ use super::TlsError;
 use super::pem::{Wanted, identify, plain};
 
 /// What a person must know of a certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Leaf {
     /// The subject's common name, if it has exactly one that is text.
     pub common_name: Option<String>,

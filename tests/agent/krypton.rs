@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use onyx::bench::clouds::{Cloud, Clouds, Event, What};
-use onyx::pki::{Authority, Purpose};
+use onyx::identity::ClientId;
+use onyx::pki::{Authority, Issued, Purpose};
+use onyx::provision::store::Store;
+use onyx::provision::{Grant, Material};
 use tokio::sync::broadcast::Receiver;
 
 use crate::seqs::Arrived;
@@ -35,6 +38,22 @@ fn set(bench: &Bench, source: &str, imsi: &str) -> PathBuf {
 
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// Makes `issued` the current set.
+fn keep(state: &Path, imsi: &str, issued: &Issued) {
+    let store = Store::new(state, "krypton-azure", &imsi.parse().unwrap(), None);
+    let grant = Grant {
+        host: "onyx-hub.azure-devices.net".into(),
+        client_id: ClientId::new("dev".into()).unwrap(),
+        material: Material::Issued {
+            certificate_pem: issued.chain_pem.clone(),
+            private_key_pem: issued.key_pem.clone(),
+        },
+        root_ca_pem: None,
+    };
+    store.stage(&grant, Duration::ZERO).unwrap();
+    store.promote().unwrap();
 }
 
 fn fetched_once(cloud: Cloud, source: &str) {
@@ -98,11 +117,14 @@ fn credentials_that_cannot_be_used_are_fetched_again() {
             change("certificate.pem", &|pem| pem[..pem.len() / 2].into());
         }),
         ("the certificate expired on", &|| {
-            change("certificate.pem", &|_| old.chain_pem.clone());
-            change("private.key", &|_| old.key_pem.to_string());
+            keep(&bench.path("state"), IMSI, &old);
         }),
         ("those on disk belong to another SIM", &|| {
-            change("manifest.json", &|json| json.replace(IMSI, OTHER_IMSI));
+            keep(&bench.path("other"), OTHER_IMSI, &old);
+            let other = bench.path(&format!("other/credentials/krypton-azure-{OTHER_IMSI}/current"));
+            for file in std::fs::read_dir(other).unwrap().flatten() {
+                std::fs::copy(file.path(), directory.join(file.file_name())).unwrap();
+            }
         }),
         ("those on disk are damaged", &|| {
             change("manifest.json", &|json| json[..json.len() / 2].into());

@@ -24,7 +24,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         // An interim answer comes first when curl asks whether to send a large body.
         let text = text.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(text);
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -38,19 +38,19 @@ impl Answer {
         }
     }
 
-    fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         let found = self.headers.iter().find(|(n, _)| n == name);
         &found.unwrap_or_else(|| panic!("no {name} in {:?}", self.headers)).1
     }
 }
 
 impl Bench {
-    fn dps(&self) -> SocketAddr {
+    pub(crate) fn dps(&self) -> SocketAddr {
         self.clouds.door(Cloud::Dps, Protocol::Https).unwrap()
     }
 
     /// curl as the documentation has it, with what leads it to the bench.
-    fn curl(&self, cert_and_key: Option<(&str, &str)>) -> Command {
+    pub(crate) fn curl(&self, cert_and_key: Option<(&str, &str)>) -> Command {
         let mut c = command("curl");
         let to = format!("{HOST}:443:{}", self.dps());
         c.args(["-sS", "--cacert", &self.path("ca.pem"), "--connect-to", &to, "-L", "-i"]);
@@ -77,7 +77,7 @@ impl Bench {
         Answer::parse(&succeed(&mut c).await)
     }
 
-    async fn poll(&self, cert: &str, key: &str, id: &str, operation: &str) -> Answer {
+    pub(crate) async fn poll(&self, cert: &str, key: &str, id: &str, operation: &str) -> Answer {
         let mut c = self.curl(Some((cert, key)));
         c.args([
             "-X",
@@ -116,7 +116,7 @@ impl Bench {
         assert_eq!(self.payloads(Cloud::IotHub), want);
     }
 
-    fn device(&self, name: &str) -> (String, String) {
+    pub(crate) fn device(&self, name: &str) -> (String, String) {
         self.clouds.write_device(name).unwrap();
         let path = |suffix: &str| self.path(&format!("devices/{name}.{suffix}"));
         (path("pem"), path("key"))

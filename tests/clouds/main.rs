@@ -14,6 +14,7 @@ mod ca;
 mod certs;
 mod control;
 mod dps;
+mod dps_csr;
 mod dps_judges;
 mod dps_mqtt;
 mod event_grid;

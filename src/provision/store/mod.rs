@@ -179,7 +179,6 @@ impl Store {
     }
 
     /// What is kept, for people: also what cannot be used. `Err` where nothing at all can be said.
-    #[must_use]
     pub fn describe(&self) -> [(Role, Result<Described, Unusable>); 3] {
         self.steadily(|| {
             Role::ALL.map(|role| {

@@ -37,6 +37,7 @@ fn filter(filter: &str) -> Subscription {
 
 fn who(client_id: &str, owner: &str) -> Session {
     Session {
+        api_version: None,
         client_id: client_id.into(),
         owner: owner.into(),
         cn: owner.into(),

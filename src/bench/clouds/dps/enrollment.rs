@@ -1,8 +1,9 @@
 //! Enrolments as the service's own API writes them: whom the service knows, and what becomes of them.
 //!
 //! The JSON is that of Azure's `enrollmentGroups` and `enrollments` resources (api-version 2021-10-01), of which the stand-in reads what
-//! it acts on; the rest is ignored. One field is the bench's: `customAllocationDefinition.answer` is what the web hook would have
-//! answered, because the stand-in calls nobody.
+//! it acts on; the rest is ignored. Two fields are the bench's: `customAllocationDefinition.answer` is what the web hook would have
+//! answered, because the stand-in calls nobody; `credentialPolicy` is the policy of Azure Device Registry by which certificates are
+//! issued, which the real enrolment only names.
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -16,6 +17,8 @@ use crate::bench::clouds::thumbprint::Thumbprint;
 const SLOTS: [&str; 2] = ["primary", "secondary"];
 /// Webhook answers other than this make the allocation fail (DPS documentation, concepts-custom-allocation).
 pub const WEBHOOK_OK: u16 = 200;
+/// Validity of issued certificates, in days (Azure Device Registry documentation, certificate policies, preview).
+pub const ISSUED_DAYS: std::ops::RangeInclusive<u64> = 1..=90;
 
 /// What makes an enrolment unusable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -107,6 +110,8 @@ pub struct Enrollment {
     pub hubs: Vec<String>,
     /// The twin to begin with.
     pub initial_twin: Option<Value>,
+    /// Certificates are issued to its devices, valid for so many days.
+    pub issues_for_days: Option<u64>,
     /// Changes with every change.
     pub etag: String,
     /// When it was made and last changed, for people.
@@ -133,6 +138,14 @@ struct Body {
     iot_hubs: Option<Vec<String>>,
     #[serde(default)]
     initial_twin: Option<Value>,
+    #[serde(default)]
+    credential_policy: Option<CredentialPolicy>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CredentialPolicy {
+    validity_in_days: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -314,6 +327,12 @@ impl Enrollment {
             Some(p) if !p.migrate_device_data => Reprovision::Reset,
             _ => Reprovision::Migrate,
         };
+        let issues_for_days = body.credential_policy.map(|p| p.validity_in_days);
+        if let Some(days) = issues_for_days.filter(|d| !ISSUED_DAYS.contains(d)) {
+            return bad(format!(
+                "credentialPolicy.validityInDays is {days}: a policy issues for 1 to 90 days"
+            ));
+        }
         let mut hubs = body.iot_hubs.unwrap_or_default();
         hubs.extend(body.iot_hub_host_name.filter(|h| !hubs.contains(h)));
         Ok(Self {
@@ -324,6 +343,7 @@ impl Enrollment {
             allocation,
             hubs,
             initial_twin: body.initial_twin,
+            issues_for_days,
             etag,
             times: [now.to_owned(), now.to_owned()],
         })
@@ -351,6 +371,7 @@ impl Enrollment {
             "allocationPolicy": allocation,
             "iotHubs": self.hubs,
             "initialTwin": self.initial_twin,
+            "credentialPolicy": self.issues_for_days.map(|days| json!({"validityInDays": days})),
             "etag": self.etag,
             "createdDateTimeUtc": self.times[0],
             "lastUpdatedDateTimeUtc": self.times[1],

@@ -25,7 +25,7 @@ use super::name::RegistrationId;
 use crate::bench::clouds::gate::Gate;
 use crate::bench::clouds::https::{self, Caller, Host};
 use crate::bench::clouds::journal::{Journal, What};
-use crate::bench::clouds::policy::dps::{self as rules, BODY_MAX, Fault};
+use crate::bench::clouds::policy::dps::{self as rules, BODY_MAX, Fault, PREVIEW};
 use crate::bench::clouds::stand_in::Cloud;
 
 /// A body has to be here by then.
@@ -300,7 +300,8 @@ async fn register(
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Response {
-    named(door, caller, path, request, |call, id, body| {
+    named(door, caller, path, request, |call, id, mut body| {
+        body.preview = call.parameters.values("api-version").eq([PREVIEW]);
         let force = call.parameters.force();
         call.door.dps.register(id, &call.caller.chain, body, force)
     })

@@ -1,6 +1,7 @@
 //! The IoT hub of the bench, as the service sees it: an assigned device is registered there by the thumbprint of what it showed, which is
 //! what the real service does (DPS documentation, how-to-roll-certificates: after a new certificate a device registers again, so that
-//! its hub learns the new thumbprint).
+//! its hub learns the new thumbprint). A device to which the service issues certificates is registered by who issues them, and in which
+//! name: it may show any of these, and not what it showed to the service.
 
 use std::sync::Arc;
 
@@ -24,9 +25,14 @@ impl Hubs for HubLink {
             return Ok(());
         }
         let known = known && !anew;
-        let certificate = a.certificate.ok_or("the device has no certificate")?;
-        hub.register(a.device_id, Credential::certificate(certificate))
-            .map_err(|e| e.to_string())?;
+        let credential = match a.issuer {
+            Some((authority, name)) => Credential::Issued {
+                authority: authority.clone(),
+                common_name: name.to_owned(),
+            },
+            None => Credential::certificate(a.certificate.ok_or("the device has no certificate")?),
+        };
+        hub.register(a.device_id, credential).map_err(|e| e.to_string())?;
         if let (false, Some(twin)) = (known, a.initial_twin) {
             hub.update_twin(a.device_id, twin).map_err(|e| e.to_string())?;
         }

@@ -12,6 +12,8 @@ pub struct Assignment<'a> {
     pub device_id: &'a str,
     /// What it showed.
     pub certificate: Option<&'a CertificateDer<'a>>,
+    /// Who issues its certificates, and in which name, if it does not show the one above at the hub.
+    pub issuer: Option<(&'a CertificateDer<'static>, &'a str)>,
     /// The twin to begin with.
     pub initial_twin: Option<&'a Value>,
     /// The hub that the device leaves, when it moves.

@@ -44,6 +44,12 @@ pub struct Register {
     /// For the allocation.
     #[serde(default)]
     pub payload: Option<Value>,
+    /// A signing request, base64 of DER.
+    #[serde(default)]
+    pub csr: Option<String>,
+    /// Whether it came with the api-version that knows signing requests.
+    #[serde(skip)]
+    pub preview: bool,
 }
 
 fn bad_body(detail: impl Into<String>) -> Fault {

@@ -7,6 +7,7 @@
 //! | [`directory`] | authorities, groups, individuals; which of them decides about a device |
 //! | [`message`] | what a device sends and is answered |
 //! | [`registration`] | registrations and operations: which answer it is |
+//! | `issuance` | certificates for signing requests (preview) |
 //! | [`hubs`] | what is asked of an IoT hub |
 //! | `mqtt` | requests and answers as MQTT topics: the [backend](super::backend) of the MQTT stand-in |
 //! | `https` | the same over HTTPS |
@@ -23,6 +24,7 @@ pub mod enrollment;
 pub(super) mod https;
 mod hub_link;
 pub mod hubs;
+mod issuance;
 pub mod message;
 mod mqtt;
 pub mod name;

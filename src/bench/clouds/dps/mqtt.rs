@@ -16,7 +16,7 @@ use super::message::{Register, Reply};
 use super::name::RegistrationId;
 use crate::bench::clouds::backend::{Act, Backend, Handling, Now, Received};
 use crate::bench::clouds::broker::SESSIONS_MAX;
-use crate::bench::clouds::policy::dps::{Fault, POLL, REGISTER, TOPIC};
+use crate::bench::clouds::policy::dps::{Fault, POLL, PREVIEW, REGISTER, TOPIC};
 use crate::bench::clouds::policy::{Look, Peer, Refusal, Session};
 
 type Chain = Arc<[CertificateDer<'static>]>;
@@ -118,10 +118,12 @@ impl DpsMqtt {
         chain: &[CertificateDer<'_>],
         request: &Request<'_>,
         payload: &[u8],
+        version: Option<&str>,
     ) -> Result<Reply, Fault> {
         match request {
             Request::Register { .. } => {
-                let body = Register::read(payload, id, true)?;
+                let mut body = Register::read(payload, id, true)?;
+                body.preview = version == Some(PREVIEW);
                 self.dps.register(id, chain, body, false)
             }
             Request::Poll { operation, .. } => self.dps.poll(id, chain, operation),
@@ -150,7 +152,7 @@ impl Backend for DpsMqtt {
                 refusal,
             });
         };
-        let reply = match self.handle(&id, &chain, &request, received.payload) {
+        let reply = match self.handle(&id, &chain, &request, received.payload, session.api_version.as_deref()) {
             Ok(reply) => {
                 if let Some(refusal) = reply.broken {
                     report(refusal);

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::directory::Directory;
 use super::enrollment::{Allocation, Enrollment, Reprovision, WEBHOOK_OK};
 use super::hubs::{Assignment, Hubs, NoHubs};
+use super::issuance::{Issued, Issuer, Wish};
 use super::message::{Register, Reply};
 use super::name::RegistrationId;
 use super::text::{hash, utc};
@@ -66,6 +67,8 @@ enum Outcome {
         device_id: String,
         substatus: &'static str,
         payload: Option<Value>,
+        /// Certificates, if a signing request was sent.
+        issued: Vec<String>,
     },
     Failed {
         code: u32,
@@ -88,6 +91,13 @@ struct Record {
     used: Duration,
 }
 
+/// Who is to be allocated.
+struct Device<'a> {
+    id: &'a RegistrationId,
+    certificate: Option<&'a CertificateDer<'a>>,
+    issued: Option<Issued>,
+}
+
 /// Everything that registering needs.
 #[derive(Debug)]
 pub struct Registrations {
@@ -98,6 +108,8 @@ pub struct Registrations {
     pub told: Arc<dyn Hubs>,
     records: HashMap<String, Record>,
     registered: VecDeque<Duration>,
+    /// Made when it is needed first.
+    issuer: Option<Issuer>,
     rng: fastrand::Rng,
 }
 
@@ -124,6 +136,7 @@ impl Registrations {
             told: Arc::new(NoHubs),
             records: HashMap::new(),
             registered: VecDeque::new(),
+            issuer: None,
             rng,
         }
     }
@@ -169,7 +182,13 @@ impl Registrations {
             });
         }
         let enrollment = hit.enrollment.clone();
-        let outcome = self.allocate(&enrollment, id, chain.first(), request.payload, force);
+        let issued = self.issue(&enrollment, id, &request, now.wall)?;
+        let device = Device {
+            id,
+            certificate: chain.first(),
+            issued,
+        };
+        let outcome = self.allocate(&enrollment, device, request.payload, force);
         let operation = format!(
             "{OPERATION_GENERATION}.{:016x}.{}",
             hash(&self.setup.id_scope),
@@ -214,15 +233,38 @@ impl Registrations {
         }
     }
 
-    /// Where a device goes.
-    fn allocate(
-        &self,
+    /// The certificates for a signing request, if there is one.
+    fn issue(
+        &mut self,
         e: &Enrollment,
         id: &RegistrationId,
-        certificate: Option<&CertificateDer<'_>>,
-        payload: Option<Value>,
-        force: bool,
-    ) -> Outcome {
+        request: &Register,
+        now: Duration,
+    ) -> Result<Option<Issued>, Fault> {
+        let Some(csr) = &request.csr else { return Ok(None) };
+        let refused = |rule, detail: &str| Fault::new(rule, 400_004, "Certificates are not issued.", detail);
+        if !request.preview {
+            return Err(refused(&rules::CSR_VERSION, "csr came with another api-version"));
+        }
+        let wish = Wish::read(csr, id)?;
+        let no_policy = || refused(&rules::ISSUANCE, "the enrolment has no credentialPolicy");
+        let days = e.issues_for_days.ok_or_else(no_policy)?;
+        let issuer = match self.issuer.take() {
+            Some(issuer) => issuer,
+            None => Issuer::new(now)?,
+        };
+        let issued = issuer.issue(wish, days, now, &mut self.rng);
+        self.issuer = Some(issuer);
+        issued.map(Some)
+    }
+
+    /// Where a device goes.
+    fn allocate(&self, e: &Enrollment, device: Device<'_>, payload: Option<Value>, force: bool) -> Outcome {
+        let Device {
+            id,
+            certificate,
+            issued,
+        } = device;
         let before = match self.records.get(&id.key()).map(|r| &r.outcome) {
             Some(Outcome::Assigned { hub, .. }) => Some(hub.clone()),
             _ => None,
@@ -268,6 +310,7 @@ impl Registrations {
             hub: &hub,
             device_id: &device_id,
             certificate,
+            issuer: issued.as_ref().map(|i| (&i.root, i.name.as_str())),
             initial_twin: e.initial_twin.as_ref(),
             leaves: moves.as_deref(),
             migrate,
@@ -284,6 +327,7 @@ impl Registrations {
             hub,
             device_id,
             payload: echoed,
+            issued: issued.map(|i| i.chain).unwrap_or_default(),
         }
     }
 
@@ -395,6 +439,7 @@ impl Record {
                 device_id,
                 substatus,
                 payload,
+                issued,
             } => {
                 add("status", json!("assigned"));
                 add("substatus", json!(substatus));
@@ -402,6 +447,9 @@ impl Record {
                 add("deviceId", json!(device_id));
                 if let Some(payload) = payload {
                     add("payload", payload.clone());
+                }
+                if !issued.is_empty() {
+                    add("issuedCertificateChain", json!(issued));
                 }
                 ("assigned", state, None)
             }

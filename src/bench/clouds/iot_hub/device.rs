@@ -72,7 +72,7 @@ impl Device {
     /// The document of the identity registry (IoT Hub service REST interface, `GET /devices/{id}`).
     pub(super) fn identity(&self, id: &str) -> Value {
         let (kind, prints) = match &self.credential {
-            Credential::Authority => ("certificateAuthority", &[][..]),
+            Credential::Authority | Credential::Issued { .. } => ("certificateAuthority", &[][..]),
             Credential::Thumbprints(list) => ("selfSigned", list.as_slice()),
         };
         let print = |at: usize| prints.get(at).map(ToString::to_string);

@@ -42,6 +42,13 @@ pub enum Credential {
     Authority,
     /// One of these certificates, whoever signed them and whatever their common name.
     Thumbprints(Vec<Thumbprint>),
+    /// A certificate that this authority issued in this name, and no other's: what DPS issues for a signing request.
+    Issued {
+        /// The authority at the top.
+        authority: CertificateDer<'static>,
+        /// The common name.
+        common_name: String,
+    },
 }
 
 impl Credential {
@@ -154,26 +161,30 @@ impl Registry {
         let refused = |rule, detail: String| Err(Refusal::new(rule, Look::ConnAck(connack::NOT_AUTHORIZED), detail));
         match self.devices.get(id) {
             Some(device) => {
-                if let Credential::Thumbprints(list) = &device.credential {
-                    let shown = peer.chain.first().map(|leaf| Thumbprint::of(leaf));
-                    if !shown.is_some_and(|s| list.contains(&s)) {
-                        let shown = shown.map_or_else(|| "none".to_owned(), |s| s.to_string());
-                        let known: Vec<_> = list.iter().map(ToString::to_string).collect();
-                        let detail = format!(
-                            "the certificate's thumbprint is {shown}, expected {}",
-                            known.join(" or ")
-                        );
-                        return refused(&rules::THUMBPRINT, detail);
+                match &device.credential {
+                    Credential::Thumbprints(list) => {
+                        let shown = peer.chain.first().map(|leaf| Thumbprint::of(leaf));
+                        if !shown.is_some_and(|s| list.contains(&s)) {
+                            let shown = shown.map_or_else(|| "none".to_owned(), |s| s.to_string());
+                            let known: Vec<_> = list.iter().map(ToString::to_string).collect();
+                            let detail = format!(
+                                "the certificate's thumbprint is {shown}, expected {}",
+                                known.join(" or ")
+                            );
+                            return refused(&rules::THUMBPRINT, detail);
+                        }
                     }
-                } else {
-                    self.vouched(peer, session, wall)?;
+                    Credential::Authority => vouched(peer, &self.authorities, session, id, wall)?,
+                    Credential::Issued { authority, common_name } => {
+                        vouched(peer, std::slice::from_ref(authority), session, common_name, wall)?;
+                    }
                 }
                 if device.status == Status::Disabled {
                     return refused(&rules::DISABLED, format!("device {id:?} is disabled"));
                 }
             }
             None if self.open => {
-                self.vouched(peer, session, wall)?;
+                vouched(peer, &self.authorities, session, id, wall)?;
                 self.register(id, Credential::Authority, wall)
                     .map(|_| ())
                     .or_else(|e| {
@@ -192,19 +203,24 @@ impl Registry {
         }
         Ok(())
     }
+}
 
-    /// A certificate of a registered authority in the device's name.
-    fn vouched(&self, peer: &Peer, session: &Session, wall: Duration) -> Result<(), Refusal> {
-        let look = Look::ConnAck(connack::NOT_AUTHORIZED);
-        chain::follow(&peer.chain, &self.authorities, wall)
-            .map_err(|e| Refusal::new(&rules::AUTHORITY, look, e.to_string()))?;
-        if session.cn != session.client_id {
-            let detail = format!(
-                "the client id is {:?}, the certificate's common name {:?}",
-                session.client_id, session.cn
-            );
-            return Err(Refusal::new(&rules::CLIENT_ID, look, detail));
-        }
-        Ok(())
+/// A certificate of one of these authorities in this name.
+fn vouched(
+    peer: &Peer,
+    authorities: &[CertificateDer<'static>],
+    session: &Session,
+    name: &str,
+    wall: Duration,
+) -> Result<(), Refusal> {
+    let look = Look::ConnAck(connack::NOT_AUTHORIZED);
+    chain::follow(&peer.chain, authorities, wall).map_err(|e| Refusal::new(&rules::AUTHORITY, look, e.to_string()))?;
+    if session.cn == name {
+        return Ok(());
     }
+    let detail = format!(
+        "the client id is {:?}, the certificate's common name {:?}, expected {name:?}",
+        session.client_id, session.cn
+    );
+    Err(Refusal::new(&rules::CLIENT_ID, look, detail))
 }

@@ -239,6 +239,7 @@ impl Policy for AwsIot {
             return Err(Refusal::new(&CLIENT_ID, Look::Close, detail).in_5(Look5::ConnAck(reason::BAD_CLIENT_ID)));
         }
         let session = Session {
+            api_version: None,
             client_id: connect.client_id.clone(),
             owner: fingerprint(leaf),
             cn: peer.cn.clone().unwrap_or_default(),

@@ -102,6 +102,7 @@ impl Policy for Beam {
             return Err(Refusal::new(&CLIENT_ID, look, "the client id is empty"));
         }
         Ok(Session {
+            api_version: None,
             client_id: connect.client_id.clone(),
             owner: imsi.to_string(),
             cn: String::new(),

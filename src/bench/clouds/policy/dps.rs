@@ -18,6 +18,7 @@ const MQTT: &str = "DPS documentation, iot-mqtt-connect-to-iot-dps";
 const HTTPS: &str = "DPS documentation, iot-dps-https-x509-support and REST reference of register-device";
 const X509: &str = "DPS documentation, concepts-x509-attestation";
 const QUOTAS: &str = "DPS documentation, about-iot-dps: quotas and limits";
+const ISSUANCE_DOC: &str = "DPS documentation, concept-certificate-issuance (preview); the status is inferred";
 const TROUBLE: &str = "DPS documentation, how-to-troubleshoot-dps: table of HTTP statuses";
 
 /// CONNECT's client identifier.
@@ -170,9 +171,39 @@ pub const TLS_1_2: Rule = Rule {
     says: "the service speaks TLS 1.2",
     source: "DPS documentation, tls-support",
 };
+/// A signing request with a version that does not know it.
+pub const CSR_VERSION: Rule = Rule {
+    id: "dps/csr-version",
+    says: "a signing request comes with api-version 2025-07-01-preview",
+    source: "azure-sdk-for-c, feature/dps-csr-preview; that older versions refuse it rather than pass over it is inferred",
+};
+/// Not a signing request.
+pub const CSR: Rule = Rule {
+    id: "dps/csr",
+    says: "csr is base64 of a DER PKCS #10 request, without PEM headers, signed by its own key",
+    source: ISSUANCE_DOC,
+};
+/// Another kind of key.
+pub const CSR_KEY: Rule = Rule {
+    id: "dps/csr-key",
+    says: "the key of a signing request is EC on P-384, and the request is signed with SHA-384",
+    source: ISSUANCE_DOC,
+};
+/// Somebody else's name.
+pub const CSR_NAME: Rule = Rule {
+    id: "dps/csr-name",
+    says: "the common name of a signing request is the registration id",
+    source: ISSUANCE_DOC,
+};
+/// Nobody allowed it.
+pub const ISSUANCE: Rule = Rule {
+    id: "dps/issuance",
+    says: "certificates are issued to devices whose enrolment names a certificate policy",
+    source: "DPS documentation, concept-certificate-issuance (preview); that a request without one is refused is inferred",
+};
 
 /// Every rule.
-pub static RULES: [&Rule; 25] = [
+pub static RULES: [&Rule; 30] = [
     &CLIENT_ID,
     &USER_NAME,
     &ID_SCOPE,
@@ -198,11 +229,18 @@ pub static RULES: [&Rule; 25] = [
     &METHOD,
     &MEDIA_TYPE,
     &TLS_1_2,
+    &CSR_VERSION,
+    &CSR,
+    &CSR_KEY,
+    &CSR_NAME,
+    &ISSUANCE,
 ];
 
 /// Versions of the device API; `2019-03-31` is that of Microsoft's Python and Node clients, `2021-06-01` of the C client and
-/// iot-identity-service, `2021-10-01` of the REST reference.
-pub const API_VERSIONS: [&str; 3] = ["2019-03-31", "2021-06-01", "2021-10-01"];
+/// iot-identity-service, `2021-10-01` of the REST reference, [`PREVIEW`] that which issues certificates.
+pub const API_VERSIONS: [&str; 4] = ["2019-03-31", "2021-06-01", "2021-10-01", PREVIEW];
+/// The version that takes signing requests (azure-sdk-for-c, feature/dps-csr-preview).
+pub const PREVIEW: &str = "2025-07-01-preview";
 /// Largest request body, in bytes ([`QUOTAS`] say 96 KB).
 pub const BODY_MAX: usize = 96 * 1024;
 /// Where answers come (exact string of [`MQTT`]).
@@ -361,6 +399,9 @@ impl Policy for Mqtt {
             return Err(refuse(&COMMON_NAME, detail));
         }
         Ok(Session {
+            api_version: name
+                .split_once("api-version=")
+                .map(|(_, v)| v.split('&').next().unwrap_or_default().to_owned()),
             client_id: connect.client_id.clone(),
             owner: cn.to_owned(),
             cn: cn.to_owned(),

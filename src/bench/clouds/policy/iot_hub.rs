@@ -219,6 +219,7 @@ impl Policy for IotHub {
             read_bag(&will.topic, &connect.client_id).map_err(|e| Refusal::new(&WILL, refused, e))?;
         }
         Ok(Session {
+            api_version: None,
             client_id: connect.client_id.clone(),
             // Whom the hub takes the device for; whether its certificate says the same is the registry's question.
             owner: connect.client_id.clone(),

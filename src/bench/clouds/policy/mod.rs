@@ -101,6 +101,8 @@ pub struct Session {
     pub owner: String,
     /// The certificate's common name; empty when this cloud needs none.
     pub cn: String,
+    /// The version of the service's interface that CONNECT asks for, where it matters later.
+    pub api_version: Option<String>,
 }
 
 /// What a PUBLISH asks for.

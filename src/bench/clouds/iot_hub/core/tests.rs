@@ -22,6 +22,7 @@ fn later(seconds: u64) -> Now {
 
 fn session() -> Session {
     Session {
+        api_version: None,
         client_id: "d".into(),
         owner: "d".into(),
         cn: "d".into(),

@@ -183,6 +183,7 @@ impl Policy for EventGrid {
             return Err(Refusal::new(&AUTH_NAME, refused, detail));
         }
         let session = Session {
+            api_version: None,
             client_id: connect.client_id.clone(),
             owner: self.authenticate(peer, name)?,
             cn: peer.cn.clone().unwrap_or_default(),

@@ -74,6 +74,7 @@ fn at_the_registry() -> Vec<(&'static str, Look, Result<(), Refusal>)> {
         let mut peer = peer(cn);
         peer.chain = chain.to_vec();
         let session = Session {
+            api_version: None,
             client_id: id.into(),
             owner: id.into(),
             cn: cn.into(),
