@@ -102,8 +102,8 @@ fn check_looks_into_the_files() {
     );
     let config = bench.write("agent.toml", &text);
     let authority = crate::certs::Authority::new(&bench.path("ca"));
-    authority.device(crate::certs::Kind::Ec, "one", "one", bench.dir.path());
-    authority.device(crate::certs::Kind::Ec, "two", "two", bench.dir.path());
+    authority.device(crate::certs::Kind::Ec, "one", "a-295012345678901", bench.dir.path());
+    authority.device(crate::certs::Kind::Ec, "two", "a-295012345678902", bench.dir.path());
     let copy = |from: &str, to: &str| {
         std::fs::copy(bench.path(from), bench.path(to)).unwrap();
     };

@@ -14,6 +14,7 @@
 //! | `dongle_faults`, `sim_faults` | the modem, the SIM and the network misbehave |
 //! | `broker_faults` | brokers that refuse, drop, fall silent or are none |
 //! | `wire_faults` | the byte stream and TLS misbehave: certificates, stalled handshakes, cuts |
+//! | `files` | an operator's files in every form, good and bad |
 //! | `loss` | what was accepted arrives: cuts, broker restarts, kill -9 |
 //! | `stage`, `toml`, `program`, `seqs` | dongle and clouds; configuration files; the agent as a child; what arrived |
 //! | `fleet`, `fleet_faults`, `just_in_time` | AWS: fleet provisioning by claim; just-in-time registration |
@@ -35,6 +36,7 @@ mod wire;
 mod broker_faults;
 mod commands;
 mod dongle_faults;
+mod files;
 mod krypton;
 mod krypton_door;
 mod krypton_faults;
