@@ -8,6 +8,10 @@ use super::{Source, TOLERANCE, Witness, is_plausible};
 /// loses two minutes in it.
 const CARRY_MAX: Duration = Duration::from_secs(30 * 86_400);
 
+/// The modem says whole seconds, and its answer takes a moment: a word that differs by less from the one before, carried forward, is
+/// the same word, or the time would go back and forth with each.
+const SAME_WORD: Duration = Duration::from_secs(2);
+
 /// A time that was confirmed once, and is kept over restarts; see [`super::saved`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Saved {
@@ -58,7 +62,9 @@ impl Judge {
         let bound = self.saved.filter(|s| s.by == Witness::Ntp);
         let ok = is_plausible(time) && bound.is_none_or(|s| time.saturating_add(TOLERANCE) >= s.time);
         if ok {
-            self.network = Some(Heard { time, at: now });
+            if self.network(now).is_none_or(|t| t.abs_diff(time) > SAME_WORD) {
+                self.network = Some(Heard { time, at: now });
+            }
             self.refused = None;
         } else {
             self.refused = Some(time);
@@ -183,6 +189,20 @@ mod tests {
                 "synchronised to nonsense"
             );
             assert!(!Judge::default().heard_network(nonsense, z));
+        }
+    }
+
+    #[test]
+    fn the_network_says_whole_seconds() {
+        let mut j = heard(T);
+        for (word, now, want) in [
+            (T + S, 2 * S, T + 2 * S),
+            (T + 5 * S, 3 * S, T + 3 * S),
+            (T + 7 * S, 4 * S, T + 7 * S),
+            (T - DAY, 5 * S, T - DAY),
+        ] {
+            assert!(j.heard_network(word, now));
+            assert_eq!(j.network(now), Some(want));
         }
     }
 

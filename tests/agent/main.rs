@@ -13,6 +13,7 @@
 //! | `wire_faults` | the byte stream and TLS misbehave: certificates, stalled handshakes, cuts |
 //! | `loss` | what was accepted arrives: cuts, broker restarts, kill -9 |
 //! | `stage`, `toml`, `program`, `seqs` | dongle and clouds; configuration files; the agent as a child; what arrived |
+//! | `clock` | what time it is: wrong clocks at the start, steps of years, NTP, the last confirmed time |
 //! | `life`, `commands` | start, stop, systemd; check, modem, provision, status |
 #![cfg(feature = "bench")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
@@ -25,6 +26,7 @@ mod mosquitto;
 mod wire;
 
 mod broker_faults;
+mod clock;
 mod commands;
 mod dongle_faults;
 mod krypton;
