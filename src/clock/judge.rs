@@ -276,4 +276,49 @@ mod tests {
             Some((T + 3_650 * DAY, Source::Ntp))
         );
     }
+
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever is heard and however the system clock is stepped: an answer is plausible, it is the system clock or somebody's
+        /// word, and once somebody confirmed a time the agent never goes back to knowing none.
+        #[test]
+        fn an_answer_is_always_plausible(
+            system_days in proptest::collection::vec(0u64..60_000, 1..40),
+            network_days in proptest::collection::vec(proptest::option::of(0u64..60_000), 40),
+            words in proptest::collection::vec(any::<bool>(), 40),
+            saved in proptest::option::of((0u64..30_000, any::<bool>())),
+        ) {
+            let day = |n: u64| Duration::from_secs(n * 86_400);
+            let mut j = Judge {
+                saved_after: Some(10 * S),
+                saved: saved.map(|(n, ntp)| Saved {
+                    time: FLOOR + day(n) / 2,
+                    by: if ntp { Witness::Ntp } else { Witness::Network },
+                }),
+                ..Judge::default()
+            };
+            let mut confirmed = false;
+            for (i, days) in system_days.iter().enumerate() {
+                let now = S * u32::try_from(i).unwrap();
+                let system = day(*days);
+                if let Some(n) = network_days[i] {
+                    confirmed |= j.heard_network(day(n), now);
+                }
+                let word = NtpWord { synchronised: words[i], at: now };
+                let answer = j.decide(system, word, now);
+                if let Some((time, source)) = answer {
+                    prop_assert!(is_plausible(time));
+                    let of_system = matches!(source, Source::Ntp | Source::Confirmed(_) | Source::System);
+                    prop_assert!(!of_system || time == system);
+                    prop_assert!(source != Source::Ntp || words[i]);
+                    prop_assert!(source != Source::System || system >= j.floor());
+                    prop_assert!(source.is_confirmed() || !confirmed);
+                    confirmed |= source.is_confirmed();
+                } else {
+                    prop_assert!(!confirmed);
+                }
+            }
+        }
+    }
 }
