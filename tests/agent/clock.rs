@@ -8,8 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use onyx::bench::clouds::{Cloud, Clouds};
 use serde_json::Value;
 
+use crate::certs::Kind;
+use crate::mosquitto_direct::Broker;
 use crate::seqs::Arrived;
-use crate::stage::{Agent, Bench, IMSI, PATIENCE, Toml, rung_of, wait_for};
+use crate::stage::{Agent, Bench, IMSI, PATIENCE, Toml, auth_name, rung_of, wait_for};
+use crate::through::Gateway;
 use crate::wire::Wire;
 
 const YEAR: i64 = 365 * 86_400;
@@ -51,6 +54,16 @@ impl<'b> Wrong<'b> {
         self.bench.write("wall-clock", &format!("{ahead:+}\n"));
     }
 
+    /// Gives a program this clock.
+    fn dress(&self, command: &mut Command) {
+        command
+            .env("LD_PRELOAD", &self.library)
+            .env("FAKETIME_TIMESTAMP_FILE", self.bench.path("wall-clock"))
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .env("NO_FAKE_STAT", "1");
+    }
+
     /// An agent that has this clock, and programs of the test's own before the system's.
     fn start(&self, toml: &Toml, args: &[&str]) -> Agent {
         let config = toml.write(self.bench);
@@ -60,12 +73,8 @@ impl<'b> Wrong<'b> {
             std::env::var("PATH").unwrap()
         );
         Agent::spawn(self.bench, &config, args, |c: &mut Command| {
-            c.env("LD_PRELOAD", &self.library)
-                .env("FAKETIME_TIMESTAMP_FILE", self.bench.path("wall-clock"))
-                .env("FAKETIME_NO_CACHE", "1")
-                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-                .env("NO_FAKE_STAT", "1")
-                .env("PATH", path);
+            self.dress(c);
+            c.env("PATH", path);
         })
     }
 }
@@ -230,6 +239,37 @@ fn steps_of_years_while_it_delivers_change_nothing() {
     assert_times(&arrived(&bench, &clouds, ended.accepted), ended.accepted, begin);
 }
 
+/// The gateway's clock is a server's, and may be put right, or wrong, all the same.
+#[test]
+fn steps_of_years_at_the_gateway_end_no_connection() {
+    let bench = Bench::new();
+    let broker = Broker::new(&bench, Some("tlsv1.3"), true);
+    let credentials = bench.path("credentials");
+    broker
+        .authority
+        .device(Kind::Ec, &auth_name(), &auth_name(), &credentials);
+    let wrong = Wrong::by(&bench, 0);
+    let gateway = Gateway::spawn(&bench, &broker, |c| wrong.dress(c));
+    let n = 200;
+    let agent = Agent::until(&bench, &Toml::gateway(gateway.address), n);
+    let mut acknowledged = 5;
+    for years in [0, 10, -30, 60, -56] {
+        wrong.step(years * YEAR);
+        let status = agent.wait_acknowledged(acknowledged + 10);
+        acknowledged = status["delivery"]["acknowledged"].as_u64().unwrap();
+    }
+    assert_eq!(dialled(&agent), 1);
+    agent.delivers(n);
+    let arrived = broker.wait_arrived(n);
+    assert_eq!((arrived.numbers(), arrived.duplicates), ((1..=n).collect(), 0));
+    let log = std::fs::read_to_string(bench.path("gateway.log")).unwrap();
+    let last = log.lines().last().unwrap();
+    assert!(
+        last.starts_with("1970-") && last.contains("the device disconnected"),
+        "{log}"
+    );
+}
+
 /// Wakes with a wrong clock, and measures before there is a network.
 fn wakes_wrong(ahead: i64) {
     let bench = Bench::with("[network]\nregister_after = '2s'\n");
@@ -296,6 +336,22 @@ fn without_a_plausible_time_nobody_is_dialled() {
     agent.delivers(n);
     assert!(wire.connections() >= 1);
     assert_times(&arrived(&bench, &clouds, n), n, begin);
+}
+
+/// The network says the time moments after it let the modem in, and the modem is otherwise asked once an hour.
+#[test]
+fn a_network_time_that_comes_late_is_not_waited_for_an_hour() {
+    let not_yet = "[[override]]\ncommand = 'AT+QLTS=1'\nanswer = '+QLTS: \"\"'\ntimes = 1\n\
+                   [[override]]\ncommand = 'AT+CCLK?'\nanswer = '+CCLK: \"80/01/06,00:00:15+00\"'\ntimes = 1\n";
+    let bench = Bench::with(not_yet);
+    let clouds = bench.clouds();
+    let wrong = Wrong::by(&bench, until("1970-01-01T00:01:00Z"));
+    let text = toml(&clouds).text(&bench).replace("poll = '1s'", "poll = '1h'");
+    let config = bench.write("agent.toml", &text);
+    let agent = Agent::spawn(&bench, &config, &["--exit-after", "5"], |c| wrong.dress(c));
+    agent.wait_down_times("clock", &["1970-01-01"], &[], 1);
+    agent.delivers(5);
+    assert_eq!(bench.asked("QLTS"), 2);
 }
 
 /// A day before the last confirmed time cannot be; and where nobody ever says better, the last confirmed time is better than none.
@@ -520,7 +576,7 @@ fn both_sides_of_tls_ask_the_clock_they_were_given() {
     let dir = tempfile::tempdir().unwrap();
     let authority = crate::certs::Authority::new(dir.path());
     authority.server();
-    authority.device(crate::certs::Kind::Ec, "device", "device", &dir.path().join("made"));
+    authority.device(Kind::Ec, "device", "device", &dir.path().join("made"));
     let read = |name: &str| std::fs::read(authority.file(name)).unwrap();
     let identity = |chain: &str, key: &str| Identity::from_pem(&read(chain), &read(key), chain).unwrap();
     let rt = tokio::runtime::Runtime::new().unwrap();
