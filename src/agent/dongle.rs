@@ -37,6 +37,8 @@ const SIM_EVERY: Duration = Duration::from_secs(1);
 const REGISTER_WITHIN: Duration = Duration::from_secs(180);
 /// Pause between two looks at the registration while searching; a change is announced by the modem itself.
 const REGISTER_EVERY: Duration = Duration::from_secs(2);
+/// How often the network's time is asked for while nobody knows what time it is.
+const TIME_EVERY: Duration = Duration::from_secs(5);
 /// The longest that one question to the modem can take: AT+COPS? may answer after 180 s (Quectel AT manual V2.0).
 const QUESTION_MAX: Duration = Duration::from_secs(240);
 /// A network that refuses the SIM is left alone for at least so long; the modem itself announces a change of mind.
@@ -317,10 +319,11 @@ impl Climber {
         self.backoffs.values_mut().for_each(|b| b.is_up(now));
         self.registered(modem, &registration).await.map_err(network)?;
         loop {
-            self.pulse.promise(self.config.modem.poll + QUESTION_MAX);
-            self.listen(modem, self.config.modem.poll)
-                .await
-                .map_err(on(Rung::Modem))?;
+            let poll = self.config.modem.poll;
+            // The network says the time moments after it let us in; nothing above goes on without one.
+            let pause = self.clock.now().map_or(poll.min(TIME_EVERY), |_| poll);
+            self.pulse.promise(pause + QUESTION_MAX);
+            self.listen(modem, pause).await.map_err(on(Rung::Modem))?;
             let now = modem.registration().await.map_err(network)?;
             if !now.status.is_registered() {
                 return Err((Rung::Network, self.refused(modem, now.status).await));

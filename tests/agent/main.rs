@@ -20,6 +20,7 @@
 //! | `fleet`, `fleet_faults`, `just_in_time` | AWS: fleet provisioning by claim; just-in-time registration |
 //! | `conversation` | short conversations with a real broker |
 //! | `sim_auth` | challenges to the SIM through every kind of modem; a SIM without a network |
+//! | `clock` | what time it is: wrong clocks at the start, steps of years, NTP, the last confirmed time |
 //! | `life`, `commands` | start, stop, systemd; check, modem, provision, status |
 #![cfg(feature = "bench")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
@@ -34,6 +35,7 @@ mod mosquitto;
 mod wire;
 
 mod broker_faults;
+mod clock;
 mod commands;
 mod dongle_faults;
 mod files;
