@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
 
 use super::check::{self, Verdict};
-use super::{inspect, ladder};
+use super::{credentials_cli, inspect, ladder};
 use crate::clock::Clock;
 use crate::config::agent::{AgentConfig, DEFAULT_PATH, DEFAULT_SOCKET};
 use crate::logging;
@@ -108,6 +108,11 @@ enum Command {
         #[command(flatten)]
         json: JsonArg,
     },
+    /// Show, export or forget the credentials on disk; needs no modem and no network
+    Credentials {
+        #[command(subcommand)]
+        command: credentials_cli::Command,
+    },
 }
 
 /// Runs the program; its exit status is 0 for good, 1 for bad, 2 for a wrong command line.
@@ -176,6 +181,7 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
             print(&value, json.json, render_status)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Credentials { command } => credentials_cli::execute(command),
     }
 }
 

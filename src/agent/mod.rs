@@ -12,6 +12,7 @@
 
 pub mod check;
 pub mod cli;
+mod credentials_cli;
 mod dongle;
 mod fault;
 mod ground;

@@ -25,8 +25,17 @@ const LOCK_ROUNDS: u32 = 20;
 pub(super) struct Writer<'a> {
     directory: &'a Path,
     pub(super) heir: Heir,
-    /// Held until this is dropped.
-    _lock: Flock<File>,
+    /// `None` only while it is dropped.
+    lock: Option<Flock<File>>,
+}
+
+impl Drop for Writer<'_> {
+    /// [`Flock`] panics when it cannot unlock (a network disk may refuse); the descriptor is then left to the process's end.
+    fn drop(&mut self) {
+        if let Some(Err((lock, _))) = self.lock.take().map(Flock::unlock) {
+            std::mem::forget(lock);
+        }
+    }
 }
 
 impl<'a> Writer<'a> {
@@ -49,7 +58,7 @@ impl<'a> Writer<'a> {
                 let writer = Self {
                     directory,
                     heir,
-                    _lock: lock,
+                    lock: Some(lock),
                 };
                 writer.clean();
                 return Ok(writer);
