@@ -87,7 +87,7 @@ impl SealError {
     pub fn cure(&self) -> String {
         let make = |name: &str| {
             format!(
-                "make it with 'dd if=/dev/urandom bs={SECRET_MIN} count=1 | systemd-creds encrypt --name={name} - \
+                "make it with 'mkdir -p -m 700 /etc/credstore.encrypted; dd if=/dev/urandom bs={SECRET_MIN} count=1 | systemd-creds encrypt --name={name} - \
                  /etc/credstore.encrypted/{name}', and add 'LoadCredentialEncrypted={name}:/etc/credstore.encrypted/{name}' to [Service] of \
                  the unit (systemctl edit onyx-agent)"
             )

@@ -8,6 +8,7 @@
 //! | `mosquitto_direct` | mTLS straight to mosquitto: kinds of certificate, TLS versions, names of the three clouds |
 //! | `through` | through `onyx-gateway`, and plain to a broker in Beam's place |
 //! | `krypton`, `krypton_faults` | credentials fetched, kept, damaged; Krypton that misbehaves |
+//! | `credentials` | shown, exported, forgotten; encrypted at rest |
 //! | `dongle_faults`, `sim_faults` | the modem, the SIM and the network misbehave |
 //! | `broker_faults` | brokers that refuse, drop, fall silent or are none |
 //! | `wire_faults` | the byte stream and TLS misbehave: certificates, stalled handshakes, cuts |
@@ -26,6 +27,7 @@ mod wire;
 
 mod broker_faults;
 mod commands;
+mod credentials;
 mod dongle_faults;
 mod krypton;
 mod krypton_faults;
