@@ -17,7 +17,7 @@ use onyx::provision::{Grant, Material};
 use serde_json::Value;
 
 use crate::krypton::asked;
-use crate::mosquitto::{Mosquitto, client, program};
+use crate::mosquitto::{client, program};
 use crate::mosquitto_direct::Broker;
 use crate::program::command;
 use crate::stage::{Agent, Bench, IMSI, OTHER_IMSI, Toml, assert_discreet, onyx_agent};
@@ -359,8 +359,12 @@ fn forgotten_beside_a_running_agent_they_are_fetched_after_its_restart() {
     agent.wait_acknowledged(before + 2);
     agent.terminate();
     agent.ends_well();
-    Agent::until(&bench, &toml, 2).delivers(2);
+    assert_eq!(asked(&mut events), 0, "it had them in memory");
+    let agent = Agent::start(&bench, &toml, &[]);
+    agent.wait_up("session");
     assert_eq!(asked(&mut events), 1, "they were fetched again");
+    agent.terminate();
+    agent.ends_well();
 }
 
 /// `systemd-creds encrypt`, and decrypt into a folder as systemd does it for the service; tells systemd 252 and later apart by trying.
@@ -464,16 +468,16 @@ fn a_key_that_does_not_open_them_costs_no_fetch() {
     let folder = bench.path("run-credentials");
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("onyx-store-key"), [1; 32]).unwrap();
-    let spawn = |toml: &Toml, set: bool| {
+    let spawn = |toml: &Toml, set: bool, args: &[&str]| {
         let path = toml.write(&bench);
-        Agent::spawn(&bench, &path, &["--exit-after", "3"], |c| {
+        Agent::spawn(&bench, &path, args, |c| {
             c.env_remove("CREDENTIALS_DIRECTORY");
             if set {
                 c.env("CREDENTIALS_DIRECTORY", &folder);
             }
         })
     };
-    spawn(&toml, true).delivers(3);
+    spawn(&toml, true, &["--exit-after", "3"]).delivers(3);
     let mut events = clouds.events();
     let sealed = bench.path(&format!("state/credentials/{AZURE}-{IMSI}/current/private.key.sealed"));
     let before = std::fs::read(&sealed).unwrap();
@@ -491,7 +495,7 @@ fn a_key_that_does_not_open_them_costs_no_fetch() {
         if let Some(key) = key {
             std::fs::write(folder.join("onyx-store-key"), key).unwrap();
         }
-        let agent = spawn(toml, key.is_some());
+        let agent = spawn(toml, key.is_some(), &[]);
         agent.wait_down("credentials", &[want], &[]);
         agent.terminate();
         agent.ends_well();
@@ -499,6 +503,6 @@ fn a_key_that_does_not_open_them_costs_no_fetch() {
         assert_eq!(std::fs::read(&sealed).unwrap(), before, "{want}");
     }
     std::fs::write(folder.join("onyx-store-key"), [1; 32]).unwrap();
-    spawn(&toml, true).delivers(3);
+    spawn(&toml, true, &["--exit-after", "3"]).delivers(3);
     assert_eq!(asked(&mut events), 0);
 }

@@ -51,15 +51,15 @@ impl<'a> Writer<'a> {
             let Some(lock) = files::lock(&path).or_else(gone)? else {
                 continue;
             };
+            let held = lock.metadata()?.ino();
+            let writer = Self {
+                directory,
+                heir,
+                lock: Some(lock),
+            };
             // `forget` removes the lock file too: a lock on a file that has no name any more keeps nobody out.
-            let named = fs::metadata(&path).is_ok_and(|m| lock.metadata().is_ok_and(|l| l.ino() == m.ino()));
-            if named {
-                heir.give(&lock)?;
-                let writer = Self {
-                    directory,
-                    heir,
-                    lock: Some(lock),
-                };
+            if fs::metadata(&path).is_ok_and(|named| named.ino() == held) {
+                heir.give_name(&path)?;
                 writer.clean();
                 return Ok(writer);
             }
