@@ -11,6 +11,7 @@
 //! | `krypton_ways`, `krypton_sim`, `krypton_refusals` | every operation of Krypton by both doors; SIM authentication; refusals and faults |
 //! | `krypton_wire` | its bytes, and answers beside the book |
 //! | `krypton_door`, `krypton_script` | the command before the bench's Krypton; a server that says what it was told to |
+//! | `credentials` | shown, exported, forgotten; encrypted at rest |
 //! | `dongle_faults`, `sim_faults` | the modem, the SIM and the network misbehave |
 //! | `broker_faults` | brokers that refuse, drop, fall silent or are none |
 //! | `wire_faults` | the byte stream and TLS misbehave: certificates, stalled handshakes, cuts |
@@ -37,6 +38,7 @@ mod wire;
 mod broker_faults;
 mod clock;
 mod commands;
+mod credentials;
 mod dongle_faults;
 mod files;
 mod krypton;
