@@ -165,7 +165,8 @@ impl Ground {
                     .map_err(|e| Fault::new(Rung::Credentials, e.to_string(), e.cure()))?;
                 let store = Store::new(&config.state_dir, config.credentials.source(), &who.imsi, seal);
                 let wants_new = std::mem::take(&mut self.wants_new);
-                let kept = store.read(None).current.map(|kept| kept.credentials);
+                let own = way::own(&config.credentials, who, now);
+                let kept = store.read(own.as_ref()).current.map(|kept| kept.credentials);
                 match kept.and_then(|c| c.check_time(now).map(|()| c)) {
                     Ok(credentials) if !wants_new => Some(credentials),
                     // Every fetch makes new ones at the cloud; without a place to keep them that would be one at each start.

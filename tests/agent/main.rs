@@ -8,6 +8,7 @@
 //! | `mosquitto_direct` | mTLS straight to mosquitto: kinds of certificate, TLS versions, names of the three clouds |
 //! | `through` | through `onyx-gateway`, and plain to a broker in Beam's place |
 //! | `krypton`, `krypton_faults` | credentials fetched, kept, damaged; Krypton that misbehaves |
+//! | `dps`, `dps_faults` | hub and device id from Azure's provisioning service; DPS that refuses and misbehaves |
 //! | `dongle_faults`, `sim_faults` | the modem, the SIM and the network misbehave |
 //! | `broker_faults` | brokers that refuse, drop, fall silent or are none |
 //! | `wire_faults` | the byte stream and TLS misbehave: certificates, stalled handshakes, cuts |
@@ -19,6 +20,8 @@
 
 #[path = "../support/certs.rs"]
 mod certs;
+#[path = "../support/judges.rs"]
+mod judges;
 #[path = "../support/mosquitto.rs"]
 mod mosquitto;
 #[path = "../support/wire.rs"]
@@ -27,6 +30,8 @@ mod wire;
 mod broker_faults;
 mod commands;
 mod dongle_faults;
+mod dps;
+mod dps_faults;
 mod krypton;
 mod krypton_faults;
 mod life;
