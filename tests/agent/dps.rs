@@ -11,6 +11,7 @@ use onyx::bench::clouds::{Cloud, Clouds, Config, Event, Protocol, What};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::Receiver;
 
+use crate::certs;
 use crate::judges;
 use crate::krypton::assert_arrived;
 use crate::stage::{Agent, Bench, IMSI, Toml, assert_discreet, auth_name, now, onyx_agent};
@@ -189,74 +190,15 @@ fn a_hub_that_does_not_know_the_device_any_more_leads_back_to_dps() {
     }
 }
 
-/// A version 1 leaf, as OpenSSL 3.0 makes it from the guides' commands: DPS and the hub take it, and the log says how to do better.
+/// The certificates of Microsoft's walk-through, version 1 as OpenSSL 3.0 makes them: DPS and the hub take them, and the log says how to
+/// do better.
 #[test]
 fn a_version_1_leaf_is_shown_and_warned_about() {
     let bench = Bench::new();
     let clouds = clouds_with(&bench, |_| {});
-    std::fs::create_dir(bench.path("v1")).unwrap();
-    let name = auth_name();
-    let openssl = |args: &[&str]| {
-        let mut c = Command::new("openssl");
-        let out = c.args(args).current_dir(bench.path("v1")).output().unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    };
-    let (subject, ec) = (format!("/CN={name}"), ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
-    let ca = [
-        "req",
-        "-x509",
-        "-nodes",
-        "-days",
-        "9",
-        "-subj",
-        "/CN=Owner",
-        "-keyout",
-        "ca.key",
-        "-out",
-        "ca.pem",
-        "-newkey",
-    ];
-    openssl(&[&ca[..], &ec].concat());
-    let request = [
-        "req", "-new", "-nodes", "-subj", &subject, "-keyout", "dev.key", "-out", "dev.csr", "-newkey",
-    ];
-    openssl(&[&request[..], &ec].concat());
-    // An empty section of extensions makes a version 1 certificate with every OpenSSL 3.
-    bench.write("v1/none.cnf", "[none]\n");
-    openssl(&[
-        "x509",
-        "-req",
-        "-in",
-        "dev.csr",
-        "-CA",
-        "ca.pem",
-        "-CAkey",
-        "ca.key",
-        "-CAcreateserial",
-        "-days",
-        "9",
-        "-out",
-        "dev.pem",
-        "-extfile",
-        "none.cnf",
-        "-extensions",
-        "none",
-    ]);
-    let text = String::from_utf8(
-        Command::new("openssl")
-            .args(["x509", "-noout", "-text", "-in"])
-            .arg(bench.path("v1/dev.pem"))
-            .output()
-            .unwrap()
-            .stdout,
-    )
-    .unwrap();
-    if !text.contains("Version: 1") {
-        // OpenSSL 3.2 and later add key identifiers to whatever they sign; there rcgen's kin cannot help either, so the test is void
-        // and says so by failing: these machines have OpenSSL 3.0.
-        panic!("openssl made no version 1 certificate:\n{text}");
-    }
-    let pem = std::fs::read_to_string(bench.path("v1/ca.pem")).unwrap();
+    let authority = certs::Authority::new(&bench.path("owner"));
+    authority.device(certs::Kind::V1, "dev", &auth_name(), &bench.path("v1"));
+    let pem = std::fs::read_to_string(authority.file("v1root.pem")).unwrap();
     let body = json!({"properties": {"certificate": pem, "isVerified": true}});
     clouds.dps().put_certificate("owner", &body).unwrap();
     group(&clouds, "owner", &json!({}));

@@ -212,7 +212,7 @@ fn answers_of_https_that_are_none() {
         ("dps:empty", "it is empty", "credentials.host"),
         ("dps:slow", "did not answer within 0.5 s", "port 443"),
         ("dps:refuse-tcp", "DPS was not reached", "credentials.host"),
-        ("dps:cert-unknown-authority", "UnknownIssuer", "credentials.ca_file"),
+        ("dps:cert-unknown-authority", "TLS with", "credentials.ca_file"),
         (
             "dps:tls-alert-48",
             "DPS refuses the device",
@@ -237,7 +237,13 @@ fn answers_of_mqtt_that_are_none() {
         ("dps:no-puback", "no acknowledgement within 0.5 s", "asked again later"),
         ("dps:cut-after-1", "closed the connection", "asked again later"),
         ("dps:refuse-tcp", "DPS was not reached", "port 8883"),
-        ("dps:cert-unknown-authority", "UnknownIssuer", "credentials.ca_file"),
+        ("dps:cert-unknown-authority", "TLS with", "credentials.ca_file"),
+        ("dps:cert-not-yet-valid", "TLS with", "clock is behind"),
+        (
+            "dps:tls-alert-48",
+            "DPS refuses the device",
+            "verify it (proof of possession)",
+        ),
     ] {
         fault("mqtt", spec, &[why], &[cure]);
     }
