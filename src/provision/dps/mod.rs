@@ -142,7 +142,7 @@ fn prepare(config: &DpsConfig, who: &Subscriber, now: Duration, attested: &mut A
 
 /// One of the two doors.
 enum Door {
-    Https(https::Door),
+    Https(Box<https::Door>),
     Mqtt(Box<mqtt::Door>),
 }
 
@@ -155,7 +155,9 @@ async fn register(config: &DpsConfig, asker: Asker<'_>, prepared: &Prepared) -> 
     let (id, identity, roots) = (&prepared.id, &prepared.identity, prepared.roots.clone());
     let (via, clock) = (asker.via, asker.clock);
     let mut door = match config.protocol {
-        DpsProtocol::Https => Door::Https(https::Door::new(config, id, identity, roots, body, via, clock)?),
+        DpsProtocol::Https => Door::Https(Box::new(https::Door::new(
+            config, id, identity, roots, body, via, clock,
+        )?)),
         DpsProtocol::Mqtt => Door::Mqtt(Box::new(mqtt::Door::new(
             config, id, identity, roots, body, via, clock,
         )?)),
