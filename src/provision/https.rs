@@ -215,3 +215,6 @@ impl Https {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@
 //! | `krypton_wire` | its bytes, and answers beside the book |
 //! | `krypton_door`, `krypton_script` | the command before the bench's Krypton; a server that says what it was told to |
 //! | `credentials` | shown, exported, forgotten; encrypted at rest |
+//! | `dps`, `dps_faults` | hub and device id from Azure's provisioning service; DPS that refuses and misbehaves |
 //! | `dongle_faults`, `sim_faults` | the modem, the SIM and the network misbehave |
 //! | `broker_faults` | brokers that refuse, drop, fall silent or are none |
 //! | `wire_faults` | the byte stream and TLS misbehave: certificates, stalled handshakes, cuts |
@@ -41,6 +42,8 @@ mod commands;
 mod credentials;
 mod dongle_faults;
 mod files;
+mod dps;
+mod dps_faults;
 mod krypton;
 mod krypton_door;
 mod krypton_faults;

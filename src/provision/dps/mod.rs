@@ -62,6 +62,15 @@ pub fn longest(config: &DpsConfig) -> Duration {
     registration::longest(&config.patience)
 }
 
+/// The operator's identity, which a grant without a signing request goes with ([`Material::Files`]); `None` if there is none to go
+/// with, or if it cannot be used: then [`provision`] says why.
+#[must_use]
+pub fn own(config: &DpsConfig, who: &Subscriber, now: Duration) -> Option<Identity> {
+    let ca_pem = config.ca_file.as_deref().map(read_limited).transpose().ok()?;
+    let loaded = config.files.load(who, ca_pem.as_deref(), now);
+    loaded.ok().filter(|_| !config.csr).map(|l| l.identity)
+}
+
 /// Everything that is needed before the first byte is sent.
 struct Prepared {
     id: RegistrationId,
@@ -133,7 +142,7 @@ fn prepare(config: &DpsConfig, who: &Subscriber, now: Duration, attested: &mut A
 
 /// One of the two doors.
 enum Door {
-    Https(https::Door),
+    Https(Box<https::Door>),
     Mqtt(Box<mqtt::Door>),
 }
 
@@ -146,7 +155,9 @@ async fn register(config: &DpsConfig, asker: Asker<'_>, prepared: &Prepared) -> 
     let (id, identity, roots) = (&prepared.id, &prepared.identity, prepared.roots.clone());
     let (via, clock) = (asker.via, asker.clock);
     let mut door = match config.protocol {
-        DpsProtocol::Https => Door::Https(https::Door::new(config, id, identity, roots, body, via, clock)?),
+        DpsProtocol::Https => Door::Https(Box::new(https::Door::new(
+            config, id, identity, roots, body, via, clock,
+        )?)),
         DpsProtocol::Mqtt => Door::Mqtt(Box::new(mqtt::Door::new(
             config, id, identity, roots, body, via, clock,
         )?)),
