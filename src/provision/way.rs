@@ -45,12 +45,3 @@ pub fn longest(config: &CredentialsConfig) -> Duration {
         CredentialsConfig::None | CredentialsConfig::Files(_) => Duration::ZERO,
     }
 }
-
-/// The operator's identity, for sources whose grants go with it: what [`Store::read`](super::store::Store::read) wants to know.
-#[must_use]
-pub fn own(config: &CredentialsConfig, who: &Subscriber, now: Duration) -> Option<Identity> {
-    match config {
-        CredentialsConfig::Dps(d) => dps::own(d, who, now),
-        _ => None,
-    }
-}
