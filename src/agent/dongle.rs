@@ -24,7 +24,7 @@ use crate::backoff::Backoff;
 use crate::clock::{self, Clock};
 use crate::config::agent::AgentConfig;
 use crate::identity::{Subscriber, redact_digits};
-use crate::modem::usim::{AkaError, Answer, Ask, LeftOpen};
+use crate::modem::usim::{AkaError, Answer, Ask, Asked, LeftOpen};
 use crate::modem::{CmeError, Modem, ModemError, Pin, Port, Recovery, RegStatus, Registration, Signal, SimState, Urc};
 use crate::provision::operator::read_limited;
 use crate::telemetry::sample::ModemReading;
@@ -43,6 +43,8 @@ const QUESTION_MAX: Duration = Duration::from_secs(240);
 const DENIED_PAUSE: Duration = Duration::from_secs(60);
 /// A question to the SIM that is on its way when the agent is to stop may take this long to its end: an open channel would outlive us.
 const FINISH_WITHIN: Duration = Duration::from_secs(10);
+/// The longest that the SIM may take with one question; it takes under a second, but may have to be waited for while it is busy.
+const ASK_MAX: Duration = Duration::from_secs(60);
 /// First and longest pause after a failure.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(180);
@@ -218,7 +220,14 @@ impl Climber {
         }
         self.pulse.promise(QUESTION_MAX);
         self.serving.send_replace(true);
-        let asked = modem.authenticate(&ask.challenge, &mut self.left_open).await;
+        let asking = modem.authenticate(&ask.challenge, &mut self.left_open);
+        let asked = match tokio::time::timeout(ASK_MAX, asking).await {
+            Ok(asked) => asked,
+            Err(_) => Asked {
+                answer: Err(AkaError::Late(ASK_MAX)),
+                trouble: modem.close_left_open(&mut self.left_open).await.err(),
+            },
+        };
         self.serving.send_replace(false);
         match &asked.answer {
             Ok(Answer::Keys(_)) => tracing::info!("the SIM has answered a challenge"),

@@ -185,7 +185,7 @@ fn modem_says_why_it_cannot() {
 }
 
 /// Paths are absolute because these commands run where the tests run.
-fn absolute(bench: &Bench, mut toml: Toml) -> Toml {
+pub fn absolute(bench: &Bench, mut toml: Toml) -> Toml {
     let d = bench.dir.path().display();
     toml.top = toml
         .top
