@@ -122,19 +122,20 @@ fn port(path: &Path) -> Check {
 }
 
 fn time(clock: &Clock) -> Check {
-    match clock.now() {
-        Some((now, source)) => check(
+    let view = clock.view();
+    match view.now {
+        Some((now, _)) => check(
             Rung::Clock,
             "clock",
             Verdict::Good,
-            format!("{} ({source})", rfc3339(now)),
+            format!("{} ({})", rfc3339(now), view.why()),
             "",
         ),
         None => check(
             Rung::Clock,
             "clock",
             Verdict::Note,
-            format!("the system clock says {}, which cannot be", rfc3339(clock.system())),
+            view.why(),
             "the agent will wait for the network's time or NTP before TLS",
         ),
     }

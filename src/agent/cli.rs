@@ -108,6 +108,10 @@ enum Command {
         #[command(flatten)]
         json: JsonArg,
     },
+    /// Ask SORACOM Krypton for credentials, tokens, keys or data of this SIM, once
+    ///
+    /// By the cellular door (over the SORACOM line, needs no configuration file) or by SIM authentication (over any line).
+    Krypton(Box<super::krypton_cli::KryptonArgs>),
 }
 
 /// Runs the program; its exit status is 0 for good, 1 for bad, 2 for a wrong command line.
@@ -176,6 +180,7 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
             print(&value, json.json, render_status)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Krypton(args) => super::krypton_cli::main(*args).await,
     }
 }
 
@@ -232,7 +237,9 @@ fn check_config(path: &Path, json: bool) -> std::io::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    let checks = check::all(&config, &Clock::new());
+    let clock = Clock::new();
+    super::timekeeper::prepare(&config, &clock);
+    let checks = check::all(&config, &clock);
     let ok = checks.iter().all(|c| c.verdict != Verdict::Bad);
     let mut text = String::new();
     if json {
@@ -273,6 +280,22 @@ fn mistakes(e: &crate::config::ConfigError) -> Value {
     }
 }
 
+/// When the credentials are renewed, and why they were not; nothing for those that nobody renews.
+fn render_renewal(v: &Value) -> String {
+    let text = |key: &str| v[key].as_str();
+    let (Some(until), Some(from)) = (text("not_after"), text("renew_from")) else {
+        return String::new();
+    };
+    let failed = text("renew_failure").map_or(String::new(), |why| {
+        let next = text("renew_next").unwrap_or("soon");
+        format!("; the last try failed: {why}; next try {next}")
+    });
+    format!(
+        "credentials: {} set, valid until {until}, renewed from {from} on{failed}\n",
+        text("set").unwrap_or("no")
+    )
+}
+
 fn render_status(v: &Value) -> String {
     let text = |v: &Value| v.as_str().unwrap_or("unknown").to_owned();
     let number = |v: &Value| v.as_u64().unwrap_or(0);
@@ -292,7 +315,7 @@ fn render_status(v: &Value) -> String {
         }
     }
     format!(
-        "onyx-agent {} runs since {} (process {}), IMSI {}, IMEI {}, to {}\n{}delivery: {} accepted, {} acknowledged{last}; {} wait in the spool{}\n",
+        "onyx-agent {} runs since {} (process {}), IMSI {}, IMEI {}, to {}\n{}{}delivery: {} accepted, {} acknowledged{last}; {} wait in the spool{}\n",
         text(&v["version"]),
         text(&v["started"]),
         number(&v["pid"]),
@@ -300,6 +323,7 @@ fn render_status(v: &Value) -> String {
         text(&v["imei"]),
         text(&v["to"]),
         ladder::render(&v["ladder"]),
+        render_renewal(&v["credentials"]),
         number(&d["accepted"]),
         number(&d["acknowledged"]),
         number(&d["spool"]["waiting"]),

@@ -3,12 +3,18 @@
 //! One task owns the AT port. It climbs, says who we are, and then listens: every `modem.poll` it reads registration and signal, and
 //! offers the network's time to the clock. What fails is reported on its rung and tried again after a pause; the port is opened anew
 //! only when the error says so. A registration that is denied is left alone for minutes: asking more often makes no network friendlier.
+//!
+//! From the moment when the SIM is ready it also serves what others ask the SIM ([`Ask`]): while a network is searched, between two
+//! polls, and in the pauses after a failure of the network rung; never in the middle of another question. While modem or SIM are down,
+//! asks wait for one more try and are answered with its fault if that fails, too. A modem that fails in the middle of an ask is a
+//! failure of the modem rung like any other; the logical channel that may have stayed open is closed as soon as the SIM is ready again.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::fault::{Fault, policy};
@@ -17,7 +23,8 @@ use super::watchdog::Pulse;
 use crate::backoff::Backoff;
 use crate::clock::{self, Clock};
 use crate::config::agent::AgentConfig;
-use crate::identity::Subscriber;
+use crate::identity::{Subscriber, redact_digits};
+use crate::modem::usim::{AkaError, Answer, Ask, LeftOpen};
 use crate::modem::{CmeError, Modem, ModemError, Pin, Port, Recovery, RegStatus, Registration, Signal, SimState, Urc};
 use crate::provision::operator::read_limited;
 use crate::telemetry::sample::ModemReading;
@@ -34,6 +41,8 @@ const REGISTER_EVERY: Duration = Duration::from_secs(2);
 const QUESTION_MAX: Duration = Duration::from_secs(240);
 /// A network that refuses the SIM is left alone for at least so long; the modem itself announces a change of mind.
 const DENIED_PAUSE: Duration = Duration::from_secs(60);
+/// A question to the SIM that is on its way when the agent is to stop may take this long to its end: an open channel would outlive us.
+const FINISH_WITHIN: Duration = Duration::from_secs(10);
 /// First and longest pause after a failure.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(180);
@@ -56,22 +65,41 @@ pub(super) struct Dongle {
     pub(super) view: watch::Sender<View>,
     pub(super) pulse: Pulse,
     pub(super) stop: CancellationToken,
+    /// What others ask the SIM.
+    pub(super) asks: mpsc::Receiver<Ask>,
 }
 
 impl Dongle {
     pub(super) async fn run(self) {
         let stop = self.stop.clone();
-        let mut climber = Climber::new(self.config, self.ladder, self.clock, self.view, self.pulse.clone());
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = climber.climb_until(|_| false) => {}
+        let mut climber = Climber::new(
+            self.config,
+            self.ladder,
+            self.clock,
+            self.view,
+            self.pulse.clone(),
+            self.asks,
+        );
+        let mut serving = climber.serving.subscribe();
+        {
+            let mut climb = std::pin::pin!(climber.climb());
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = &mut climb => {}
+            }
+            if *serving.borrow() {
+                tokio::select! {
+                    () = &mut climb => {}
+                    _ = tokio::time::timeout(FINISH_WITHIN, serving.wait_for(|serving| !serving)) => {}
+                }
+            }
         }
         self.pulse.rest();
     }
 }
 
-/// Climbs the three rungs; also for `modem` and `provision`, which stop as soon as they know enough.
-pub(super) struct Climber {
+/// Climbs the three rungs, and stays up.
+struct Climber {
     config: Arc<AgentConfig>,
     ladder: Ladder,
     clock: Clock,
@@ -81,15 +109,21 @@ pub(super) struct Climber {
     pin_refused: bool,
     /// Attempts that were left before the PIN was entered last.
     pin_left: Option<u8>,
+    asks: mpsc::Receiver<Ask>,
+    /// Whether the SIM is being asked.
+    serving: watch::Sender<bool>,
+    /// A logical channel of ours that may still be open.
+    left_open: LeftOpen,
 }
 
 impl Climber {
-    pub(super) fn new(
+    fn new(
         config: Arc<AgentConfig>,
         ladder: Ladder,
         clock: Clock,
         view: watch::Sender<View>,
         pulse: Pulse,
+        asks: mpsc::Receiver<Ask>,
     ) -> Self {
         Self {
             config,
@@ -100,11 +134,14 @@ impl Climber {
             backoffs: HashMap::new(),
             pin_refused: false,
             pin_left: None,
+            asks,
+            serving: watch::Sender::new(false),
+            left_open: LeftOpen::Nothing,
         }
     }
 
-    /// Climbs, and climbs again after every failure, until it is `enough`.
-    pub(super) async fn climb_until(&mut self, enough: impl Fn(&View) -> bool) {
+    /// Climbs, and climbs again after every failure.
+    async fn climb(&mut self) {
         loop {
             let path = self.config.modem.port.clone();
             if self.ladder.state(Rung::Modem) != State::Down {
@@ -116,25 +153,85 @@ impl Climber {
                 Err(e) => self.failed(fault(Rung::Modem, &e)).await,
                 Ok(mut modem) => {
                     // Until the port must be opened again.
-                    while let Err((rung, e)) = self.climb(&mut modem, &enough).await {
-                        let reopen = e.recovery() == Some(Recovery::Reopen);
-                        self.failed(e.into_fault(rung)).await;
-                        if reopen {
+                    loop {
+                        let (rung, trouble) = self.climb_with(&mut modem).await;
+                        if self.recover(&mut modem, rung, trouble).await == Some(Recovery::Reopen) {
                             break;
                         }
-                    }
-                    if enough(&self.view.borrow()) {
-                        return;
                     }
                 }
             }
         }
     }
 
-    /// Reports a fault and waits.
+    /// Reports what ended a climb, and waits; the answer is what to do with the port.
+    async fn recover(&mut self, modem: &mut Modem<Port>, rung: Rung, trouble: Trouble) -> Option<Recovery> {
+        let recovery = trouble.recovery();
+        let fault = trouble.into_fault(rung);
+        if fault.rung != Rung::Network {
+            self.failed(fault).await;
+            return recovery;
+        }
+        // The SIM is ready, and whoever asks it need not wait for the network.
+        let wait = self.report(&fault, Duration::ZERO);
+        let until = self.clock.monotonic().saturating_add(wait);
+        loop {
+            let left = until.saturating_sub(self.clock.monotonic());
+            if left.is_zero() {
+                return recovery;
+            }
+            if let Err(e) = self.listen(modem, left).await {
+                self.failed(self::fault(Rung::Modem, &e)).await;
+                return Some(e.recovery());
+            }
+        }
+    }
+
+    /// Reports a fault of the modem or the SIM, answers those who have asked meanwhile, and waits.
     async fn failed(&mut self, fault: Fault) {
         let wait = self.report(&fault, Duration::ZERO);
+        while let Ok(ask) = self.asks.try_recv() {
+            let _ = ask.answer.send(Err(AkaError::Modem(fault.cause.clone())));
+        }
         tokio::time::sleep(wait).await;
+    }
+
+    /// Waits for the modem to say something by itself, for at most `max`, and serves those who ask the SIM.
+    async fn listen(&mut self, modem: &mut Modem<Port>, max: Duration) -> Result<Vec<Urc>, ModemError> {
+        let until = self.clock.monotonic().saturating_add(max);
+        loop {
+            let left = until.saturating_sub(self.clock.monotonic());
+            let ask = tokio::select! {
+                biased; // a modem that chatters must not keep askers waiting
+                Some(ask) = self.asks.recv(), if !left.is_zero() => ask,
+                heard = modem.listen(left) => return heard,
+            };
+            self.serve(modem, ask).await?;
+            self.pulse.promise(left + QUESTION_MAX);
+        }
+    }
+
+    /// Has the SIM answer a challenge. An error of the SIM is the asker's affair, one of the modem also ours.
+    async fn serve(&mut self, modem: &mut Modem<Port>, ask: Ask) -> Result<(), ModemError> {
+        if ask.answer.is_closed() {
+            return Ok(()); // nobody waits for it any more
+        }
+        self.pulse.promise(QUESTION_MAX);
+        self.serving.send_replace(true);
+        let asked = modem.authenticate(&ask.challenge, &mut self.left_open).await;
+        self.serving.send_replace(false);
+        match &asked.answer {
+            Ok(Answer::Keys(_)) => tracing::info!("the SIM has answered a challenge"),
+            Ok(Answer::Resync { .. }) => {
+                tracing::info!("the SIM wants its sequence number taken up by the home network")
+            }
+            Err(e) => tracing::warn!(
+                "the SIM has not answered a challenge: {}",
+                redact_digits(&e.to_string())
+            ),
+        }
+        let _ = ask.answer.send(asked.answer);
+        asked.trouble.map_or(Ok(()), Err)
     }
 
     /// Reports a fault; the answer is how long to wait, not less than `at_least`.
@@ -164,9 +261,15 @@ impl Climber {
         wait
     }
 
-    /// Climbs the three rungs and stays up; ends with the first failure, or with `Ok` as soon as it is `enough`.
-    async fn climb(&mut self, modem: &mut Modem<Port>, enough: &impl Fn(&View) -> bool) -> Result<(), (Rung, Trouble)> {
-        let on = |rung: Rung| move |e: ModemError| (rung, Trouble::Modem(e));
+    /// Climbs the three rungs and stays up; ends with the first failure.
+    async fn climb_with(&mut self, modem: &mut Modem<Port>) -> (Rung, Trouble) {
+        match self.stay_up(modem).await {
+            Ok(never) => match never {},
+            Err(ended) => ended,
+        }
+    }
+
+    async fn stay_up(&mut self, modem: &mut Modem<Port>) -> Result<Infallible, (Rung, Trouble)> {
         self.pulse.promise(QUESTION_MAX);
         let equipment = modem.identify().await.map_err(on(Rung::Modem))?;
         self.ladder.up(
@@ -179,6 +282,10 @@ impl Climber {
 
         self.sim(modem).await.map_err(|t| (Rung::Sim, t))?;
         let who = modem.subscriber().await.map_err(on(Rung::Sim))?;
+        modem
+            .close_left_open(&mut self.left_open)
+            .await
+            .map_err(on(Rung::Modem))?;
         self.ladder.up(
             Rung::Sim,
             &format!("IMSI {}, IMEI {}", who.imsi.redacted(), equipment.imei.redacted()),
@@ -196,16 +303,15 @@ impl Climber {
             modem.set_apn(apn).await.map_err(network)?;
         }
         modem.radio(true).await.map_err(network)?;
-        let registration = self.register(modem).await.map_err(|t| (Rung::Network, t))?;
+        let registration = self.register(modem).await?;
         let now = self.clock.monotonic();
         self.backoffs.values_mut().for_each(|b| b.is_up(now));
         self.registered(modem, &registration).await.map_err(network)?;
         loop {
-            if enough(&self.view.borrow()) {
-                return Ok(());
-            }
             self.pulse.promise(self.config.modem.poll + QUESTION_MAX);
-            modem.listen(self.config.modem.poll).await.map_err(on(Rung::Modem))?;
+            self.listen(modem, self.config.modem.poll)
+                .await
+                .map_err(on(Rung::Modem))?;
             let now = modem.registration().await.map_err(network)?;
             if !now.status.is_registered() {
                 return Err((Rung::Network, self.refused(modem, now.status).await));
@@ -322,11 +428,11 @@ impl Climber {
     }
 
     /// Waits until a network lets us in.
-    async fn register(&mut self, modem: &mut Modem<Port>) -> Result<Registration, Trouble> {
+    async fn register(&mut self, modem: &mut Modem<Port>) -> Result<Registration, (Rung, Trouble)> {
         let mut since = self.clock.monotonic();
         loop {
             self.pulse.promise(QUESTION_MAX);
-            let r = modem.registration().await.map_err(Trouble::Modem)?;
+            let r = modem.registration().await.map_err(on(Rung::Network))?;
             let waited = self.clock.monotonic().saturating_sub(since);
             match r.status {
                 status if status.is_registered() => return Ok(r),
@@ -342,7 +448,7 @@ impl Climber {
                     since = self.clock.monotonic();
                 }
                 _ => {
-                    let reading = modem.signal().await.map_err(Trouble::Modem)?;
+                    let reading = modem.signal().await.map_err(on(Rung::Network))?;
                     let heard = reading.rsrp_dbm.or(reading.rssi_dbm);
                     self.ladder.climbing(
                         Rung::Network,
@@ -351,21 +457,21 @@ impl Climber {
                             None => "searching: the radio hears nothing yet",
                         },
                     );
-                    modem.listen(REGISTER_EVERY).await.map_err(Trouble::Modem)?;
+                    self.listen(modem, REGISTER_EVERY).await.map_err(on(Rung::Modem))?;
                 }
             }
         }
     }
 
     /// Waits, but not longer than until the modem announces a change of its registration.
-    async fn wait_for_change(&mut self, modem: &mut Modem<Port>, wait: Duration) -> Result<(), Trouble> {
+    async fn wait_for_change(&mut self, modem: &mut Modem<Port>, wait: Duration) -> Result<(), (Rung, Trouble)> {
         let until = self.clock.monotonic().saturating_add(wait);
         loop {
             let left = until.saturating_sub(self.clock.monotonic());
             if left.is_zero() {
                 return Ok(());
             }
-            let heard = modem.listen(left).await.map_err(Trouble::Modem)?;
+            let heard = self.listen(modem, left).await.map_err(on(Rung::Modem))?;
             if heard.iter().any(|urc| matches!(urc, Urc::Registration(..))) {
                 return Ok(());
             }
@@ -429,6 +535,11 @@ pub(super) fn reading(signal: &Signal, operator: Option<&str>, registration: &Re
         operator: operator.map(str::to_owned),
         technology: signal.technology.or(registration.technology).map(|t| t.to_string()),
     }
+}
+
+/// The modem's error, with the rung that it is told on.
+fn on(rung: Rung) -> impl Fn(ModemError) -> (Rung, Trouble) + Copy {
+    move |e| (rung, Trouble::Modem(e))
 }
 
 /// What ends a climb.

@@ -28,6 +28,8 @@ pub(super) struct Fault {
     pub cure: String,
     /// How to go on.
     pub recover: Recover,
+    /// Not before so long: somebody asked for it.
+    pub after: Option<Duration>,
 }
 
 impl Fault {
@@ -38,6 +40,7 @@ impl Fault {
             cause: cause.into(),
             cure: cure.into(),
             recover: Recover::Retry,
+            after: None,
         }
     }
 }
@@ -70,20 +73,43 @@ pub(super) fn policy(rung: Rung, retry_min: Duration, retry_max: Duration) -> Po
     }
 }
 
+/// What to do when AWS IoT drops a certificate of the operator's. With just-in-time registration that is the normal course of a first
+/// connection (AWS IoT Core developer guide, "just-in-time registration": AWS registers the certificate and disconnects; it lets the
+/// device in once a rule or a template has made the certificate ACTIVE), so the session is tried again at its usual pace, which begins
+/// with `session.retry_min`.
+const JUST_IN_TIME: &str = "just-in-time registration: first connection is expected to fail, AWS may be registering the certificate \
+                            just now; it is tried again soon. If it goes on: is its CA registered there with automatic registration, the \
+                            certificate ACTIVE, and does its policy allow this client id and topic?";
+
+/// What is known of the credentials that a session was tried with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Others may be asked for.
+    pub may_reprovision: bool,
+    /// They are the operator's, and AWS may be registering them just now.
+    pub just_in_time: bool,
+}
+
 /// Reads a session's error as a fault of the ladder. `failures` counts those of this rung since it was last up.
 #[must_use]
-pub(super) fn of_session(error: &SessionError, failures: u32, provisioned: bool) -> Fault {
+pub(super) fn of_session(error: &SessionError, failures: u32, standing: Standing) -> Fault {
     let (rung, recover) = match error.cause() {
         Cause::Clock => (Rung::Clock, Recover::From(Rung::Clock)),
-        Cause::Identity if provisioned => (Rung::Credentials, Recover::Reprovision),
+        Cause::Identity if standing.may_reprovision => (Rung::Credentials, Recover::Reprovision),
         Cause::Route if failures >= FAILURES_BEFORE_BELOW => (Rung::Session, Recover::From(Rung::Link)),
         _ => (Rung::Session, Recover::Retry),
     };
+    let just_in_time = standing.just_in_time && error.may_be_about_who_we_are();
     Fault {
         rung,
         cause: error.to_string(),
-        cure: error.cure(),
+        cure: if just_in_time {
+            JUST_IN_TIME.to_owned()
+        } else {
+            error.cure()
+        },
         recover,
+        after: None,
     }
 }
 
@@ -91,25 +117,38 @@ pub(super) fn of_session(error: &SessionError, failures: u32, provisioned: bool)
 mod tests {
     use super::*;
 
+    const OURS: Standing = Standing {
+        may_reprovision: true,
+        just_in_time: false,
+    };
+    const THEIRS: Standing = Standing {
+        may_reprovision: false,
+        just_in_time: false,
+    };
+    const NEW_AT_AWS: Standing = Standing {
+        may_reprovision: false,
+        just_in_time: true,
+    };
+
     fn refused(code: u8) -> SessionError {
         SessionError::Refused { host: "h".into(), code }
     }
 
     #[test]
     fn only_definite_identity_errors_reprovision() {
-        assert_eq!(of_session(&refused(5), 0, true).recover, Recover::Reprovision);
+        assert_eq!(of_session(&refused(5), 0, OURS).recover, Recover::Reprovision);
         assert_eq!(
-            of_session(&refused(5), 0, false).recover,
+            of_session(&refused(5), 0, THEIRS).recover,
             Recover::Retry,
             "an operator's files are not fetched again"
         );
-        assert_eq!(of_session(&refused(3), 99, true).recover, Recover::Retry);
+        assert_eq!(of_session(&refused(3), 99, OURS).recover, Recover::Retry);
         let closed = SessionError::Closed {
             host: "h".into(),
             when: "after it worked",
             why: None,
         };
-        assert_eq!(of_session(&closed, 99, true).recover, Recover::Retry);
+        assert_eq!(of_session(&closed, 99, OURS).recover, Recover::Retry);
     }
 
     #[test]
@@ -119,7 +158,7 @@ mod tests {
             cure: "wait for NTP".into(),
             cause: Cause::Clock,
         };
-        let fault = of_session(&wrong, 99, true);
+        let fault = of_session(&wrong, 99, OURS);
         assert_eq!((fault.rung, fault.recover), (Rung::Clock, Recover::From(Rung::Clock)));
         assert!(fault.cause.contains("not valid yet") && fault.cure.contains("NTP"));
     }
@@ -133,10 +172,46 @@ mod tests {
                 within: Duration::from_secs(1),
             })
         };
-        assert_eq!(of_session(&late(), 0, true).recover, Recover::Retry);
+        assert_eq!(of_session(&late(), 0, OURS).recover, Recover::Retry);
         assert_eq!(
-            of_session(&late(), FAILURES_BEFORE_BELOW, true).recover,
+            of_session(&late(), FAILURES_BEFORE_BELOW, OURS).recover,
             Recover::From(Rung::Link)
         );
+    }
+
+    #[test]
+    fn a_first_connection_to_aws_may_be_a_registration() {
+        let closed = |when| SessionError::Closed {
+            host: "h".into(),
+            when,
+            why: None,
+        };
+        let alert = SessionError::Tls {
+            what: "alert".into(),
+            cure: "other cure".into(),
+            cause: Cause::Identity,
+        };
+        for error in [
+            closed("before it worked"),
+            closed("during the TLS handshake"),
+            alert,
+            refused(5),
+        ] {
+            let fault = of_session(&error, 0, NEW_AT_AWS);
+            assert!(
+                fault.cure.contains("first connection is expected to fail"),
+                "{}",
+                fault.cure
+            );
+            assert_eq!((fault.rung, fault.recover), (Rung::Session, Recover::Retry));
+            for standing in [OURS, THEIRS] {
+                let cure = of_session(&error, 0, standing).cure;
+                assert!(!cure.contains("just-in-time"), "{cure}");
+            }
+        }
+        for error in [closed("after it worked"), refused(3)] {
+            let cure = of_session(&error, 0, NEW_AT_AWS).cure;
+            assert!(!cure.contains("just-in-time"), "{cure}");
+        }
     }
 }

@@ -1,36 +1,40 @@
 //! Link, clock, credentials: what stands between a registered modem and a session. Also what `provision` climbs.
+//!
+//! What is decided about credentials is in [`keeper`](super::keeper); here it is done.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zeroize::Zeroizing;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
+use super::endpoint::{Ready, auth_name, session_ca};
 use super::fault::{Fault, REPROVISION_EVERY};
+use super::keeper::{self, Brought, Errand, Refusal, Step, Trial, View, Which, choose, obtain};
 use super::ladder::{Ladder, Rung, State};
 use super::watchdog::Pulse;
-use crate::clock::{self, Clock};
-use crate::cloud::{Kind, Names, aws_iot, beam, event_grid, iot_hub};
-use crate::config::agent::{AgentConfig, CredentialsConfig};
-use crate::identity::{AuthName, ClientId, Subscriber};
+use crate::clock::{Clock, rfc3339};
+use crate::config::agent::{AgentConfig, CredentialsConfig, Files};
+use crate::identity::Subscriber;
 use crate::link::{Link, Via};
 use crate::modem::usim::SimDoor;
-use crate::provision::operator::{FilesError, read_limited};
+use crate::provision::renewal::{self, Life};
 use crate::provision::seal::Seal;
-use crate::provision::store::Store;
-use crate::provision::{Asker, Credentials, Failure, Unusable, way};
-use crate::session::Endpoint;
-use crate::tls;
+use crate::provision::store::{Contents, Kept, Store};
+use crate::provision::{Credentials, Unusable, way};
+use crate::session::Cause;
 
 /// The longest that looking at the link may take.
 const LINK_MAX: Duration = Duration::from_secs(60);
-/// Largest packet that is taken from a broker, in bytes: the largest message of the three clouds (Event Grid, 512 KiB) and its header.
-const PACKET_MAX: usize = 513 * 1024;
+/// A renewal that is far off is looked at again this often, because the clock may be set meanwhile.
+const RENEWAL_LOOK: Duration = Duration::from_secs(3_600);
+/// What to do when nobody knows what time it is.
+const NO_TIME_CURE: &str =
+    "wait for the network's time, or allow NTP (timedatectl set-ntp true); TLS cannot be trusted before that";
 
-/// Everything a session needs, made once for each set of credentials so that TLS sessions can be resumed.
-pub(super) struct Ready {
-    pub(super) endpoint: Endpoint,
-    pub(super) credentials: Option<Credentials>,
-}
+/// A renewal on its way, beside a session.
+pub(super) type Renewing = AbortOnDropHandle<Result<Brought, Refusal>>;
 
 /// The three rungs, and what is kept between two climbs.
 pub(super) struct Ground {
@@ -40,11 +44,72 @@ pub(super) struct Ground {
     pub(super) pulse: Pulse,
     link: Box<dyn Link>,
     sim: SimDoor,
-    held: Option<(Subscriber, Arc<Ready>)>,
+    view: watch::Sender<View>,
+    held: Option<Held>,
     /// What is held must be put together again from the files.
     reread: bool,
     reprovisioned: Option<Duration>,
-    wants_new: bool,
+    /// New ones are wanted whatever is on disk; why.
+    refused: Option<&'static str>,
+    trial: Trial,
+    /// Fetched by this process, and no connection has proven them.
+    fresh: bool,
+    /// No renewal before this monotonic time.
+    renew_after: Duration,
+    renew_failure: Option<String>,
+}
+
+/// What the last climb ended with.
+struct Held {
+    who: Subscriber,
+    via: Via,
+    ready: Arc<Ready>,
+    /// Where the sets are, for those that are fetched.
+    store: Option<Store>,
+    /// When they were fetched, since the Unix epoch.
+    fetched: Duration,
+    /// There is a good current set behind this new one.
+    protects: bool,
+}
+
+/// What was chosen, or fetched.
+struct Taken {
+    credentials: Option<Credentials>,
+    which: Which,
+    fetched: Duration,
+    directory: Option<PathBuf>,
+    /// There is a good current set behind this new one.
+    protects: bool,
+}
+
+impl Taken {
+    fn new(kept: Kept, which: Which) -> Self {
+        Self {
+            credentials: Some(kept.credentials),
+            which,
+            fetched: kept.fetched,
+            directory: Some(kept.directory),
+            protects: false,
+        }
+    }
+
+    /// Credentials without a place on disk.
+    fn loose(credentials: Option<Credentials>, which: Which, now: Duration) -> Self {
+        Self {
+            credentials,
+            which,
+            fetched: now,
+            directory: None,
+            protects: false,
+        }
+    }
+}
+
+impl Held {
+    fn life(&self) -> Option<Life> {
+        let credentials = self.ready.credentials.as_ref()?;
+        Some(Life::new(&credentials.identity.leaf, self.fetched))
+    }
 }
 
 impl Ground {
@@ -55,6 +120,7 @@ impl Ground {
         pulse: Pulse,
         link: Box<dyn Link>,
         sim: SimDoor,
+        view: watch::Sender<View>,
     ) -> Self {
         Self {
             config,
@@ -63,10 +129,15 @@ impl Ground {
             pulse,
             link,
             sim,
+            view,
             held: None,
             reread: false,
             reprovisioned: None,
-            wants_new: false,
+            refused: None,
+            trial: Trial::default(),
+            fresh: false,
+            renew_after: Duration::ZERO,
+            renew_failure: None,
         }
     }
 
@@ -80,7 +151,7 @@ impl Ground {
 
     /// The next climb fetches new credentials, whatever is on disk.
     pub(super) fn want_new(&mut self) {
-        self.wants_new = true;
+        self.refused = Some("new ones are wanted");
     }
 
     /// The broker refused the credentials: others are wanted, but not too often.
@@ -91,15 +162,173 @@ impl Ground {
             .is_none_or(|last| now.saturating_sub(last) >= REPROVISION_EVERY)
         {
             self.reprovisioned = Some(now);
-            self.wants_new = true;
+            self.refused = Some("the broker refused those on disk");
             let hours = REPROVISION_EVERY.as_secs() / 3_600;
             tracing::warn!("the broker refuses these credentials: others are fetched; this is done once in {hours} h");
         }
     }
 
-    /// Names, trust or credentials were refused: the next climb reads the files again, which somebody may have corrected meanwhile.
-    pub(super) fn reread(&mut self) {
-        self.reread = true;
+    /// A session did not come up, or ended. The answer is whether other credentials may be asked for because of it.
+    pub(super) fn session_failed(&mut self, cause: Cause) -> bool {
+        if matches!(cause, Cause::Identity | Cause::Configuration) {
+            // Names, trust or credentials were refused: the files are read again, which somebody may have corrected meanwhile.
+            self.reread = true;
+        }
+        let Some((which, protects)) = self.held.as_ref().map(|h| (h.ready.which, h.protects)) else {
+            return false;
+        };
+        // Why the way there is closed says nothing of credentials that were proven once; a new set may name a wrong host.
+        let tells = !matches!(cause, Cause::Route | Cause::Clock);
+        let on_trial = which == Which::Candidate || self.trial.is_shelved();
+        if (tells || on_trial) && self.trial.failed(which) {
+            self.held = None;
+            tracing::warn!(
+                "{} did not connect in {} tries: the others are tried",
+                match which {
+                    Which::Candidate => "the new credentials",
+                    _ => "the last good credentials",
+                },
+                keeper::TRIALS_MAX
+            );
+        }
+        self.config.credentials.is_fetched()
+            && match which {
+                Which::Current => !self.fresh || self.trial.is_over(),
+                Which::Candidate => self.trial.is_over() && !protects,
+                Which::Memory => self.trial.is_over(),
+                Which::Given => false,
+            }
+    }
+
+    /// A connection proved what is in use: a candidate becomes the current set.
+    pub(super) async fn session_proven(&mut self) {
+        let was_shelved = self.trial.is_shelved();
+        self.trial = Trial::default();
+        self.fresh = false;
+        let Some(held) = &mut self.held else { return };
+        let Some(store) = held.store.clone() else { return };
+        match held.ready.which {
+            Which::Candidate => {
+                let done = blocking(move || store.promote()).await;
+                match done.map_err(|f| f.cause).and_then(|r| r.map_err(|e| e.to_string())) {
+                    Ok(()) => {
+                        tracing::info!(
+                            "the new credentials are proven by this connection and replace the old, which are kept"
+                        );
+                        held.ready = Arc::new(Ready {
+                            which: Which::Current,
+                            ..(*held.ready).clone()
+                        });
+                    }
+                    Err(why) => tracing::error!(
+                        "the new credentials are proven, but could not be made the current ones: {}; it is tried again at the next \
+                         connection",
+                        crate::identity::redact_digits(&why)
+                    ),
+                }
+            }
+            Which::Current if was_shelved => {
+                tracing::warn!(
+                    "the last good credentials connect where the new ones did not: the new ones are dropped"
+                );
+                if let Ok(Err(e)) = blocking(move || store.discard()).await {
+                    tracing::error!(
+                        "they could not be removed: {}",
+                        crate::identity::redact_digits(&e.to_string())
+                    );
+                }
+                self.postpone("the broker did not take the new credentials".to_owned(), None);
+            }
+            _ => {}
+        }
+        self.show();
+    }
+
+    /// How long until a renewal is to be tried; zero is now, `None` never with what is in use.
+    pub(super) fn renewal_in(&self) -> Option<Duration> {
+        let held = self.held.as_ref()?;
+        if held.ready.which != Which::Current || self.trial.is_shelved() {
+            return None;
+        }
+        let due = self.renew_from(held)?;
+        let (now, _) = self.clock.now()?;
+        let pause = self.renew_after.saturating_sub(self.clock.monotonic());
+        Some(due.saturating_sub(now).max(pause).min(RENEWAL_LOOK))
+    }
+
+    /// Begins to renew, beside the session; `None` when there is nobody to ask, which is looked at again later.
+    pub(super) fn renew(&mut self) -> Option<Renewing> {
+        let held = self.held.as_ref();
+        let parts = held.and_then(|h| Some((&h.who, h.store.clone()?, &h.via)));
+        match parts.map(|(who, store, via)| self.errand(who, store, via)) {
+            Some(Ok(errand)) => {
+                tracing::info!("the certificate is to be renewed: {}", way::describe(&self.config));
+                return Some(AbortOnDropHandle::new(tokio::spawn(obtain(errand))));
+            }
+            Some(Err(fault)) => self.postpone(fault.cause, None),
+            None => self.postpone("nothing is in use".to_owned(), None),
+        }
+        None
+    }
+
+    /// A renewal ended. True when there is a new set to connect with.
+    pub(super) fn renewed(&mut self, result: Result<Brought, Refusal>) -> bool {
+        let (why, after) = match result {
+            Ok(Brought::Staged(_)) => {
+                self.renew_failure = None;
+                self.held = None;
+                return true;
+            }
+            Ok(Brought::Memory(_)) => ("the new credentials could not be stored".to_owned(), None),
+            Err(refusal) => (
+                format!("{}; {}", refusal.fault.cause, refusal.fault.cure),
+                refusal.after,
+            ),
+        };
+        self.postpone(why, after);
+        self.show();
+        false
+    }
+
+    fn postpone(&mut self, why: String, after: Option<Duration>) {
+        let life = self.held.as_ref().and_then(Held::life);
+        let now = self.clock.now().map_or_else(|| self.clock.system(), |(t, _)| t);
+        let pause = life.map_or(RENEWAL_LOOK, |life| renewal::pause(life, now, after));
+        tracing::warn!(
+            "the credentials are not renewed: {}; next try in {} s",
+            crate::identity::redact_digits(&why),
+            pause.as_secs()
+        );
+        self.renew_after = self.clock.monotonic().saturating_add(pause);
+        self.renew_failure = Some(crate::identity::redact_digits(&why));
+    }
+
+    /// The moment from which what is in use is renewed; `None` for what nobody renews.
+    fn renew_from(&self, held: &Held) -> Option<Duration> {
+        let ours = match &self.config.credentials {
+            CredentialsConfig::Krypton(_) | CredentialsConfig::Fleet(_) => true,
+            // Without a signing request the certificate is the operator's.
+            CredentialsConfig::Dps(dps) => dps.csr,
+            CredentialsConfig::None | CredentialsConfig::Files(_) => false,
+        };
+        let life = held.life()?;
+        ours.then(|| renewal::due(life, self.config.keep.renew_at, held.who.imsi.as_str()))
+    }
+
+    /// Tells `status`.
+    fn show(&self) {
+        let source = self.config.credentials.source();
+        let view = self.held.as_ref().map_or_else(View::default, |held| {
+            let pause = self.renew_after.saturating_sub(self.clock.monotonic());
+            let next = self.clock.now().map(|(now, _)| rfc3339(now.saturating_add(pause)));
+            View {
+                renew_from: self.renew_from(held).map(rfc3339),
+                renew_next: next.filter(|_| !pause.is_zero()),
+                renew_failure: self.renew_failure.clone(),
+                ..View::of(source, held.ready.which, held.ready.credentials.as_ref())
+            }
+        });
+        self.view.send_replace(view);
     }
 
     async fn link(&mut self) -> Result<Via, Fault> {
@@ -117,284 +346,212 @@ impl Ground {
     }
 
     fn time(&self) -> Result<Duration, Fault> {
-        match self.clock.now() {
-            Some((now, source)) => {
-                self.ladder.up(Rung::Clock, &source.to_string());
+        let view = self.clock.view();
+        match view.now {
+            Some((now, _)) => {
+                self.ladder.up(Rung::Clock, &view.why());
                 Ok(now)
             }
-            None => Err(Fault::new(
-                Rung::Clock,
-                format!(
-                    "the system clock says {} and neither NTP nor the network has said better",
-                    clock::rfc3339(self.clock.system())
-                ),
-                "wait for the network's time, or allow NTP (timedatectl set-ntp true); TLS cannot be trusted before that",
-            )),
+            None => Err(Fault::new(Rung::Clock, view.why(), NO_TIME_CURE)),
         }
     }
 
     async fn credentials(&mut self, who: &Subscriber, via: &Via, now: Duration) -> Result<Arc<Ready>, Fault> {
-        let held = self.held.as_ref().filter(|(whose, ready)| {
-            let fresh = ready.credentials.as_ref().is_none_or(|c| c.check_time(now).is_ok());
-            whose == who && fresh && !self.wants_new
+        if self.held.as_ref().is_some_and(|held| held.who != *who) {
+            (self.held, self.trial, self.fresh) = (None, Trial::default(), false);
+        }
+        let held = self.held.as_ref().filter(|held| {
+            let credentials = held.ready.credentials.as_ref();
+            credentials.is_none_or(|c| c.check_time(now).is_ok()) && self.refused.is_none()
         });
-        let held = held.map(|(_, ready)| ready.clone());
+        let held = held.map(|held| held.ready.clone());
         if let Some(ready) = held.as_ref().filter(|_| !self.reread) {
             return Ok(ready.clone());
         }
         self.ladder
             .climbing(Rung::Credentials, "looking for a key and a certificate");
         let config = self.config.clone();
-        let credentials = match &config.credentials {
-            CredentialsConfig::None => None,
-            CredentialsConfig::Files(files) => {
-                let ca = self.session_ca()?;
-                let loaded = files.load(who, ca.as_deref(), now);
-                Some(loaded.map_err(|e| {
-                    Fault::new(
-                        Rung::Credentials,
-                        e.to_string(),
-                        "put a valid certificate (PEM, leaf first) and its key where credentials.certificate and credentials.key say",
-                    )
-                })?)
-            }
-            // Also those that could not be stored: they must not cost another fetch.
-            _ if held.is_some() => held.and_then(|ready| ready.credentials.clone()),
-            _ => {
-                let seal = Seal::configured(&config.keep)
-                    .map_err(|e| Fault::new(Rung::Credentials, e.to_string(), e.cure()))?;
-                let store = Store::new(&config.state_dir, config.credentials.source(), &who.imsi, seal);
-                let wants_new = std::mem::take(&mut self.wants_new);
-                let own = way::own(&config.credentials, who, now);
-                let kept = store.read(own.as_ref()).current.map(|kept| kept.credentials);
-                match kept.and_then(|c| c.check_time(now).map(|()| c)) {
-                    Ok(credentials) if !wants_new => Some(credentials),
-                    // Every fetch makes new ones at the cloud; without a place to keep them that would be one at each start.
-                    Err(e @ Unusable::Forbidden(_)) => {
-                        return Err(Fault::new(
-                            Rung::Credentials,
-                            e.to_string(),
-                            "give state_dir back to the service's user: chown -R onyx:onyx /var/lib/onyx (a command run as root may have \
-                             made them)",
-                        ));
+        let mut store = None;
+        let given = |credentials| Taken::loose(credentials, Which::Given, now);
+        let taken = match &config.credentials {
+            CredentialsConfig::None => given(None),
+            CredentialsConfig::Files(files) => given(Some(self.files(files, who, now).await?)),
+            fetched => {
+                let kept = Store::new(&config.state_dir, fetched.source(), &who.imsi, self.seal()?);
+                store = Some(kept.clone());
+                match held {
+                    // Those that could not be stored: they must not cost another fetch.
+                    Some(ready) if ready.which == Which::Memory => {
+                        Taken::loose(ready.credentials.clone(), Which::Memory, now)
                     }
-                    Err(e @ Unusable::Sealed(_)) => {
-                        return Err(Fault::new(
-                            Rung::Credentials,
-                            e.to_string(),
-                            "give the service the systemd credential that they were encrypted with (credentials.encrypt_with)",
-                        ));
-                    }
-                    reason => {
-                        let reason = reason
-                            .err()
-                            .map_or("the broker refused those on disk".to_owned(), |u: Unusable| {
-                                u.to_string()
-                            });
-                        let fetched = self.fetch(who, &store, via, now, &reason).await;
-                        if fetched.is_err() {
-                            // Not got, so not counted: when the broker refuses the old ones again, this is tried again.
-                            self.reprovisioned = None;
-                        }
-                        Some(fetched?)
-                    }
+                    _ => self.kept(kept, who, via, now).await?,
                 }
             }
         };
-        let ready = Arc::new(self.ready(who, credentials)?);
-        self.ladder.up(Rung::Credentials, &describe(ready.credentials.as_ref()));
-        self.held = Some((who.clone(), ready.clone()));
+        let Taken {
+            credentials,
+            which,
+            fetched,
+            directory,
+            protects,
+        } = taken;
+        let (clock, who_owned) = (self.clock.clone(), who.clone());
+        let ready = blocking(move || Ready::new(&config, &clock, &who_owned, credentials, which)).await??;
+        let ready = Arc::new(Ready { directory, ..ready });
+        self.ladder.up(Rung::Credentials, &ready.describe());
+        self.held = Some(Held {
+            who: who.clone(),
+            via: via.clone(),
+            ready: ready.clone(),
+            store,
+            fetched,
+            protects,
+        });
         self.reread = false;
+        self.show();
         Ok(ready)
     }
 
+    /// Takes one of the sets on disk, or asks for a new one.
+    async fn kept(&mut self, store: Store, who: &Subscriber, via: &Via, now: Duration) -> Result<Taken, Fault> {
+        let own = match &self.config.clone().credentials {
+            CredentialsConfig::Dps(dps) if !dps.csr => Some(self.files(&dps.files, who, now).await?.identity),
+            _ => None,
+        };
+        let sets = {
+            let store = store.clone();
+            blocking(move || store.read(own.as_ref())).await?
+        };
+        let refused = self.refused.take();
+        let damaged = |e: Unusable| Fault::new(Rung::Credentials, e.to_string(), "it is read again");
+        match choose(&sets, now, &self.trial, refused) {
+            Step::Blocked(why) => Err(blocked(&why)),
+            Step::Use(which) => {
+                let protects = which == Which::Candidate && is_good(&sets.current, now);
+                let set = if which == Which::Candidate {
+                    sets.candidate
+                } else {
+                    sets.current
+                };
+                let taken = |kept| Taken {
+                    protects,
+                    ..Taken::new(kept, which)
+                };
+                set.map(taken).map_err(damaged)
+            }
+            Step::FallBack => {
+                tracing::warn!("the current credentials are damaged: those before them are taken up again");
+                let fell = blocking(move || store.fall_back()).await?;
+                fell.map_err(|e| unstored(&e))?;
+                sets.previous
+                    .map(|kept| Taken::new(kept, Which::Current))
+                    .map_err(damaged)
+            }
+            Step::Fetch(reason) => {
+                let fetched = self.fetch(&sets, store, who, via, now, &reason).await;
+                if fetched.is_err() && refused.is_some() {
+                    // Not got, so not counted: when the broker refuses the old ones again, this is tried again.
+                    self.reprovisioned = None;
+                }
+                fetched
+            }
+        }
+    }
+
     async fn fetch(
-        &self,
+        &mut self,
+        sets: &Contents,
+        store: Store,
         who: &Subscriber,
-        store: &Store,
         via: &Via,
         now: Duration,
         reason: &str,
-    ) -> Result<Credentials, Fault> {
-        let fault = |f: Failure| Fault::new(Rung::Credentials, f.cause, f.cure);
+    ) -> Result<Taken, Fault> {
         self.ladder
             .climbing(Rung::Credentials, &format!("{reason}: {}", way::describe(&self.config)));
         self.pulse.promise(way::longest(&self.config.credentials));
-        let auth_name = auth_name(&self.config, who)?;
-        let asker = Asker {
-            who,
-            auth_name: &auth_name,
-            via,
-            clock: &self.clock,
-            sim: &self.sim,
-            state_dir: &self.config.state_dir,
-        };
-        let grant = way::fetch(&self.config, asker).await.map_err(fault)?;
-        let credentials = grant.check("the service's answer").map_err(|e| {
-            Fault::new(
-                Rung::Credentials,
-                e.to_string(),
-                "look at the service's settings; it is asked again later",
-            )
+        let errand = self.errand(who, store.clone(), via)?;
+        let brought = obtain(errand).await.map_err(|refusal| Fault {
+            after: refusal.after,
+            ..refusal.fault
         })?;
-        // Nothing that cannot be used may replace what is on disk.
-        credentials.check_time(now).map_err(|e| {
-            Fault::new(
-                Rung::Credentials,
-                format!("the granted credentials cannot be used: {e}"),
-                "look at the certificate settings of the SIM group's Krypton configuration, and whether this machine's clock is right; \
-                 it is asked again later",
-            )
-        })?;
-        let (store, now_saved) = (store.clone(), now);
-        let saved = tokio::task::spawn_blocking(move || {
-            store.stage(&grant, now_saved)?;
-            store.promote()
-        })
-        .await;
-        if let Err(why) = saved.map_err(std::io::Error::other).and_then(|r| r) {
-            // Better connected and asking again at the next start than not connected.
-            tracing::error!(
-                "the new credentials could not be stored and are used from memory: {}; free or repair the disk",
-                crate::identity::redact_digits(&why.to_string())
-            );
-        }
-        Ok(credentials)
-    }
-
-    fn session_ca(&self) -> Result<Option<Vec<u8>>, Fault> {
-        let fault = |e: FilesError| Fault::new(Rung::Credentials, e.to_string(), "check session.ca_file");
-        self.config
-            .session
-            .ca_file
-            .as_deref()
-            .map(|path| read_limited(path).map_err(fault))
-            .transpose()
-    }
-
-    /// Puts names, trust and limits together.
-    fn ready(&self, who: &Subscriber, credentials: Option<Credentials>) -> Result<Ready, Fault> {
-        let config = &self.config.session;
-        let names = names(&self.config, who, credentials.as_ref())?;
-        let host = config
-            .host
-            .clone()
-            .or_else(|| credentials.as_ref().and_then(|c| c.host.clone()));
-        let host = host.ok_or_else(|| {
-            Fault::new(
-                Rung::Credentials,
-                "nobody says which host to connect to",
-                "set session.host",
-            )
-        })?;
-        let tls =
-            match &credentials {
-                None => None,
-                Some(c) => {
-                    let roots = match self.session_ca()? {
-                        Some(pem) => tls::roots(&pem, "session.ca_file")
-                            .map_err(|e| Fault::new(Rung::Credentials, e.to_string(), "check session.ca_file"))?,
-                        None => c.roots.clone(),
-                    };
-                    let alpn: &[&str] = match (config.to, config.port) {
-                        (Kind::AwsIot, 443) => &[aws_iot::ALPN_443],
-                        _ => &[],
-                    };
-                    let client = tls::Client {
-                        identity: Some(&c.identity),
-                        roots,
-                        versions: config.tls,
-                        alpn,
-                    };
-                    Some(client.build(&self.clock).map_err(|e| {
-                        Fault::new(Rung::Credentials, e.to_string(), "check the files of the credentials")
-                    })?)
-                }
-            };
-        let password = config
-            .password_file
-            .as_deref()
-            .map(|path| read_limited(path).map(|p| Zeroizing::new(p.trim_ascii().to_vec())))
-            .transpose()
-            .map_err(|e| Fault::new(Rung::Credentials, e.to_string(), "check session.password_file"))?;
-        Ok(Ready {
-            endpoint: Endpoint {
-                host,
-                port: config.port,
-                address: config.address,
-                tls,
-                names,
-                password,
-                keep_alive: config.keep_alive,
-                clean_session: config.clean,
-                connect_within: config.connect_within,
-                answer_within: config.answer_within,
-                window: self.config.delivery.window,
-                rate: config.to.limits().rate,
-                packet_max: PACKET_MAX,
-            },
-            credentials,
-        })
-    }
-}
-
-fn describe(credentials: Option<&Credentials>) -> String {
-    match credentials {
-        None => "none needed: the gateway adds them".to_owned(),
-        Some(c) => {
-            let leaf = &c.identity.leaf;
-            format!(
-                "certificate of {}, valid until {}{}",
-                leaf.common_name
-                    .as_deref()
-                    .map_or_else(|| "an unnamed subject".to_owned(), crate::identity::redact_digits),
-                clock::rfc3339(leaf.not_after),
-                if leaf.is_v1 {
-                    "; it is X.509 version 1: sign it with extensions (openssl x509 -req … -extfile), or some servers refuse it"
+        (self.trial, self.fresh) = (Trial::default(), true);
+        Ok(match brought {
+            Brought::Memory(credentials) => Taken::loose(Some(credentials), Which::Memory, now),
+            Brought::Staged(kept) => {
+                if is_good(&sets.current, now) {
+                    Taken {
+                        protects: true,
+                        ..Taken::new(kept, Which::Candidate)
+                    }
                 } else {
-                    ""
+                    // There is nothing to protect.
+                    blocking(move || store.promote()).await?.map_err(|e| unstored(&e))?;
+                    Taken::new(kept, Which::Current)
                 }
-            )
-        }
+            }
+        })
+    }
+
+    async fn files(&self, files: &Files, who: &Subscriber, now: Duration) -> Result<Credentials, Fault> {
+        let (config, files, who) = (self.config.clone(), files.clone(), who.clone());
+        blocking(move || {
+            let ca = session_ca(&config)?;
+            files.load(&who, ca.as_deref(), now).map_err(|e| {
+                Fault::new(
+                    Rung::Credentials,
+                    e.to_string(),
+                    "put a valid certificate (PEM, leaf first) and its key where credentials.certificate and credentials.key say",
+                )
+            })
+        })
+        .await?
+    }
+
+    fn seal(&self) -> Result<Option<Seal>, Fault> {
+        Seal::configured(&self.config.keep).map_err(|e| Fault::new(Rung::Credentials, e.to_string(), e.cure()))
+    }
+
+    fn errand(&self, who: &Subscriber, store: Store, via: &Via) -> Result<Errand, Fault> {
+        Ok(Errand {
+            config: self.config.clone(),
+            clock: self.clock.clone(),
+            sim: self.sim.clone(),
+            store,
+            who: who.clone(),
+            auth_name: auth_name(&self.config, who)?,
+            via: via.clone(),
+        })
     }
 }
 
-/// The name that the certificate proves.
-fn auth_name(config: &AgentConfig, who: &Subscriber) -> Result<AuthName, Fault> {
-    let fault = |e: String| Fault::new(Rung::Credentials, e, "check client_authname");
-    let name = config.client_authname.fill(who).map_err(|e| fault(e.to_string()))?;
-    AuthName::new(name).map_err(|e| fault(e.to_string()))
+fn is_good(set: &Result<Kept, Unusable>, now: Duration) -> bool {
+    set.as_ref().is_ok_and(|kept| kept.credentials.check_time(now).is_ok())
 }
 
-/// The names for CONNECT, by the rules of the broker.
-pub(super) fn names(config: &AgentConfig, who: &Subscriber, credentials: Option<&Credentials>) -> Result<Names, Fault> {
-    let fault = |e: String| Fault::new(Rung::Credentials, e, "check client_authname and delivery.topic");
-    let auth_name = auth_name(config, who)?;
-    let imei = who
-        .imei
-        .as_ref()
-        .ok_or_else(|| fault("the modem's IMEI is not known".to_owned()))?;
-    let own = ClientId::from_parts(&auth_name, imei).map_err(|e| fault(e.to_string()))?;
-    let given = credentials.and_then(|c| c.client_id.clone());
-    let topic = config.delivery.topic.clone();
-    let session = &config.session;
-    let names = match session.to {
-        Kind::EventGrid => event_grid::names(&auth_name, own, topic),
-        Kind::AwsIot => aws_iot::names(given.unwrap_or(own), topic),
-        Kind::Gateway => beam::names(own, session.username.clone(), topic),
-        Kind::IotHub => {
-            let host = session
-                .host
-                .clone()
-                .or_else(|| credentials.and_then(|c| c.host.clone()))
-                .unwrap_or_default();
-            let common_name = || credentials.and_then(|c| c.identity.leaf.common_name.clone());
-            // A hub knows a device by the certificate's common name, which is also its id; Krypton says the id outright.
-            let device = given
-                .or_else(|| common_name().and_then(|cn| ClientId::new(cn).ok()))
-                .unwrap_or(own);
-            iot_hub::names(&host, device)
+fn blocked(why: &Unusable) -> Fault {
+    let cure = match why {
+        Unusable::Sealed(_) => {
+            "give the service the systemd credential that they were encrypted with (credentials.encrypt_with), or remove them with \
+             'onyx-agent credentials forget': then new ones are fetched"
+        }
+        _ => {
+            "give state_dir back to the service's user: chown -R onyx:onyx /var/lib/onyx (a command run as root may have made them)"
         }
     };
-    names.map_err(|e| fault(e.to_string()))
+    Fault::new(Rung::Credentials, why.to_string(), cure)
+}
+
+fn unstored(e: &std::io::Error) -> Fault {
+    Fault::new(
+        Rung::Credentials,
+        format!("the credentials cannot be stored: {e}"),
+        "look at the disk that holds state_dir: full, read-only or broken?",
+    )
+}
+
+/// Runs what reads or writes files off the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    let lost = |e: tokio::task::JoinError| Fault::new(Rung::Credentials, e.to_string(), "it is tried again");
+    tokio::task::spawn_blocking(work).await.map_err(lost)
 }

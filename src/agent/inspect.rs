@@ -7,17 +7,17 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::dongle::{Climber, View, reading};
+use super::card::{self, Card, Need};
+use super::dongle::reading;
 use super::fault::Fault;
 use super::ground::Ground;
-use super::ladder::{Ladder, Rung};
+use super::keeper;
+use super::ladder::Rung;
 use super::watchdog::Pulses;
 use crate::clock::{Clock, rfc3339};
 use crate::config::agent::AgentConfig;
 use crate::link::External;
-use crate::modem::usim::SimDoor;
 use crate::modem::{Modem, ModemError, SimState};
-use crate::provision::store::Store;
 
 /// Identity and signal of the modem at `port`. Keys are always there; what is not known is null.
 ///
@@ -94,84 +94,55 @@ pub(super) fn render_modem(v: &Value) -> String {
 /// When the time is over; the message names the rung, the cause and the cure.
 pub(super) async fn provision(config: AgentConfig, force: bool, within: Duration) -> anyhow::Result<Value> {
     let clock = Clock::new();
+    super::timekeeper::prepare(&config, &clock);
     let config = Arc::new(config);
-    let ladder = Ladder::new(clock.clone());
-    let pulses = Pulses::new(clock.clone());
-    let (view, seen) = watch::channel(View::default());
-    let mut climber = Climber::new(
-        config.clone(),
-        ladder.clone(),
-        clock.clone(),
-        view,
-        pulses.add("dongle"),
-    );
-    let link = Box::new(External::new(config.link.interface.clone()));
+    let until = clock.monotonic().saturating_add(within);
+    let need = Need::of(&config);
+    let card = card::open(config.clone(), &clock, need, within).await?;
+    let left = until.saturating_sub(clock.monotonic());
+    let climbed = tokio::time::timeout(left, climb_to_credentials(config, force, &clock, &card)).await;
+    let stuck = card::stuck(&card.ladder, need, Rung::Credentials);
+    card.close().await;
+    climbed.map_err(|_| anyhow::anyhow!("no credentials within {} s. {stuck}", within.as_secs()))
+}
+
+async fn climb_to_credentials(config: Arc<AgentConfig>, force: bool, clock: &Clock, card: &Card) -> Value {
+    let (who, ladder) = (&card.who, &card.ladder);
     let mut ground = Ground::new(
         config.clone(),
         ladder.clone(),
         clock.clone(),
-        pulses.add("ground"),
-        link,
-        SimDoor::nobody(),
+        Pulses::new(clock.clone()).add("ground"),
+        Box::new(External::new(config.link.interface.clone())),
+        card.sim.clone(),
+        watch::channel(keeper::View::default()).0,
     );
-    let climb = async {
-        climber
-            .climb_until(|view| view.subscriber.is_some() && view.registered)
-            .await;
-        let who = seen
-            .borrow()
-            .subscriber
-            .clone()
-            .ok_or_else(|| anyhow::anyhow!("the SIM was not read"))?;
-        let (_, ready) = loop {
-            // At every try: one that failed has used the wish up, and the old ones would pass for new.
-            if force {
-                ground.want_new();
-            }
-            match ground.climb(&who).await {
-                Ok(reached) => break reached,
-                Err(Fault { rung, cause, cure, .. }) => {
-                    ladder.down(rung, &cause, &cure, RETRY);
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
-        };
-        let directory = match &config.credentials {
-            c if c.is_fetched() => {
-                let store = Store::new(&config.state_dir, config.credentials.source(), &who.imsi, None);
-                Some(store.current())
-            }
-            _ => None,
-        };
-        let leaf = ready.credentials.as_ref().map(|c| &c.identity.leaf);
-        let names = &ready.endpoint.names;
-        anyhow::Ok(json!({
-            "source": config.credentials.source(),
-            "host": ready.endpoint.host,
-            "client_id": names.client_id.as_str(),
-            "username": names.username,
-            "topic": names.topic.as_str(),
-            "common_name": leaf.and_then(|l| l.common_name.clone()),
-            "not_before": leaf.map(|l| rfc3339(l.not_before)),
-            "not_after": leaf.map(|l| rfc3339(l.not_after)),
-            "directory": directory,
-        }))
-    };
-    match tokio::time::timeout(within, climb).await {
-        Ok(done) => done,
-        Err(_) => {
-            let stuck = ladder.to_json();
-            let lowest = Rung::ALL
-                .iter()
-                .zip(stuck.as_array().into_iter().flatten())
-                .find(|(_, v)| v["state"] != "up");
-            let (why, cure) = lowest.map_or((String::new(), String::new()), |(rung, v)| {
-                let text = |key: &str| v[key].as_str().unwrap_or_default().to_owned();
-                (format!("{rung}: {}", text("why")), text("cure"))
-            });
-            anyhow::bail!("no credentials within {} s. {why}. {cure}", within.as_secs())
+    let (_, ready) = loop {
+        // At every try: one that failed has used the wish up, and the old ones would pass for new.
+        if force {
+            ground.want_new();
         }
-    }
+        match ground.climb(who).await {
+            Ok(reached) => break reached,
+            Err(Fault { rung, cause, cure, .. }) => {
+                ladder.down(rung, &cause, &cure, RETRY);
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    };
+    let leaf = ready.credentials.as_ref().map(|c| &c.identity.leaf);
+    let names = &ready.endpoint.names;
+    json!({
+        "source": config.credentials.source(),
+        "host": ready.endpoint.host,
+        "client_id": names.client_id.as_str(),
+        "username": names.username,
+        "topic": names.topic.as_str(),
+        "common_name": leaf.and_then(|l| l.common_name.clone()),
+        "not_before": leaf.map(|l| rfc3339(l.not_before)),
+        "not_after": leaf.map(|l| rfc3339(l.not_after)),
+        "directory": ready.directory,
+    })
 }
 
 /// Pause between two tries of [`provision`].

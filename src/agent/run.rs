@@ -13,8 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::dongle::{Dongle, View};
 use super::ground::Ground;
+use super::keeper;
 use super::ladder::Ladder;
+use super::retime::Retime;
 use super::sampler::Sampler;
+use super::timekeeper::{self, Timekeeper};
 use super::uplink::{Kept, Uplink};
 use super::watchdog::Pulses;
 use crate::clock::{Clock, rfc3339};
@@ -68,7 +71,9 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
     let signals = Signals::catch().context("signals cannot be caught")?;
     let clock = Clock::new();
     let config = Arc::new(config);
+    timekeeper::prepare(&config, &clock);
     let spool = open_spool(&config, &clock)?;
+    let retime = Retime::new(clock.clone());
     let socket = StatusSocket::bind(&config.status_socket).with_context(|| {
         format!(
             "cannot answer 'status' on {}: set status_socket",
@@ -85,7 +90,9 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
     });
     let (view_out, view) = watch::channel(View::default());
     let (stats_out, stats) = watch::channel(None);
+    let (credentials_out, credentials) = watch::channel(keeper::View::default());
 
+    let (sim, asks) = SimDoor::new();
     let dongle = Dongle {
         config: config.clone(),
         ladder: ladder.clone(),
@@ -93,6 +100,7 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
         view: view_out,
         pulse: pulses.add("dongle"),
         stop: stop.clone(),
+        asks,
     };
     let sampler = Sampler {
         interval: config.delivery.interval,
@@ -100,6 +108,7 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
         limit: exit_after,
         clock: clock.clone(),
         view: view.clone(),
+        retime: retime.clone(),
         spool: spool.clone(),
         counters: counters.clone(),
         pulse: pulses.add("sampler"),
@@ -112,10 +121,12 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
             clock.clone(),
             pulses.add("uplink"),
             Box::new(External::new(config.link.interface.clone())),
-            SimDoor::nobody(),
+            sim,
+            credentials_out,
         ),
         view: view.clone(),
         spool: spool.clone(),
+        retime,
         counters: counters.clone(),
         stop: stop.clone(),
         kept: Kept::default(),
@@ -126,9 +137,12 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
         clock: clock.clone(),
         view,
         stats,
+        credentials,
         counters: counters.clone(),
         started: clock.now().map(|(t, _)| t),
     };
+
+    let timekeeper = Timekeeper::new(&config, clock.clone(), ladder.clone(), stop.clone());
 
     let background = [
         tokio::spawn(signals.stop(stop.clone())),
@@ -145,6 +159,7 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
         tokio::spawn(dongle.run()),
         tokio::spawn(sampler.run()),
         tokio::spawn(uplink.run()),
+        tokio::spawn(timekeeper.run()),
     ];
     tracing::info!(version = env!("CARGO_PKG_VERSION"), state = %config.state_dir.display(), "onyx-agent runs");
 
@@ -289,6 +304,7 @@ struct Status {
     clock: Clock,
     view: watch::Receiver<View>,
     stats: watch::Receiver<Option<Stats>>,
+    credentials: watch::Receiver<keeper::View>,
     counters: Arc<Counters>,
     started: Option<Duration>,
 }
@@ -307,11 +323,13 @@ impl Status {
             "started": self.started.map(rfc3339),
             "running_s": self.clock.monotonic().as_secs(),
             "time": self.clock.now().map(|(t, _)| rfc3339(t)),
+            "clock": timekeeper::to_json(&self.clock.view()),
             "imsi": view.subscriber.as_ref().map(|s| shown(s.imsi.to_string(), s.imsi.redacted())),
             "imei": view.subscriber.as_ref().and_then(|s| s.imei.as_ref()).map(|i| shown(i.to_string(), i.redacted())),
             "to": self.config.session.to.to_string(),
             "ladder": self.ladder.to_json(),
             "signal": view.reading,
+            "credentials": *self.credentials.borrow(),
             "delivery": {
                 "accepted": count(&self.counters.accepted),
                 "acknowledged": acknowledged,

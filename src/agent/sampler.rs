@@ -1,4 +1,5 @@
-//! Taking samples and putting them into the spool, online or not.
+//! Taking samples and putting them into the spool, online or not. What is measured before anybody confirms the time is noted in
+//! [`super::retime`], which corrects it when it is sent.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::dongle::View;
+use super::retime::Retime;
 use super::run::Counters;
 use super::watchdog::Pulse;
 use crate::clock::Clock;
@@ -25,6 +27,7 @@ pub(super) struct Sampler {
     /// Take at most so many; `None` for ever.
     pub(super) limit: Option<u64>,
     pub(super) clock: Clock,
+    pub(super) retime: Retime,
     pub(super) view: watch::Receiver<View>,
     pub(super) spool: SpoolHandle,
     pub(super) counters: Arc<Counters>,
@@ -55,13 +58,21 @@ impl Sampler {
                 break;
             };
             host = returned;
+            let measured_at = self.clock.monotonic();
+            let time = self.clock.now();
             let sample = Sample {
-                time: self.clock.now().map(|(t, _)| t),
+                time: time.map(|(t, _)| t),
                 host: Some(reading),
                 modem: self.view.borrow().reading.clone(),
             };
-            match self.spool.append(vec![sample.encode()]).await {
-                Ok(_) => {
+            let payloads = vec![sample.encode()];
+            let stored = if time.is_some_and(|(_, source)| source.is_confirmed()) {
+                self.spool.append(payloads).await.map(drop)
+            } else {
+                self.retime.append(&self.spool, payloads, measured_at).await
+            };
+            match stored {
+                Ok(()) => {
                     taken += 1;
                     self.counters.accepted.fetch_add(1, Ordering::Relaxed);
                 }

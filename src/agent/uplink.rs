@@ -13,15 +13,19 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::dongle::View;
-use super::fault::{Fault, Recover, of_session, policy};
-use super::ground::{Ground, Ready};
+use super::endpoint::Ready;
+use super::fault::{Fault, Recover, Standing, of_session, policy};
+use super::ground::{Ground, Renewing};
+use super::keeper::{Brought, Refusal};
 use super::ladder::{Rung, State};
+use super::retime::Retime;
 use super::run::Counters;
 use crate::backoff::Backoff;
+use crate::cloud::Kind;
 use crate::identity::{ClientId, Subscriber};
 use crate::link::Via;
 use crate::session::core::Core;
-use crate::session::{Cause, Endpoint, Event, Session, SessionError};
+use crate::session::{Endpoint, Event, Session, SessionError};
 use crate::telemetry::sample::stamp;
 use crate::telemetry::spool::SpoolHandle;
 use crate::telemetry::spool::{Seq, SpoolError};
@@ -35,6 +39,7 @@ pub(super) struct Uplink {
     pub(super) ground: Ground,
     pub(super) view: watch::Receiver<View>,
     pub(super) spool: SpoolHandle,
+    pub(super) retime: Retime,
     pub(super) counters: Arc<Counters>,
     pub(super) stop: CancellationToken,
     pub(super) kept: Kept,
@@ -47,14 +52,20 @@ pub(super) struct Kept {
     backoffs: HashMap<Rung, Backoff>,
 }
 
-/// The climb ended because the agent is to stop.
-struct Stopped;
+/// Why a climb ended without a fault.
+enum Ended {
+    /// The agent is to stop.
+    Stopped,
+    /// New credentials are there to connect with.
+    Renewed,
+}
 
 impl Uplink {
     pub(super) async fn run(mut self) {
         while let Some(who) = self.wait_for_subscriber().await {
             let fault = match self.climb(&who).await {
-                Ok(Stopped) => break,
+                Ok(Ended::Stopped) => break,
+                Ok(Ended::Renewed) => continue,
                 Err(fault) => fault,
             };
             let rung = fault.rung;
@@ -71,7 +82,9 @@ impl Uplink {
                 .backoffs
                 .entry(paced_as)
                 .or_insert_with(|| Backoff::new(policy));
-            let wait = backoff.failed(now, fastrand::f64());
+            let wait = backoff
+                .failed(now, fastrand::f64())
+                .max(fault.after.unwrap_or_default());
             self.ground.ladder.down(rung, &fault.cause, &fault.cure, wait);
             match fault.recover {
                 Recover::Retry => {}
@@ -93,7 +106,12 @@ impl Uplink {
     async fn pause(&mut self, wait: Duration) -> bool {
         self.ground.pulse.promise(wait);
         let was_registered = self.view.borrow_and_update().registered;
+        let needed = self.ground.config.network.required;
         let back = async {
+            if !needed {
+                // Another line carries IP: the network's return says nothing of it.
+                std::future::pending::<()>().await;
+            }
             let mut lost = !was_registered;
             while self.view.changed().await.is_ok() {
                 let registered = self.view.borrow_and_update().registered;
@@ -111,12 +129,13 @@ impl Uplink {
         }
     }
 
-    /// Waits until the modem says who we are and that it is registered; `None` when the agent is to stop.
+    /// Waits until the modem says who we are and, if the way out needs the network, that it is registered; `None` when the agent is to stop.
     async fn wait_for_subscriber(&mut self) -> Option<Subscriber> {
+        let needed = self.ground.config.network.required;
         loop {
             {
                 let view = self.view.borrow_and_update();
-                if let Some(who) = view.subscriber.clone().filter(|_| view.registered) {
+                if let Some(who) = view.subscriber.clone().filter(|_| view.registered || !needed) {
                     return Some(who);
                 }
             }
@@ -129,17 +148,17 @@ impl Uplink {
         }
     }
 
-    async fn climb(&mut self, who: &Subscriber) -> Result<Stopped, Fault> {
+    async fn climb(&mut self, who: &Subscriber) -> Result<Ended, Fault> {
         let stop = self.stop.clone();
         let (via, ready) = tokio::select! {
-            () = stop.cancelled() => return Ok(Stopped),
+            () = stop.cancelled() => return Ok(Ended::Stopped),
             reached = self.ground.climb(who) => reached?,
         };
         for rung in [Rung::Link, Rung::Clock, Rung::Credentials] {
             self.is_up(rung);
         }
         let session = tokio::select! {
-            () = stop.cancelled() => return Ok(Stopped),
+            () = stop.cancelled() => return Ok(Ended::Stopped),
             session = self.session(&ready.endpoint, &via) => session?,
         };
         self.deliver(session, &ready, who).await
@@ -172,19 +191,23 @@ impl Uplink {
     }
 
     fn session_fault(&mut self, e: &SessionError) -> Fault {
-        if matches!(e.cause(), Cause::Identity | Cause::Configuration) {
-            self.ground.reread();
-        }
+        let may_reprovision = self.ground.session_failed(e.cause());
         let failures = self.kept.backoffs.get(&Rung::Session).map_or(0, Backoff::failures);
-        of_session(e, failures, self.ground.config.credentials.is_fetched())
+        let config = &self.ground.config;
+        let standing = Standing {
+            may_reprovision,
+            just_in_time: config.session.to == Kind::AwsIot && !config.credentials.is_fetched(),
+        };
+        of_session(e, failures, standing)
     }
 
     /// Delivers until the session ends, another SIM is read, or the agent is to stop.
-    async fn deliver(&mut self, mut session: Session, ready: &Ready, who: &Subscriber) -> Result<Stopped, Fault> {
+    async fn deliver(&mut self, mut session: Session, ready: &Ready, who: &Subscriber) -> Result<Ended, Fault> {
         let mut durable = self.spool.durable();
         // From the start: what the broker acknowledged on the last connection may not have reached the spool before it ended.
         let mut next = Seq::FIRST;
         let mut more = true;
+        let mut renewing: Option<Renewing> = None;
         loop {
             self.ground
                 .pulse
@@ -197,7 +220,20 @@ impl Uplink {
                 continue;
             }
             let paced = session.paced().filter(|_| more);
+            let renewal = self.ground.renewal_in().filter(|_| renewing.is_none());
+            if renewal.is_some_and(|wait| wait.is_zero()) {
+                renewing = self.ground.renew();
+                continue;
+            }
             tokio::select! {
+                () = tokio::time::sleep(renewal.unwrap_or_default()), if renewal.is_some() => {}
+                brought = ended(&mut renewing), if renewing.is_some() => {
+                    renewing = None;
+                    if self.ground.renewed(brought) {
+                        self.goodbye(session, ready).await;
+                        return Ok(Ended::Renewed);
+                    }
+                }
                 () = tokio::time::sleep(paced.unwrap_or_default()), if paced.is_some() => {}
                 event = session.next() => match event {
                     Ok(event) => {
@@ -232,7 +268,7 @@ impl Uplink {
                 }
                 () = self.stop.cancelled() => {
                     self.goodbye(session, ready).await;
-                    return Ok(Stopped);
+                    return Ok(Ended::Stopped);
                 }
             }
         }
@@ -254,7 +290,8 @@ impl Uplink {
             if session.in_flight().any(|s| s == record.seq.get()) {
                 continue; // the broker kept the session, which sends it again by itself
             }
-            let payload = match stamp(self.spool.id(), record.seq, &record.payload) {
+            let content = self.retime.corrected(record.seq, record.payload).await;
+            let payload = match stamp(self.spool.id(), record.seq, &content) {
                 Ok(payload) if payload.len() <= limits.payload_max => payload,
                 other => {
                     let why = match other {
@@ -285,6 +322,7 @@ impl Uplink {
     async fn happened(&mut self, event: Event, ready: &Ready) -> Result<(), Fault> {
         match event {
             Event::Proven => {
+                self.ground.session_proven().await;
                 self.is_up(Rung::Session);
                 self.ground.ladder.up(
                     Rung::Session,
@@ -351,6 +389,19 @@ impl Uplink {
         })
         .await;
         let _ = tokio::time::timeout(STOP_WITHIN, session.close()).await;
+    }
+}
+
+/// Waits for a renewal to end; one that died brought nothing.
+async fn ended(renewing: &mut Option<Renewing>) -> Result<Brought, Refusal> {
+    match renewing {
+        None => std::future::pending().await,
+        Some(handle) => handle.await.unwrap_or_else(|e| {
+            Err(Refusal {
+                fault: Fault::new(Rung::Credentials, e.to_string(), "it is tried again"),
+                after: None,
+            })
+        }),
     }
 }
 

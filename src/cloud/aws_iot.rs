@@ -20,6 +20,8 @@ pub const LIMITS: Limits = Limits {
     topic_levels: 8,
 };
 
+/// The port that MQTT shares with HTTPS, told apart by [`ALPN_443`].
+pub const PORT_ALPN: u16 = 443;
 /// ALPN for MQTT with a client certificate on port 443.
 pub const ALPN_443: &str = "x-amzn-mqtt-ca";
 

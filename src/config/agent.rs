@@ -42,6 +42,8 @@ pub struct AgentConfig {
     pub network: NetworkConfig,
     /// The link rung.
     pub link: LinkConfig,
+    /// The clock rung.
+    pub clock: ClockConfig,
     /// The credentials rung.
     pub credentials: CredentialsConfig,
     /// How granted credentials are kept.
@@ -84,6 +86,15 @@ pub struct NetworkConfig {
 pub struct LinkConfig {
     /// The cellular interface, e.g. `wwan0`; `None` takes the system's routes.
     pub interface: Option<String>,
+}
+
+/// `[clock]`
+#[derive(Debug, Clone)]
+pub struct ClockConfig {
+    /// Whether a system clock that NTP has set is right.
+    pub trust_ntp: bool,
+    /// The last confirmed time is taken, carried forward, when nobody has said better for so long.
+    pub saved_time_after: Duration,
 }
 
 /// `[session]`
@@ -202,6 +213,11 @@ impl AgentConfig {
                 interface: s.text("interface"),
             }
         });
+        let clock = section(top, "clock", |s| ClockConfig {
+            trust_ntp: s.boolean("trust_ntp", true),
+            // timesyncd asks again after 34 minutes at most, but every 30 s while nobody answers (timesyncd.conf(5)).
+            saved_time_after: s.duration("saved_time_after", S(600), S(1)..=S(365 * 86_400)),
+        });
         let (credentials, keep) = section(top, "credentials", credentials::read);
         let source_is_none = matches!(credentials, Some(CredentialsConfig::None));
         let needs_host = !credentials.as_ref().is_some_and(CredentialsConfig::names_the_host);
@@ -248,6 +264,7 @@ impl AgentConfig {
             sim,
             network,
             link,
+            clock,
             credentials: credentials.unwrap_or(CredentialsConfig::None),
             keep,
             session,

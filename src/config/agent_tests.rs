@@ -59,6 +59,8 @@ fn each_way_in_the_example_is_a_complete_file() {
         ('b', "krypton-aws", Kind::AwsIot),
         ('c', "files", Kind::EventGrid),
         ('d', "none", Kind::Gateway),
+        ('e', "dps", Kind::IotHub),
+        ('f', "aws-fleet", Kind::AwsIot),
     ] {
         let mark = format!("#{letter} ");
         let name = EXAMPLE.lines().filter(|l| l.starts_with("client_authname"));
@@ -93,9 +95,20 @@ fn the_lab_file_of_the_readme_is_valid() {
 /// The schema reads a key by `.text("key")`, `.duration("key", …)` and so on.
 #[test]
 fn no_key_is_missing_in_the_example() {
-    let (schema, _) = include_str!("agent.rs").split_once("#[cfg(test)]").unwrap();
+    let schema = [include_str!("agent.rs"), include_str!("credentials.rs")];
+    let schema = schema.map(|text| text.split_once("#[cfg(test)]").unwrap().0).concat();
     let readers = [
-        "text", "file", "duration", "number", "size", "boolean", "parsed", "choice",
+        "text",
+        "required_text",
+        "file",
+        "file_template",
+        "templates",
+        "duration",
+        "number",
+        "size",
+        "boolean",
+        "parsed",
+        "choice",
     ];
     let mut keys = 0;
     for reader in readers {
@@ -113,7 +126,7 @@ fn no_key_is_missing_in_the_example() {
         }
     }
     assert!(
-        keys > 30,
+        keys > 50,
         "found only {keys} keys: does the schema still read them this way?"
     );
 }

@@ -65,6 +65,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// An authority of your own: make it, issue certificates for devices and servers, prove it to a cloud.
+    Ca {
+        #[command(subcommand)]
+        command: super::ca::Command,
+    },
 }
 
 /// Runs the program; its exit status is 0 for good, 1 for bad, 2 for a wrong command line.
@@ -74,6 +79,9 @@ pub fn main() -> ExitCode {
         Command::Run { config, json } => run(&config.config, json),
         Command::Check { config, json } => look(&config.config, json),
         Command::Status { config, socket, json } => ask(config, socket, json),
+        Command::Ca { command } => {
+            super::ca::run(&command).map(|good| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
     };
     result.unwrap_or_else(|e| {
         eprintln!("onyx-gateway: {}", crate::report::sentence(&e));

@@ -13,6 +13,7 @@
 //! | [`credentials`] | that subscriber's certificate and key, and its TLS tickets | files |
 //! | [`upstream`] | dial, TLS, CONNACK | yes |
 //! | [`rules`], [`relay`] | what may pass; passing it | -, yes |
+//! | [`ca`] | an authority for those who have none | files |
 //! | [`refusal`], [`status`], [`check`] | why not; what goes on; is it right before a device calls? | -, -, files |
 //!
 //! One task serves one connection and shares nothing with another but counters and the credential cache, so a slow, silent or broken
@@ -21,6 +22,7 @@
 //! (`listen.connect_timeout`), a packet (`listen.max_packet`), the way upstream (`upstream.connect_timeout`), a stuck write
 //! (`listen.write_timeout`), silence (one and a half times the keep-alive), and the end of the program ([`STOP_TIMEOUT`]).
 
+pub mod ca;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -156,7 +156,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Modem<IO> {
         loop {
             match self.pump(None).await? {
                 Some(Outcome::Answered {
-                    lines,
+                    mut lines,
                     code,
                     cut,
                     garbage: bad,
@@ -167,12 +167,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Modem<IO> {
                         redact_digits(&lines.join(" | "))
                     };
                     debug!(target: "onyx::modem", port = %self.path, "< {answer} {code:?}");
-                    return self.judge(command, shown, &lines, &code, cut, bad, answer);
+                    let bad = bad.map(|sample| discreet(command, sample));
+                    let judged = self.judge(command, shown, &lines, &code, cut, bad, answer);
+                    if command.answer_is_secret() {
+                        lines.zeroize();
+                    }
+                    return judged;
                 }
                 Some(Outcome::TimedOut { waited, garbage: bad }) => {
                     debug!(target: "onyx::modem", port = %self.path, ?waited, "no answer");
                     return Err(match bad {
-                        Some(sample) => garbage(shown, &sample),
+                        Some(sample) => garbage(shown, &discreet(command, sample)),
                         None => ModemError::Timeout { command: shown, waited },
                     });
                 }
@@ -334,6 +339,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Modem<IO> {
             path: self.path.clone(),
             why: error.to_string(),
         }
+    }
+}
+
+/// Garbage may be a secret answer with one wrong byte in it.
+fn discreet<C: Command>(command: &C, sample: String) -> String {
+    if command.answer_is_secret() {
+        "****".to_owned()
+    } else {
+        sample
     }
 }
 

@@ -121,9 +121,20 @@ pub fn sort(line: &str, expect: Option<Expect>) -> Place {
     if is_answer {
         Place::Answer
     } else {
-        Place::Unsolicited(Urc::parse(line).unwrap_or_else(|| Urc::Other(redact_digits(line))))
+        Place::Unsolicited(Urc::parse(line).unwrap_or_else(|| Urc::Other(discreet(line))))
     }
 }
+
+/// A line as the log may have it. One that comes from the card too late for its command may hold keys.
+fn discreet(line: &str) -> String {
+    match FROM_CARD.iter().find(|name| line.contains(**name)) {
+        Some(name) => format!("{name}: ****"),
+        None => redact_digits(line),
+    }
+}
+
+/// Answers that hold what the card said.
+const FROM_CARD: [&str; 3] = ["+CGLA", "+CSIM", "+CRSM"];
 
 /// Zephyr's rule, for the text behind `+CEREG:`.
 fn is_read_form(rest: &str) -> bool {

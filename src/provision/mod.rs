@@ -9,8 +9,10 @@
 pub mod dps;
 pub mod fleet;
 pub mod https;
+pub mod keys;
 pub mod krypton;
 pub mod operator;
+pub mod renewal;
 pub mod request;
 pub mod seal;
 pub mod store;

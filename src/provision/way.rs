@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use super::{Asker, Failure, Grant, dps, fleet, krypton};
 use crate::config::agent::{AgentConfig, CredentialsConfig};
-use crate::identity::Subscriber;
-use crate::tls::Identity;
 
 /// Asks the configured service for credentials. Bounded by [`longest`].
 ///
@@ -43,14 +41,5 @@ pub fn longest(config: &CredentialsConfig) -> Duration {
         CredentialsConfig::Dps(d) => dps::longest(d),
         CredentialsConfig::Fleet(f) => fleet::longest(f),
         CredentialsConfig::None | CredentialsConfig::Files(_) => Duration::ZERO,
-    }
-}
-
-/// The operator's identity, for sources whose grants go with it: what [`Store::read`](super::store::Store::read) wants to know.
-#[must_use]
-pub fn own(config: &CredentialsConfig, who: &Subscriber, now: Duration) -> Option<Identity> {
-    match config {
-        CredentialsConfig::Dps(d) => dps::own(d, who, now),
-        _ => None,
     }
 }

@@ -1,8 +1,14 @@
 //! A few questions and answers over MQTT with a provisioning service: connect, subscribe, publish, wait for messages, say goodbye.
 //!
 //! Unlike [`Session`](super::Session) it keeps nothing for a next connection, and every call waits for its own answer. A service that
-//! is silent costs at most the target's limit a call. Messages that come while something else is awaited are kept, up to
-//! [`KEPT_MAX`]; more break the conversation.
+//! is silent costs at most the target's limit a call; one that sends what nobody asked for costs no more than that, because the limit
+//! is for the whole call and not for a packet. Messages that come while something else is awaited are kept, up to [`KEPT_MAX`]; more
+//! break the conversation.
+//!
+//! There are no pings: the keep-alive of CONNECT has to be longer than the whole conversation can take.
+//!
+//! An error is the end: a call that ran out of time may have stopped in the middle of a packet. What is left to do is
+//! [`Conversation::close`], which says goodbye only if that is still possible.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -24,7 +30,11 @@ const PACKET_MAX: usize = 130 * 1024;
 /// Bytes asked for from the socket at a time.
 const READ_CHUNK: usize = 4096;
 /// How long saying goodbye may take.
-const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// How long a connection that cannot be written to is read from, for the TLS alert that says why.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
+/// Most topic filters in one SUBSCRIBE (AWS IoT Core quotas: 8; DPS takes one).
+pub const FILTERS_MAX: usize = 8;
 
 /// A message from the service.
 #[derive(Clone, PartialEq, Eq)]
@@ -47,6 +57,8 @@ pub struct Conversation {
     incoming: BytesMut,
     kept: VecDeque<Message>,
     next_id: u16,
+    /// The last write was not a whole one: nothing sensible can follow.
+    torn: bool,
     target: Target,
 }
 
@@ -62,11 +74,16 @@ impl Conversation {
     /// # Errors
     /// [`SessionError`].
     pub async fn open(target: &Target, via: &Via, connect: &Connect) -> Result<Self, SessionError> {
+        Self::over(transport::open(target, via).await?, target, connect).await
+    }
+
+    async fn over(stream: Box<dyn Stream>, target: &Target, connect: &Connect) -> Result<Self, SessionError> {
         let mut talk = Self {
-            stream: transport::open(target, via).await?,
+            stream,
             incoming: BytesMut::with_capacity(READ_CHUNK),
             kept: VecDeque::new(),
             next_id: 1,
+            torn: false,
             target: target.clone(),
         };
         let bytes = connect.encode().map_err(|e| talk.not_mqtt(e.to_string()))?;
@@ -87,11 +104,15 @@ impl Conversation {
         Ok(talk)
     }
 
-    /// Subscribes to the filters at QoS 1, in one packet, and waits until all are granted.
+    /// Subscribes to the filters (1 to [`FILTERS_MAX`]) at QoS 1, in one packet, and waits until all are granted.
     ///
     /// # Errors
     /// [`SessionError::NotAllowed`] for the first that is refused; others of the connection.
     pub async fn subscribe(&mut self, filters: &[&str]) -> Result<(), SessionError> {
+        if !(1..=FILTERS_MAX).contains(&filters.len()) {
+            let why = format!("{} topic filters do not go into one SUBSCRIBE", filters.len());
+            return Err(self.not_mqtt(why));
+        }
         let wanted = filters.iter().map(|f| rumqttc::mqttbytes::v4::SubscribeFilter {
             path: (*f).to_owned(),
             qos: QoS::AtLeastOnce,
@@ -124,10 +145,7 @@ impl Conversation {
     /// # Errors
     /// [`SessionError`].
     pub async fn publish(&mut self, topic: &str, payload: &[u8]) -> Result<(), SessionError> {
-        let mut packet = Publish::new(topic, QoS::AtLeastOnce, payload);
-        packet.pkid = self.id();
-        let pkid = packet.pkid;
-        self.send(&Packet::Publish(packet)).await?;
+        let pkid = self.request(topic, payload).await?;
         let within = self.target.within;
         self.until("acknowledgement", within, |packet| match packet {
             Packet::PubAck(ack) if ack.pkid == pkid => Some(()),
@@ -136,20 +154,48 @@ impl Conversation {
         .await
     }
 
+    /// Publishes at QoS 1 and does not wait for the acknowledgement: for requests whose answer says more than a PUBACK could, and may
+    /// come before it. Answers the packet id.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub async fn request(&mut self, topic: &str, payload: &[u8]) -> Result<u16, SessionError> {
+        let mut packet = Publish::new(topic, QoS::AtLeastOnce, payload);
+        packet.pkid = self.id();
+        let pkid = packet.pkid;
+        self.send(&Packet::Publish(packet)).await?;
+        Ok(pkid)
+    }
+
     /// The next message, one that came earlier first.
     ///
     /// # Errors
     /// [`SessionError`]; `within` is the limit.
     pub async fn message(&mut self, within: Duration) -> Result<Message, SessionError> {
-        let (target, next) = (self.target.clone(), async {
+        self.answer(within, Some).await
+    }
+
+    /// What `wanted` makes of the first message that it takes; others are dropped. `within` is the limit for all of them together.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub async fn answer<T>(
+        &mut self,
+        within: Duration,
+        mut wanted: impl FnMut(Message) -> Option<T>,
+    ) -> Result<T, SessionError> {
+        let target = self.target.clone();
+        let found = async {
             loop {
-                if let Some(message) = self.kept.pop_front() {
-                    return Ok(message);
+                while let Some(message) = self.kept.pop_front() {
+                    if let Some(found) = wanted(message) {
+                        return Ok(found);
+                    }
                 }
                 self.packet().await?;
             }
-        });
-        tokio::time::timeout(within, next)
+        };
+        tokio::time::timeout(within, found)
             .await
             .unwrap_or_else(|_| Err(late(&target, "answer", within)))
     }
@@ -157,7 +203,9 @@ impl Conversation {
     /// Says goodbye and closes; bounded.
     pub async fn close(mut self) {
         let _ = tokio::time::timeout(CLOSE_WITHIN, async {
-            self.send(&Packet::Disconnect).await?;
+            if !self.torn {
+                self.send(&Packet::Disconnect).await?;
+            }
             self.stream.shutdown().await.map_err(|e| self.broken(&e))
         })
         .await;
@@ -199,9 +247,19 @@ impl Conversation {
         };
         let packet =
             Packet::read(&mut BytesMut::from(&frame[..]), PACKET_MAX).map_err(|e| self.not_mqtt(e.to_string()))?;
-        let Packet::Publish(message) = packet else {
-            return Ok(Some(packet));
+        let message = match packet {
+            Packet::Publish(message) => message,
+            Packet::PubAck(_) | Packet::SubAck(_) | Packet::PingResp => return Ok(Some(packet)),
+            other => {
+                let name = format!("{other:?}");
+                let name = name.split(['(', ' ']).next().unwrap_or_default();
+                return Err(self.not_mqtt(format!("it sent a {name}, which has no place here")));
+            }
         };
+        // Nobody subscribed above QoS 1 [MQTT-3.8.4-6].
+        if message.qos == QoS::ExactlyOnce {
+            return Err(self.not_mqtt("it sent a message at QoS 2".to_owned()));
+        }
         if self.kept.len() == KEPT_MAX {
             return Err(self.not_mqtt(format!("it sent over {KEPT_MAX} messages that nobody asked for")));
         }
@@ -240,13 +298,38 @@ impl Conversation {
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
         let within = self.target.within;
+        self.torn = true;
         let written = tokio::time::timeout(within, async {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
         })
         .await
         .map_err(|_| late(&self.target, "room to send", within))?;
-        written.map_err(|e| self.broken(&e))
+        match written {
+            Ok(()) => {
+                self.torn = false;
+                Ok(())
+            }
+            Err(e) => Err(self.last_words(&e).await),
+        }
+    }
+
+    /// Why the connection cannot be written to any more. A server that refuses our certificate in TLS 1.3 says so and hangs up; when
+    /// that is faster than our CONNECT, the write fails, and its reason waits to be read.
+    async fn last_words(&mut self, e: &std::io::Error) -> SessionError {
+        let mut unread = BytesMut::new();
+        let reason = tokio::time::timeout(LAST_WORDS_WITHIN, async {
+            loop {
+                unread.clear();
+                match self.stream.read_buf(&mut unread).await {
+                    Ok(0) => return None,
+                    Ok(_) => {}
+                    Err(e) => return transport::tls_alert(&e, &self.target.host),
+                }
+            }
+        })
+        .await;
+        reason.ok().flatten().unwrap_or_else(|| self.broken(e))
     }
 
     fn not_mqtt(&self, why: String) -> SessionError {
@@ -277,3 +360,7 @@ fn late(target: &Target, what: &'static str, within: Duration) -> SessionError {
         within,
     }
 }
+
+#[cfg(test)]
+#[path = "conversation_tests.rs"]
+mod tests;

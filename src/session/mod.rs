@@ -74,6 +74,8 @@ impl std::fmt::Debug for Endpoint {
 
 /// State of a connection in [`SessionError::Closed`].
 const DURING_HANDSHAKE: &str = "during the TLS handshake";
+/// State of a connection that had proved itself.
+const AFTER_IT_WORKED: &str = "after it worked";
 
 /// What kind of recovery makes sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +181,16 @@ impl SessionError {
         }
     }
 
+    /// Whether it may be the broker's answer to who we are: it refused the certificate or the client, or dropped us without a word
+    /// before anything worked.
+    #[must_use]
+    pub fn may_be_about_who_we_are(&self) -> bool {
+        match self {
+            Self::Closed { when, .. } => *when != AFTER_IT_WORKED,
+            other => other.cause() == Cause::Identity,
+        }
+    }
+
     /// What a person can do.
     #[must_use]
     pub fn cure(&self) -> String {
@@ -199,7 +211,7 @@ impl SessionError {
             }
             .into(),
             Self::Late { .. } => "the line is very slow, or the port is not the broker's: check session.port".into(),
-            Self::Closed { when, .. } if *when == "after it worked" => {
+            Self::Closed { when, .. } if *when == AFTER_IT_WORKED => {
                 "a network change, a restart of the broker, or another client with the same client id".into()
             }
             Self::Closed { when, .. } if *when == DURING_HANDSHAKE => {

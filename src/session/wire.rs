@@ -272,7 +272,7 @@ impl Session {
         SessionError::Closed {
             host: self.host.clone(),
             when: if self.proven {
-                "after it worked"
+                super::AFTER_IT_WORKED
             } else {
                 "before it worked"
             },

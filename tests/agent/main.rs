@@ -9,11 +9,15 @@
 //! | `through` | through `onyx-gateway`, and plain to a broker in Beam's place |
 //! | `krypton`, `krypton_faults` | credentials fetched, kept, damaged; Krypton that misbehaves |
 //! | `dps`, `dps_faults` | hub and device id from Azure's provisioning service; DPS that refuses and misbehaves |
+//! | `krypton_ways`, `krypton_wire` | every operation of Krypton by both doors; its bytes, and answers beside the book |
 //! | `dongle_faults`, `sim_faults` | the modem, the SIM and the network misbehave |
 //! | `broker_faults` | brokers that refuse, drop, fall silent or are none |
 //! | `wire_faults` | the byte stream and TLS misbehave: certificates, stalled handshakes, cuts |
 //! | `loss` | what was accepted arrives: cuts, broker restarts, kill -9 |
 //! | `stage`, `toml`, `program`, `seqs` | dongle and clouds; configuration files; the agent as a child; what arrived |
+//! | `fleet`, `just_in_time` | AWS: fleet provisioning by claim; just-in-time registration |
+//! | `conversation` | short conversations with a real broker |
+//! | `sim_auth` | challenges to the SIM through every kind of modem; a SIM without a network |
 //! | `life`, `commands` | start, stop, systemd; check, modem, provision, status |
 #![cfg(feature = "bench")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
@@ -34,13 +38,21 @@ mod dps;
 mod dps_faults;
 mod krypton;
 mod krypton_faults;
+mod krypton_ways;
+mod krypton_wire;
 mod life;
 mod loss;
 mod mosquitto_direct;
 mod program;
+mod renewal;
 mod seqs;
+mod sim_auth;
 mod sim_faults;
 mod stage;
 mod through;
 mod toml;
 mod wire_faults;
+
+mod conversation;
+mod fleet;
+mod just_in_time;

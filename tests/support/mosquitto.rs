@@ -38,6 +38,7 @@ pub struct Mosquitto {
     child: Option<Child>,
     directory: PathBuf,
     tls: Option<Tls>,
+    more: String,
     /// Where it takes TLS (if it was given any).
     pub tls_port: u16,
     /// Where it takes plain MQTT: the witnesses' door.
@@ -71,11 +72,17 @@ pub fn program(name: &str, package: &str) -> PathBuf {
 impl Mosquitto {
     /// Starts a broker with a plain listener, and one with TLS if `tls` is given. Its files go into `directory`.
     pub fn start(directory: &Path, tls: Option<Tls>) -> Self {
+        Self::start_with(directory, tls, "")
+    }
+
+    /// The same with more lines of configuration, for all listeners.
+    pub fn start_with(directory: &Path, tls: Option<Tls>, more: &str) -> Self {
         for _ in 0..STARTS {
             let mut broker = Self {
                 child: None,
                 directory: directory.to_owned(),
                 tls: tls.clone(),
+                more: more.to_owned(),
                 tls_port: free_port(),
                 plain_port: free_port(),
                 log: Arc::default(),
@@ -133,8 +140,8 @@ impl Mosquitto {
         // 'user root' where the tests run as root: it must read keys of mode 0600. Otherwise it is ignored.
         let mut conf = format!(
             "user root\npersistence false\nallow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\n\
-             listener {} 127.0.0.1\n",
-            self.plain_port
+             {}listener {} 127.0.0.1\n",
+            self.more, self.plain_port
         );
         if let Some(tls) = &self.tls {
             conf += &format!(

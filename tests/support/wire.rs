@@ -12,6 +12,7 @@ pub struct Wire {
     /// Bytes that a connection carries towards the server before it is cut; 0: no limit.
     limit: Arc<AtomicU64>,
     cuts: Arc<AtomicU64>,
+    carried: Arc<[AtomicU64; 2]>,
 }
 
 impl Wire {
@@ -21,18 +22,26 @@ impl Wire {
             address: listener.local_addr().unwrap(),
             limit: Arc::default(),
             cuts: Arc::default(),
+            carried: Arc::default(),
         };
-        let (limit, cuts) = (wire.limit.clone(), wire.cuts.clone());
+        let (limit, cuts, carried) = (wire.limit.clone(), wire.cuts.clone(), wire.carried.clone());
         thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
                 let Ok(far) = TcpStream::connect(to) else { continue };
-                let (back_from, mut back_to) = (far.try_clone().unwrap(), near.try_clone().unwrap());
+                let (mut back_from, mut back_to) = (far.try_clone().unwrap(), near.try_clone().unwrap());
+                let (limit, cuts, up) = (limit.clone(), cuts.clone(), carried.clone());
+                let down = up.clone();
                 thread::spawn(move || {
-                    let _ = std::io::copy(&mut &back_from, &mut back_to);
+                    let mut bytes = [0; 4096];
+                    while let Ok(n @ 1..) = back_from.read(&mut bytes) {
+                        down[1].fetch_add(n as u64, SeqCst);
+                        if back_to.write_all(&bytes[..n]).is_err() {
+                            break;
+                        }
+                    }
                     let _ = back_to.shutdown(Shutdown::Both);
                 });
-                let (limit, cuts) = (limit.clone(), cuts.clone());
-                thread::spawn(move || forward(near, far, &limit, &cuts));
+                thread::spawn(move || forward(near, far, &limit, &cuts, &up[0]));
             }
         });
         wire
@@ -43,13 +52,18 @@ impl Wire {
         self.limit.store(bytes, SeqCst);
     }
 
+    /// Bytes carried so far: towards the server, and back. TCP's and IP's own are not in it.
+    pub fn carried(&self) -> (u64, u64) {
+        (self.carried[0].load(SeqCst), self.carried[1].load(SeqCst))
+    }
+
     /// How often something was cut.
     pub fn cuts(&self) -> u64 {
         self.cuts.load(SeqCst)
     }
 }
 
-fn forward(mut near: TcpStream, mut far: TcpStream, limit: &AtomicU64, cuts: &AtomicU64) {
+fn forward(mut near: TcpStream, mut far: TcpStream, limit: &AtomicU64, cuts: &AtomicU64, up: &AtomicU64) {
     let mut carried = 0_u64;
     let mut bytes = [0; 512];
     while let Ok(n @ 1..) = near.read(&mut bytes) {
@@ -64,6 +78,7 @@ fn forward(mut near: TcpStream, mut far: TcpStream, limit: &AtomicU64, cuts: &At
             break;
         }
         carried += pass as u64;
+        up.fetch_add(pass as u64, SeqCst);
         if pass < n {
             cuts.fetch_add(1, SeqCst);
             break;

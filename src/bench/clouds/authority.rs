@@ -69,6 +69,7 @@ pub enum AuthorityError {
 pub struct Ca {
     authority: Authority,
     clock: Clock,
+    device_validity: Duration,
 }
 
 fn read(path: &Path) -> Result<String, AuthorityError> {
@@ -97,7 +98,11 @@ impl Ca {
             write(path("intermediate.key"), &saved.intermediate_key_pem, SECRET)?;
             write(path("intermediate.pem"), &saved.intermediate_pem, PUBLIC)?;
             write(path("ca.pem"), &saved.root_pem, PUBLIC)?;
-            return Ok(Self { authority, clock });
+            return Ok(Self {
+                authority,
+                clock,
+                device_validity: DEVICE_VALIDITY,
+            });
         }
         let saved = SavedAuthority {
             root_pem: read(&path("ca.pem"))?,
@@ -121,14 +126,29 @@ impl Ca {
             }
         }
         let authority = Authority::load(NAME, &saved).map_err(|e| unusable(e.to_string()))?;
-        Ok(Self { authority, clock })
+        Ok(Self {
+            authority,
+            clock,
+            device_validity: DEVICE_VALIDITY,
+        })
     }
 
     /// An authority that is written down nowhere.
     #[cfg(any(test, fuzzing))]
     pub(super) fn in_memory(clock: Clock) -> Result<Self, AuthorityError> {
         let authority = Authority::generate(NAME, now(&clock)?, AUTHORITY_VALIDITY)?;
-        Ok(Self { authority, clock })
+        Ok(Self {
+            authority,
+            clock,
+            device_validity: DEVICE_VALIDITY,
+        })
+    }
+
+    /// Certificates of devices are valid for so long from now on, at most 100 days.
+    #[must_use]
+    pub fn with_device_validity(mut self, valid_for: Duration) -> Self {
+        self.device_validity = valid_for.min(DEVICE_VALIDITY);
+        self
     }
 
     /// The root certificate.
@@ -151,7 +171,7 @@ impl Ca {
         check_name(name)?;
         Ok(self
             .authority
-            .issue(name, &Purpose::Device, now(&self.clock)?, DEVICE_VALIDITY)?)
+            .issue(name, &Purpose::Device, now(&self.clock)?, self.device_validity)?)
     }
 
     /// A device's certificate for the key and subject of a signing request (PKCS #10, PEM): the leaf as PEM.
@@ -161,7 +181,7 @@ impl Ca {
     pub fn sign_request(&self, csr_pem: &str) -> Result<String, AuthorityError> {
         Ok(self
             .authority
-            .sign_request(csr_pem, now(&self.clock)?, DEVICE_VALIDITY)?)
+            .sign_request(csr_pem, now(&self.clock)?, self.device_validity)?)
     }
 
     /// A device's credentials that have expired.

@@ -71,7 +71,7 @@ fn bare(config: &Config) -> Result<Clouds, StartError> {
         .map_err(file(lock))?
         .ok_or_else(|| StartError::Taken(directory.clone()))?;
     let clock = Clock::new();
-    let ca = Arc::new(Ca::open(&directory, clock.clone())?);
+    let ca = Arc::new(Ca::open(&directory, clock.clone())?.with_device_validity(config.certificate_life));
     let log = directory.join("messages.jsonl");
     let journal = Arc::new(Journal::open(&log, clock.clone()).map_err(file(log))?);
     for name in &config.devices {

@@ -73,6 +73,9 @@ pub(super) struct Options {
     /// An AWS provisioning template, known by its file name without extension; may be repeated. One is there: onyx-bench.
     #[arg(long, value_name = "FILE")]
     aws_template: Vec<PathBuf>,
+    /// For how long the certificates of devices are valid, e.g. 90s to see them renewed; at most 100d.
+    #[arg(long, value_name = "DURATION", default_value = "100d", value_parser = units::duration)]
+    certificate_life: Duration,
     /// Krypton's host name.
     #[arg(long, value_name = "NAME", default_value_t = Hosts::default().krypton)]
     krypton_host: String,
@@ -249,6 +252,7 @@ impl Options {
         config.challenge_status = self.keys_status;
         config.krypton_group = self.krypton_group.clone();
         config.userdata.clone_from(&self.userdata);
+        config.certificate_life = self.certificate_life;
         config.krypton_fault = self.krypton_fault;
         config.hub_open = !self.hub_closed;
         config.dps = Setup {

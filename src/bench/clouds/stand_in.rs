@@ -237,6 +237,8 @@ pub struct Config {
     pub aws_topics: Vec<String>,
     /// Devices to write credentials for.
     pub devices: Vec<String>,
+    /// For how long the devices' certificates that are granted are valid.
+    pub certificate_life: Duration,
     /// What Krypton does wrong.
     pub krypton_fault: Option<Limited<KryptonFault>>,
     /// The secrets of SIMs that are not the test SIM. One without a number stands for every subscriber that has none of its own.
@@ -303,6 +305,7 @@ impl Config {
             challenge_status: ChallengeStatus::default(),
             krypton_group: Group::default(),
             userdata: String::new(),
+            certificate_life: super::authority::DEVICE_VALIDITY,
             mqtt_faults: Vec::new(),
             dps: Setup::default(),
             hub_open: true,

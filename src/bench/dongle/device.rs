@@ -48,6 +48,7 @@ pub enum DongleError {
 #[derive(Debug)]
 pub struct Dongle {
     path: watch::Receiver<Option<PathBuf>>,
+    channels: watch::Receiver<usize>,
     link: Option<PathBuf>,
     events: mpsc::Sender<(Event, oneshot::Sender<()>)>,
     stop: Option<oneshot::Sender<()>>,
@@ -65,6 +66,7 @@ impl Dongle {
         let log = config.log.clone().map(Log::create).transpose()?;
         let port = Port::open(link.as_deref())?;
         let (path_sender, path) = watch::channel(Some(port.path().to_owned()));
+        let (channels_sender, channels) = watch::channel(0);
         let (events, event_receiver) = mpsc::channel(MAX_MESSAGES);
         let (stop, stopped) = oneshot::channel();
         let running = Running {
@@ -74,11 +76,13 @@ impl Dongle {
             port: Some(port),
             link: link.clone(),
             path: path_sender,
+            channels: channels_sender,
             log,
         };
         let task = tokio::spawn(running.run(event_receiver, stopped));
         Ok(Self {
             path,
+            channels,
             link,
             events,
             stop: Some(stop),
@@ -94,6 +98,11 @@ impl Dongle {
     /// The stable link, if one was asked for. It exists while the dongle is plugged in.
     pub fn link(&self) -> Option<&Path> {
         self.link.as_deref()
+    }
+
+    /// How many logical channels to the card are open, besides the basic one: what a host has opened and not closed.
+    pub fn open_channels(&self) -> usize {
+        *self.channels.borrow()
     }
 
     /// Waits until the dongle is plugged in (its path) or unplugged (`None`).
@@ -160,6 +169,7 @@ struct Running {
     port: Option<Port>,
     link: Option<PathBuf>,
     path: watch::Sender<Option<PathBuf>>,
+    channels: watch::Sender<usize>,
     log: Option<Log>,
     chunk: usize,
 }
@@ -225,6 +235,7 @@ impl Running {
 
     /// Brings log and port in line with the engine.
     fn settle(&mut self) -> Result<(), DongleError> {
+        self.channels.send_replace(self.engine.open_channels());
         if let Some(log) = &mut self.log {
             log.write(self.engine.take_records())?;
         }

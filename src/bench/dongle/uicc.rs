@@ -7,7 +7,7 @@
 
 use super::command::{Arg, Extended, Kind, texts};
 use super::reply::Reply;
-use super::scenario::{Ccho, Csim, Cuad, GetResponse};
+use super::scenario::{Ccho, Cgla, Csim, Cuad, GetResponse, Le, UsimPart};
 use super::state::Modem;
 use super::usim::Usim;
 use super::usim::apdu::Sw;
@@ -22,6 +22,8 @@ const HEADER: usize = 4;
 const COMMAND_MAX: usize = 261;
 /// How the answer to an AUTHENTICATE that went well begins, after its length (TS 31.102 section 7.1.2.1).
 const SUCCESS: &str = ",\"DB";
+/// Instruction of AUTHENTICATE.
+const AUTHENTICATE: u8 = 0x88;
 /// Modem and card speak of 61xx with this high byte.
 const WAITING: u16 = 0x6100;
 
@@ -31,24 +33,27 @@ pub(super) fn answer(modem: &mut Modem, command: &Extended) -> Option<Reply> {
     if !matches!(name, "CSIM" | "CCHO" | "CGLA" | "CCHC" | "CUAD" | "CRSM") {
         return None;
     }
-    if command.kind == Kind::Test {
-        return Some(Reply::ok());
-    }
     let part = modem.config.scenario.usim;
+    if command.kind == Kind::Test {
+        let absent = name == "CSIM" && part.csim == Csim::Absent;
+        return Some(if absent { Reply::error() } else { Reply::ok() });
+    }
     if let Err(code) = modem.sim.ready(modem.sim_powered()) {
         return Some(Reply::cme(code));
     }
     let usim = &mut modem.sim.usim;
     Some(match (name, &command.kind) {
         ("CSIM", Kind::Set(_)) if part.csim == Csim::Refused => Reply::cme(NOT_ALLOWED),
-        ("CSIM", Kind::Set(args)) => csim(usim, args, part.get_response).into(),
+        ("CSIM", _) if part.csim == Csim::Absent => Reply::error(),
+        ("CSIM", Kind::Set(args)) => csim(usim, args, &part).into(),
         ("CCHO", Kind::Set(_)) if part.ccho == Ccho::Error => Reply::error(),
         ("CCHO", Kind::Set(args)) => match open(usim, args) {
             Some(channel) if part.ccho == Ccho::Bare => Reply::line(channel.to_string()),
             Some(channel) => Reply::line(format!("+CCHO: {channel}")),
             None => Reply::error(),
         },
-        ("CGLA", Kind::Set(args)) => cgla(usim, args, part.get_response).into(),
+        ("CGLA", Kind::Set(_)) if part.cgla == Cgla::Refused => Reply::cme(NOT_ALLOWED),
+        ("CGLA", Kind::Set(args)) => cgla(usim, args, &part).into(),
         ("CCHC", Kind::Set(args)) => cchc(usim, args).into(),
         ("CUAD", Kind::Run) if part.cuad == Cuad::Ok => {
             let list = hex(&usim.applications());
@@ -66,24 +71,38 @@ fn command(length: &str, digits: &str) -> Option<Vec<u8>> {
     (HEADER..=COMMAND_MAX).contains(&bytes.len()).then_some(bytes)
 }
 
-/// Sends a command to the card; the modem fetches what waits if it is of that kind.
-fn exchange(usim: &mut Usim, bytes: &[u8], get_response: GetResponse) -> String {
+/// Sends a command to the card; the modem fetches what waits if it is of that kind. `None` for a command that the modem will not have.
+fn exchange(usim: &mut Usim, bytes: &[u8], part: &UsimPart) -> Option<String> {
+    if let [_, AUTHENTICATE, _, _, length, rest @ ..] = bytes {
+        if rest.len() > usize::from(*length) {
+            match part.le {
+                Le::Any => {}
+                Le::Error => return None,
+                Le::WrongLength => return Some(Sw::WRONG_LENGTH.to_string()),
+            }
+        }
+    }
     let (mut data, mut sw) = usim.transmit(bytes);
-    if get_response == GetResponse::Fetched && sw.0 & 0xff00 == WAITING {
+    if part.get_response == GetResponse::Fetched && sw.0 & 0xff00 == WAITING {
         let class = bytes.first().copied().unwrap_or_default();
         let [_, length] = sw.0.to_be_bytes();
         (data, sw) = usim.transmit(&[class, 0xc0, 0, 0, length]);
     }
-    format!("{}{sw}", hex(&data))
+    if part.toolkit && sw == Sw::OK {
+        sw = Sw::OK_TOOLKIT;
+    }
+    Some(format!("{}{sw}", hex(&data)))
 }
 
-fn csim(usim: &mut Usim, args: &[Arg], get_response: GetResponse) -> Result<Reply, u16> {
+fn csim(usim: &mut Usim, args: &[Arg], part: &UsimPart) -> Result<Reply, u16> {
     let bytes = match texts(args).as_slice() {
         [length, digits] => command(length, digits).ok_or(INCORRECT_PARAMETERS)?,
         _ => return Err(INCORRECT_PARAMETERS),
     };
-    let answer = exchange(usim, &bytes, get_response);
-    Ok(Reply::line(format!("+CSIM: {},\"{answer}\"", answer.len())))
+    Ok(match exchange(usim, &bytes, part) {
+        Some(answer) => Reply::line(format!("+CSIM: {},\"{answer}\"", answer.len())),
+        None => Reply::error(),
+    })
 }
 
 /// Opens a channel and selects an application on it; closes it again when there is no such application.
@@ -110,7 +129,7 @@ fn open(usim: &mut Usim, args: &[Arg]) -> Option<u8> {
 }
 
 /// The modem writes the channel into the class byte, whatever the host has put there.
-fn cgla(usim: &mut Usim, args: &[Arg], get_response: GetResponse) -> Result<Reply, u16> {
+fn cgla(usim: &mut Usim, args: &[Arg], part: &UsimPart) -> Result<Reply, u16> {
     let (session, mut bytes) = match texts(args).as_slice() {
         [session, length, digits] => (*session, command(length, digits).ok_or(INCORRECT_PARAMETERS)?),
         _ => return Err(INCORRECT_PARAMETERS),
@@ -119,8 +138,10 @@ fn cgla(usim: &mut Usim, args: &[Arg], get_response: GetResponse) -> Result<Repl
     if let Some(class) = bytes.first_mut() {
         *class = *class & !3 | channel;
     }
-    let answer = exchange(usim, &bytes, get_response);
-    Ok(Reply::line(format!("+CGLA: {},\"{answer}\"", answer.len())))
+    Ok(match exchange(usim, &bytes, part) {
+        Some(answer) => Reply::line(format!("+CGLA: {},\"{answer}\"", answer.len())),
+        None => Reply::error(),
+    })
 }
 
 fn cchc(usim: &mut Usim, args: &[Arg]) -> Result<Reply, u16> {

@@ -15,6 +15,7 @@ pub mod equipment;
 pub mod network;
 pub mod sim;
 pub mod time;
+pub mod uicc;
 
 /// Quectel's maximum response time of commands that only look something up.
 pub const QUICK: Duration = Duration::from_millis(300);

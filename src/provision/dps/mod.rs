@@ -62,15 +62,6 @@ pub fn longest(config: &DpsConfig) -> Duration {
     registration::longest(&config.patience)
 }
 
-/// The operator's identity, which a grant without a signing request goes with ([`Material::Files`]); `None` if there is none to go
-/// with, or if it cannot be used: then [`provision`] says why.
-#[must_use]
-pub fn own(config: &DpsConfig, who: &Subscriber, now: Duration) -> Option<Identity> {
-    let ca_pem = config.ca_file.as_deref().map(read_limited).transpose().ok()?;
-    let loaded = config.files.load(who, ca_pem.as_deref(), now);
-    loaded.ok().filter(|_| !config.csr).map(|l| l.identity)
-}
-
 /// Everything that is needed before the first byte is sent.
 struct Prepared {
     id: RegistrationId,

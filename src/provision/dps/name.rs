@@ -140,7 +140,7 @@ mod tests {
             common_name: common_name.map(str::to_owned),
             not_before: Duration::ZERO,
             not_after: Duration::MAX,
-            is_v1: false,
+            ..Leaf::default()
         }
     }
 

@@ -10,6 +10,7 @@
 //! | `POST /claims/{name}` | a claim certificate: `{"certificateId", "certificatePem", "privateKey"}` |
 //! | `GET /policies`, `GET /policies/{name}`, `PUT` | names; a policy document |
 //! | `GET /templates/{name}`, `PUT` | a provisioning template |
+//! | `POST /provisioning`, `DELETE` | tells an answer of the provisioning service in advance ([`script`](super::script)); forgets all |
 //!
 //! A registration is `off`, `jitr` (activated by hand), `jitr-at-once` (by the next connection), or `{"template": NAME}`.
 //! An error is `{"message"}` with a status of AWS's kind: 400, 404, 409, 413, 415, 503.
@@ -30,6 +31,7 @@ use super::Aws;
 use super::document::Document;
 use super::registry::{Registration, RegistryError, Status};
 use super::reserved::is_thing_name;
+use super::script::{REPLIES_MAX, Script};
 use super::shadow::{Key, Operation};
 use super::template::Template;
 use crate::bench::clouds::backend::Act;
@@ -90,6 +92,7 @@ pub(crate) fn routes(aws: Arc<Aws>, endpoint: Arc<Endpoint>) -> Router {
         .route("/policies", get(list_policies))
         .route("/policies/{name}", get(read_policy).put(write_policy))
         .route("/templates/{name}", get(read_template).put(write_template))
+        .route("/provisioning", post(tell).delete(untell))
         .layer(DefaultBodyLimit::max(PAYLOAD_MAX))
         .with_state(Control { aws, endpoint })
 }
@@ -272,6 +275,20 @@ async fn make_claim(State(control): State<Control>, Path(name): Path<String>) ->
     Ok(Json(json!({
         "certificateId": id, "certificatePem": issued.chain_pem, "privateKey": issued.key_pem.as_str(),
     })))
+}
+
+async fn tell(State(control): State<Control>, body: Bytes) -> Result<Json<Value>, Failure> {
+    let entry = serde_json::from_slice(&body).map_err(bad)?;
+    if control.aws.script(|s| s.add(entry)) {
+        Ok(Json(json!({ "message": "OK" })))
+    } else {
+        Err(RegistryError::Full("provisioning answers", REPLIES_MAX).into())
+    }
+}
+
+async fn untell(State(control): State<Control>) -> Json<Value> {
+    control.aws.script(Script::clear);
+    Json(json!({ "message": "OK" }))
 }
 
 async fn list_policies(State(control): State<Control>) -> Json<Value> {

@@ -6,6 +6,7 @@
 //! | [`document`] | policy documents |
 //! | [`registry`] | authorities, certificates, things; just-in-time registration |
 //! | [`template`], [`provisioning`] | fleet provisioning by claim |
+//! | [`script`] | its answers, told in advance |
 //! | [`shadow`] | device shadows |
 //! | [`reserved`] | the topics that begin with `$` |
 //! | [`presence`] | connected and disconnected, as messages |
@@ -26,6 +27,7 @@ pub mod presence;
 pub mod provisioning;
 pub mod registry;
 pub mod reserved;
+pub mod script;
 pub mod shadow;
 pub mod template;
 
@@ -41,6 +43,7 @@ use self::presence::Presence;
 use self::provisioning::{ProvisioningError, Tokens};
 use self::registry::{Registration, Registry};
 use self::reserved::{Format, Reserved};
+use self::script::{Reply, Script};
 use self::shadow::{Key, Operation, Outcome, Shadows};
 use self::template::Template;
 use super::authority::Ca;
@@ -63,6 +66,7 @@ struct State {
     registry: Registry,
     shadows: Shadows,
     tokens: Tokens,
+    script: Script,
     presence: Presence,
     connects: HashMap<String, Duration>,
 }
@@ -110,6 +114,7 @@ impl Aws {
             registry,
             shadows: Shadows::default(),
             tokens: Tokens::default(),
+            script: Script::default(),
             presence: Presence::default(),
             connects: HashMap::new(),
         };
@@ -168,14 +173,31 @@ impl Aws {
         })
     }
 
+    /// Tells answers of the provisioning service in advance.
+    pub fn script<T>(&self, with: impl FnOnce(&mut Script) -> T) -> T {
+        with(&mut self.state().script)
+    }
+
     fn provisioning(&self, session: &Session, received: Received<'_>, asked: &Reserved, now: Now) -> Vec<Act> {
         let mut state = self.state();
-        let State { registry, tokens, .. } = &mut *state;
+        let State {
+            registry,
+            tokens,
+            script,
+            ..
+        } = &mut *state;
         let payload = received.payload;
-        let answer = match asked {
-            Reserved::CreateKeys(Format::Json) => tokens.create_keys(registry, &self.ca, payload, now),
-            Reserved::CreateFromCsr(Format::Json) => tokens.create_from_csr(registry, &self.ca, payload, now),
-            Reserved::Provision(template, Format::Json) => tokens.provision(registry, template, payload, now),
+        let told = script.take(asked);
+        let answer = match (told, asked) {
+            (Some(Reply::Silence), _) => {
+                let note = format!("aws-iot/provisioning: {} has no answer, as told", received.topic);
+                return vec![Act::Note(note)];
+            }
+            (Some(Reply::Rejected(e)), _) => Err(e),
+            (Some(Reply::Accepted(body)), _) => Ok(body),
+            (None, Reserved::CreateKeys(Format::Json)) => tokens.create_keys(registry, &self.ca, payload, now),
+            (None, Reserved::CreateFromCsr(Format::Json)) => tokens.create_from_csr(registry, &self.ca, payload, now),
+            (None, Reserved::Provision(template, Format::Json)) => tokens.provision(registry, template, payload, now),
             _ => Err(ProvisioningError::cbor()),
         };
         drop(state);

@@ -28,20 +28,24 @@ pub const TOKENS_MAX: usize = 256;
 const COMMON_NAME: &str = "AWS IoT Certificate";
 
 /// A refusal by the provisioning service.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Deserialize)]
 #[error("{status} {code}: {message}")]
+#[serde(deny_unknown_fields)]
 pub struct ProvisioningError {
     /// As an HTTP status.
+    #[serde(rename = "statusCode")]
     pub status: u16,
     /// One word.
-    pub code: &'static str,
+    #[serde(rename = "errorCode")]
+    pub code: String,
     /// A sentence.
+    #[serde(rename = "errorMessage")]
     pub message: String,
 }
 
 impl ProvisioningError {
     fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        let message = message.into();
+        let (code, message) = (code.to_owned(), message.into());
         Self { status, code, message }
     }
 
@@ -80,7 +84,7 @@ impl ProvisioningError {
         out.push(0x19);
         out.extend(self.status.to_be_bytes());
         text(&mut out, "errorCode");
-        text(&mut out, self.code);
+        text(&mut out, &self.code);
         text(&mut out, "errorMessage");
         text(&mut out, &self.message);
         out.into()

@@ -182,6 +182,11 @@ impl Engine {
         self.plugged
     }
 
+    /// How many logical channels to the card are open, besides the basic one.
+    pub fn open_channels(&self) -> usize {
+        self.modem.sim.usim.open_channels()
+    }
+
     /// The records since the last call, oldest first.
     pub fn take_records(&mut self) -> impl Iterator<Item = Record> + '_ {
         self.records.drain(..)

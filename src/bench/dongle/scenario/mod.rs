@@ -18,7 +18,7 @@ pub use event::{Event, Override, TimedEvent};
 pub use parts::{
     CmeForm, Echo, Hex, LinePart, NetworkPart, NetworkTime, NoisePart, Registration, Reset, SimPart, SimState,
 };
-pub use usim::{Ccho, Csim, Cuad, GetResponse, Unselected, UsimPart};
+pub use usim::{Aid, Ccho, Cgla, Csim, Cuad, GetResponse, Le, Unselected, UsimPart};
 
 /// The format of a scenario, for `--help`.
 pub const HELP: &str = r#"SCENARIO FILE (TOML; every key may be left out; an unknown key is an error with line and column)
@@ -35,8 +35,13 @@ pub const HELP: &str = r#"SCENARIO FILE (TOML; every key may be left out; an unk
   puk_retries = 10
 
   [usim]
-  csim = "ok"                   AT+CSIM: ok | refused (CME 3)
+  csim = "ok"                   AT+CSIM: ok | refused (CME 3) | absent (ERROR)
   ccho = "prefixed"             AT+CCHO: prefixed (+CCHO: 1) | bare (1) | error
+  cgla = "ok"                   AT+CGLA: ok | refused (CME 3)
+  channels = 3                  logical channels of the card, 0 to 3; AT+CCHO is ERROR when none is left
+  aid = "partial"               what selects the USIM: partial (the beginning of its identifier will do) | whole
+  le = "any"                    AUTHENTICATE with Le at its end: any (taken, as without) | error (AT error) | 6700 (the card says so)
+  toolkit = false               a SIM toolkit command always waits: 910B instead of 9000
   cuad = "ok"                   AT+CUAD: ok | error
   get_response = "ask"          61xx: ask (the host sends GET RESPONSE) | fetched (the modem does, and 9000 comes back)
   unselected = "6985"           AUTHENTICATE without the USIM selected: 6985 | 6982 | answer

@@ -24,6 +24,11 @@ fn everything_the_help_names_is_understood() {
         [usim]
         csim = "refused"
         ccho = "bare"
+        cgla = "refused"
+        channels = 2
+        aid = "whole"
+        le = "6700"
+        toolkit = true
         cuad = "error"
         get_response = "fetched"
         unselected = "6982"

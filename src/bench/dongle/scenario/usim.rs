@@ -11,6 +11,45 @@ pub enum Csim {
     Ok,
     /// CME 3.
     Refused,
+    /// `ERROR`: this firmware does not know the command.
+    Absent,
+}
+
+/// Whether `AT+CGLA` may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cgla {
+    /// Yes.
+    #[default]
+    Ok,
+    /// CME 3.
+    Refused,
+}
+
+/// What becomes of AUTHENTICATE with Le at its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Le {
+    /// It is taken, with and without.
+    #[default]
+    #[serde(rename = "any")]
+    Any,
+    /// `ERROR`, as SORACOM's Java client expects of some modems.
+    #[serde(rename = "error")]
+    Error,
+    /// The card says that the length is wrong.
+    #[serde(rename = "6700")]
+    WrongLength,
+}
+
+/// How much of an application's identifier selects it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aid {
+    /// Its beginning is enough.
+    #[default]
+    Partial,
+    /// All of it.
+    Whole,
 }
 
 /// How `AT+CCHO` answers.
@@ -71,6 +110,16 @@ pub struct UsimPart {
     pub csim: Csim,
     /// `AT+CCHO`.
     pub ccho: Ccho,
+    /// `AT+CGLA`.
+    pub cgla: Cgla,
+    /// How many logical channels the card has besides the basic one, 3 at most.
+    pub channels: u8,
+    /// What selects the USIM.
+    pub aid: Aid,
+    /// AUTHENTICATE with Le.
+    pub le: Le,
+    /// A SIM toolkit command always waits: 910B instead of 9000.
+    pub toolkit: bool,
     /// `AT+CUAD`.
     pub cuad: Cuad,
     /// Who sends GET RESPONSE.
@@ -90,6 +139,11 @@ impl Default for UsimPart {
         Self {
             csim: Csim::Ok,
             ccho: Ccho::Prefixed,
+            cgla: Cgla::Ok,
+            channels: 3,
+            aid: Aid::Partial,
+            le: Le::Any,
+            toolkit: false,
             cuad: Cuad::Ok,
             get_response: GetResponse::Ask,
             unselected: Unselected::Conditions,

@@ -185,6 +185,40 @@ fn modems_differ() {
 }
 
 #[test]
+fn they_differ_in_more() {
+    let open = format!("AT+CCHO=\"{AID}\"\r");
+    let whole = "A0000000871002FF86FFFF89FFFFFFFF";
+    let mut bench = Bench::warm("[usim]\nchannels = 0\ncsim = 'absent'");
+    assert_eq!(bench.say(&open), ERROR);
+    assert_eq!(bench.say("AT+CSIM=?\r"), ERROR);
+    assert_eq!(bench.say(&format!("AT+CSIM=78,\"{APDU}\"\r")), ERROR);
+    let mut bench = Bench::warm("[usim]\nchannels = 1\ncgla = 'refused'");
+    assert_eq!(bench.engine.open_channels(), 0);
+    assert_eq!(bench.say(&open), ok(&["+CCHO: 1"]));
+    assert_eq!(bench.say(&open), ERROR);
+    assert_eq!(bench.engine.open_channels(), 1);
+    assert_eq!(bench.say(&format!("AT+CGLA=1,78,\"{APDU}\"\r")), cme(3));
+    let mut bench = Bench::warm("[usim]\naid = 'whole'");
+    assert_eq!(bench.say(&open), ERROR);
+    assert_eq!(bench.engine.open_channels(), 0, "nothing stays open");
+    assert_eq!(
+        bench.say("AT+CSIM=24,\"00A4040407A0000000871002\"\r"),
+        ok(&["+CSIM: 4,\"6A82\""])
+    );
+    assert_eq!(bench.say(&format!("AT+CCHO=\"{whole}\"\r")), ok(&["+CCHO: 1"]));
+    for (le, with) in [("error", ERROR.to_owned()), ("6700", ok(&["+CSIM: 4,\"6700\""]))] {
+        let mut bench = Bench::warm(&format!("[usim]\nunselected = 'answer'\nle = '{le}'\ntoolkit = true"));
+        assert_eq!(bench.say(&format!("AT+CSIM=80,\"{APDU}00\"\r")), with);
+        assert_eq!(
+            bench.say(&format!("AT+CSIM=78,\"{APDU}\"\r")),
+            ok(&["+CSIM: 4,\"6135\""])
+        );
+        let fetched = bench.say("AT+CSIM=10,\"00C0000035\"\r");
+        assert!(fetched.ends_with("910B\"\r\n\r\nOK\r\n"), "{fetched}");
+    }
+}
+
+#[test]
 fn files_by_crsm() {
     let mut bench = Bench::warm("");
     for (command, answer) in [

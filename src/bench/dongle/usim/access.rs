@@ -16,6 +16,9 @@ impl Usim {
             0x02 | 0x06 | 0x0e => return Err(Sw::FILE_NOT_FOUND),
             _ => return Err(Sw::WRONG_P1_P2),
         };
+        if apdu.p1 == 0x04 && self.whole_name && apdu.data != AID {
+            return Err(Sw::FILE_NOT_FOUND);
+        }
         let Some(channel) = self.channel(number) else {
             return Err(Sw::CHANNEL_NOT_SUPPORTED);
         };

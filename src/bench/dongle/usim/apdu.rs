@@ -8,6 +8,8 @@ pub(crate) struct Sw(pub(crate) u16);
 
 impl Sw {
     pub(crate) const OK: Self = Self(0x9000);
+    /// Well done, and a SIM toolkit command of 11 bytes waits for FETCH.
+    pub(crate) const OK_TOOLKIT: Self = Self(0x910b);
     pub(crate) const WRONG_LENGTH: Self = Self(0x6700);
     pub(crate) const CHANNEL_NOT_SUPPORTED: Self = Self(0x6881);
     pub(crate) const NO_RECORD_FILE: Self = Self(0x6981);

@@ -28,7 +28,7 @@ use apdu::{Apdu, Sw};
 use files::{Contents, Directory, File};
 
 use super::identity::{Iccid, Imsi};
-use super::scenario::{Unselected, UsimPart};
+use super::scenario::{Aid, Unselected, UsimPart};
 use crate::bench::subscriber::sqn::Window;
 use crate::bench::subscriber::{Secrets, Sim};
 
@@ -75,6 +75,9 @@ pub(super) struct Usim {
     unselected: Unselected,
     with_kc: bool,
     deaf: bool,
+    /// Channels that may be open, with the basic one.
+    limit: usize,
+    whole_name: bool,
     channels: [Option<Channel>; CHANNELS],
 }
 
@@ -101,6 +104,8 @@ impl Usim {
             unselected: part.unselected,
             with_kc: part.kc,
             deaf: part.mac_failure,
+            limit: CHANNELS.min(usize::from(part.channels) + 1),
+            whole_name: part.aid == Aid::Whole,
             channels: [const { None }; CHANNELS],
         };
         usim.reset();
@@ -200,7 +205,7 @@ impl Usim {
 
     /// The lowest free channel, now open; `None` when there is none left.
     fn open_channel(&mut self) -> Option<u8> {
-        let free = self.channels.iter().position(Option::is_none)?;
+        let free = self.channels.iter().take(self.limit).position(Option::is_none)?;
         *self.channels.get_mut(free)? = Some(Channel::START);
         u8::try_from(free).ok()
     }
@@ -208,6 +213,11 @@ impl Usim {
     /// Whether a channel is there.
     pub(super) fn is_open(&self, number: u8) -> bool {
         self.channels.get(usize::from(number)).is_some_and(Option::is_some)
+    }
+
+    /// How many logical channels are open; the basic one is not counted.
+    pub(super) fn open_channels(&self) -> usize {
+        self.channels.iter().skip(1).flatten().count()
     }
 
     fn close_channel(&mut self, number: u8) -> bool {

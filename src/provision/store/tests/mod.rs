@@ -2,9 +2,22 @@
 //! |---|---|
 //! | `roles` | stage, promote, discard, fall back, forget, list |
 //! | `damage` | what is missing, torn, swapped, edited, of a newer version, another's |
+//! | `upgrade` | sets of the first release |
+//! | `sealed` | encryption at rest: switched on, off, another key |
+//! | `writers` | two processes at once |
+//! | `kill`, `faults` | killed, out of room or broken at every file system call (`shim`: how that is done) |
 
 mod damage;
 mod roles;
+mod upgrade;
+
+// Where the tests run as armv7 code under an emulator, the machine's own compiler makes no library for them.
+#[cfg(all(target_env = "gnu", not(target_arch = "arm")))]
+mod faults;
+#[cfg(all(target_env = "gnu", not(target_arch = "arm")))]
+mod kill;
+#[cfg(all(target_env = "gnu", not(target_arch = "arm")))]
+mod shim;
 
 use std::fs;
 use std::path::Path;

@@ -1,11 +1,27 @@
 //! The USIM's AUTHENTICATE (AKA, TS 33.102), through the modem: values, and the way to ask for it from another task.
 //!
 //! The task that owns the AT port serves [`Ask`]s; everybody else holds a [`SimDoor`].
+//!
+//! | file | subject | I/O |
+//! |---|---|---|
+//! | [`apdu`] | one command to the card and its status words | none |
+//! | [`authenticate`] | the bytes of AUTHENTICATE and of its answers | none |
+//! | [`application`] | where the USIM is on the card | none |
+//! | `flow` | which way to the card, over a [`Modem`](super::Modem); channels opened and closed | yes |
 
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use zeroize::{Zeroize, ZeroizeOnDrop};
+
+pub mod apdu;
+pub mod application;
+pub mod authenticate;
+mod flow;
+#[cfg(test)]
+mod flow_tests;
+
+pub use flow::{Asked, LeftOpen};
 
 /// A challenge from the home network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

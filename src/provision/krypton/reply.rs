@@ -1,0 +1,188 @@
+//! HTTP answers, and what is taken out of them. No I/O.
+//!
+//! Nothing of an answer that may hold a key reaches a message: only answers that are not JSON objects are quoted, and of these the
+//! beginning; of refusals, `code` and `message`.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::error::KryptonError;
+use super::refusal::Refusal;
+use crate::identity::redact_digits;
+
+/// Longest answer that is read, in bytes: three PEM texts are under 8 KiB.
+pub const BODY_MAX: usize = 64 * 1024;
+/// A service that wants to be left alone for longer than this is asked again after this time all the same.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+/// Longest excerpt of an unexpected answer in a message, in characters.
+const EXCERPT: usize = 80;
+/// Longest text of a refusal in a message, in characters.
+const MESSAGE_MAX: usize = 300;
+
+/// An HTTP answer.
+#[derive(Clone)]
+pub struct Reply {
+    /// HTTP status code.
+    pub status: u16,
+    /// `Retry-After`, at most [`RETRY_AFTER_MAX`].
+    pub retry_after: Option<Duration>,
+    /// The body, at most [`BODY_MAX`] bytes; overwritten when dropped.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reply(HTTP {}, {} bytes)", self.status, self.body.len())
+    }
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    code: Option<String>,
+    message: Option<String>,
+}
+
+/// The beginning of a text that came from outside, on one line and without long numbers.
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
+    clean(&String::from_utf8_lossy(bytes), EXCERPT)
+}
+
+fn clean(text: &str, longest: usize) -> String {
+    let text: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(longest)
+        .collect();
+    redact_digits(text.trim())
+}
+
+/// `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date. `now` is the time since the Unix epoch.
+#[must_use]
+pub fn retry_after(header: &str, now: Duration) -> Option<Duration> {
+    let header = header.trim();
+    let wait = match header.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let at = jiff::fmt::rfc2822::parse(header).ok()?.timestamp().as_second();
+            Duration::from_secs(u64::try_from(at).ok()?).saturating_sub(now)
+        }
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+impl Reply {
+    /// Whether it is a success.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// `{"code","message"}` in one line, or the beginning of what came instead.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match serde_json::from_slice::<Problem>(&self.body) {
+            Ok(Problem { code, message }) if code.is_some() || message.is_some() => clean(
+                &format!(
+                    "{}: {}",
+                    code.as_deref().unwrap_or("no code"),
+                    message.as_deref().unwrap_or("no message")
+                ),
+                MESSAGE_MAX,
+            ),
+            _ => excerpt(&self.body),
+        }
+    }
+
+    /// What a success holds.
+    ///
+    /// # Errors
+    /// [`KryptonError`], when it is none.
+    pub fn good(&self) -> Result<&[u8], KryptonError> {
+        let status = self.status;
+        match status {
+            200..=299 => Ok(&self.body),
+            // No client of SORACOM's follows these, and a signed request is good for one address only.
+            300..=399 => Err(KryptonError::Nonsense(format!(
+                "it sends us to another address (HTTP {status})"
+            ))),
+            408 | 429 => Err(self.trouble()),
+            400..=499 => Err(KryptonError::Refused(Refusal::read(status, self.message()))),
+            _ => Err(self.trouble()),
+        }
+    }
+
+    fn trouble(&self) -> KryptonError {
+        KryptonError::Trouble {
+            status: self.status,
+            message: self.message(),
+            after: self.retry_after,
+        }
+    }
+
+    /// Takes the JSON out of a success.
+    ///
+    /// # Errors
+    /// [`KryptonError`]: what the answer was instead.
+    pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, KryptonError> {
+        let body = self.good()?;
+        if body.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') {
+            return Err(KryptonError::Nonsense(if body.is_empty() {
+                "it is empty".to_owned()
+            } else {
+                format!("it begins with {:?}", excerpt(body))
+            }));
+        }
+        serde_json::from_slice(body).map_err(|e| {
+            KryptonError::Nonsense(if e.is_eof() {
+                format!("the JSON is cut off after {} bytes", body.len())
+            } else {
+                // serde_json quotes no values except scalars of a wrong type; a key is a string, never a wrong scalar.
+                format!("the JSON does not fit: {}", redact_digits(&e.to_string()))
+            })
+        })
+    }
+
+    /// Takes a certificate out of a success: PEM text, not JSON.
+    ///
+    /// # Errors
+    /// [`KryptonError`]: what the answer was instead.
+    pub fn pem(&self) -> Result<String, KryptonError> {
+        let body = self.good()?;
+        if body.is_empty() {
+            return Err(KryptonError::Nonsense("it is empty".to_owned()));
+        }
+        match std::str::from_utf8(body) {
+            Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => Ok(text.to_owned()),
+            _ => Err(KryptonError::Nonsense(format!(
+                "it is no PEM certificate: it begins with {:?}",
+                excerpt(body)
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_in_both_forms() {
+        let now = Duration::from_secs(784_111_777);
+        // RFC 9110 section 5.6.7's own date, and the second before it.
+        assert_eq!(
+            retry_after("Sun, 06 Nov 1994 08:49:37 GMT", now - Duration::from_secs(9)),
+            Some(Duration::from_secs(9))
+        );
+        assert_eq!(
+            retry_after("Sun, 06 Nov 1994 08:49:37 GMT", now + now),
+            Some(Duration::ZERO)
+        );
+        assert_eq!(retry_after(" 120 ", now), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after("99999999999", now), Some(RETRY_AFTER_MAX));
+        for bad in ["", "soon", "-1", "1.5"] {
+            assert_eq!(retry_after(bad, now), None, "{bad}");
+        }
+    }
+}

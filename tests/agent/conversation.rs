@@ -1,0 +1,155 @@
+//! `session::conversation` with a broker of somebody else's: mosquitto, whose refusals and silences are real.
+
+use std::path::Path;
+use std::time::Duration;
+
+use onyx::clock::Clock;
+use onyx::link::Via;
+use onyx::mqtt::Connect;
+use onyx::session::conversation::Conversation;
+use onyx::session::{Cause, SessionError, Target};
+use onyx::tls::{Client, Identity, Versions};
+
+use crate::certs::{Authority, Kind};
+use crate::mosquitto::{self, Mosquitto, Tls};
+
+const WITHIN: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_millis(500);
+
+fn plain(broker: &Mosquitto) -> Target {
+    Target {
+        host: "localhost".into(),
+        port: broker.plain_port,
+        address: Some(broker.plain()),
+        tls: None,
+        within: WITHIN,
+    }
+}
+
+async fn open(target: &Target, client_id: &str) -> Result<Conversation, SessionError> {
+    Conversation::open(target, &Via::default(), &Connect::new(client_id, true, 1_200)).await
+}
+
+#[tokio::test]
+async fn questions_are_answered_by_whoever_listens() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Mosquitto::start(dir.path(), None);
+    let mut talk = open(&plain(&broker), "asker").await.unwrap();
+    talk.subscribe(&["q/json/accepted", "q/json/rejected"]).await.unwrap();
+    talk.subscribe(&["flood"]).await.unwrap();
+    // What is published comes back to us, because we subscribed to it: before or after the PUBACK, as the broker likes.
+    talk.publish("q/json/accepted", b"first").await.unwrap();
+    talk.request("q/json/rejected", b"second").await.unwrap();
+    assert_eq!(talk.message(WITHIN).await.unwrap().payload, "first");
+    let second = talk
+        .answer(WITHIN, |m| m.topic.ends_with("rejected").then_some(m.payload))
+        .await
+        .unwrap();
+    assert_eq!(second, "second");
+    let late = talk.message(SHORT).await.unwrap_err();
+    assert!(matches!(late, SessionError::Late { within: SHORT, .. }), "{late}");
+    // Others speak, and it is not what is waited for.
+    let mut other = mosquitto::Client::spawn("mosquitto_pub", broker.plain(), &["-t", "flood", "-q", "1", "-l"]);
+    other.write(&"noise\n".repeat(500));
+    let said = tokio::task::spawn_blocking(move || other.wait()).await.unwrap();
+    assert!(said.status.success(), "{}", said.text);
+    talk.request("q/json/accepted", b"third").await.unwrap();
+    let third = talk
+        .answer(WITHIN, |m| (m.topic == "q/json/accepted").then_some(m.payload))
+        .await
+        .unwrap();
+    assert_eq!(third, "third");
+    talk.close().await;
+    // mosquitto's word for a client that said goodbye.
+    broker.wait_for(&["Received DISCONNECT from asker"]);
+}
+
+#[tokio::test]
+async fn refusals() {
+    let dir = tempfile::tempdir().unwrap();
+    let acl = dir.path().join("acl");
+    std::fs::write(&acl, "topic read allowed/#\ntopic write allowed/#\n").unwrap();
+    let broker = Mosquitto::start_with(dir.path(), None, &format!("acl_file {}\n", acl.display()));
+    // No client id, and yet a session to keep [MQTT-3.1.3-8].
+    let nameless = Connect::new("", false, 60);
+    let e = Conversation::open(&plain(&broker), &Via::default(), &nameless)
+        .await
+        .unwrap_err();
+    assert!(matches!(e, SessionError::Refused { code: 2, .. }), "{e}");
+    let mut talk = open(&plain(&broker), "asker").await.unwrap();
+    let e = talk.subscribe(&["allowed/a", "denied/b"]).await.unwrap_err();
+    assert!(
+        matches!(&e, SessionError::NotAllowed { filter, .. } if filter == "denied/b"),
+        "{e}"
+    );
+}
+
+#[tokio::test]
+async fn a_broker_that_goes_away_in_the_middle() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut broker = Mosquitto::start(dir.path(), None);
+    let target = plain(&broker);
+    let mut talk = open(&target, "asker").await.unwrap();
+    talk.subscribe(&["a"]).await.unwrap();
+    broker.stop();
+    let e = talk.message(WITHIN).await.unwrap_err();
+    assert!(matches!(e, SessionError::Closed { .. }), "{e}");
+    talk.close().await;
+    let e = open(&target, "asker").await.unwrap_err();
+    assert_eq!(e.cause(), Cause::Route, "{e}");
+}
+
+fn tls(authority: &Authority, device: &Path, version: Versions) -> std::sync::Arc<rustls::ClientConfig> {
+    let read = |suffix: &str| std::fs::read(device.with_extension(suffix)).unwrap();
+    let identity = Identity::from_pem(&read("pem"), &read("key"), "device").unwrap();
+    let roots = std::fs::read(authority.file("root.pem")).unwrap();
+    let client = Client {
+        identity: Some(&identity),
+        roots: onyx::tls::roots(&roots, "root").unwrap(),
+        versions: version,
+        alpn: &[],
+    };
+    client.build(&Clock::new()).unwrap()
+}
+
+/// OpenSSL's alert: in TLS 1.2 within the handshake, in TLS 1.3 after we have taken it for done.
+#[tokio::test]
+async fn a_certificate_that_the_broker_does_not_know() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new(&dir.path().join("ca"));
+    let stranger = Authority::new(&dir.path().join("stranger"));
+    let (certificate, key) = authority.server();
+    authority.device(Kind::Ec, "device", "known", &dir.path().join("known"));
+    stranger.device(Kind::Ec, "device", "unknown", &dir.path().join("unknown"));
+    let broker = Mosquitto::start(
+        dir.path(),
+        Some(Tls {
+            client_ca: authority.file("clients.pem"),
+            certificate,
+            key,
+            version: None,
+            identity_as_username: true,
+        }),
+    );
+    for version in [Versions::Only13, Versions::Only12] {
+        for (who, known) in [("known", true), ("unknown", false)] {
+            let target = Target {
+                host: "localhost".into(),
+                port: broker.tls_port,
+                address: Some((std::net::Ipv4Addr::LOCALHOST, broker.tls_port).into()),
+                tls: Some(tls(&authority, &dir.path().join(who).join("device"), version)),
+                within: WITHIN,
+            };
+            let opened = open(&target, who).await;
+            if known {
+                let mut talk = opened.unwrap();
+                talk.subscribe(&["a"]).await.unwrap();
+                talk.close().await;
+            } else {
+                let e = opened.unwrap_err();
+                assert_eq!(e.cause(), Cause::Identity, "{version:?}: {e}");
+                assert!(e.cure().contains("refuses our certificate"), "{}", e.cure());
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Credentials over their life: renewed in time, proven before they replace the old, fetched anew when the agent slept too long.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use onyx::bench::clouds::{Cloud, Clouds};
+use onyx::clock::Clock;
+use onyx::tls::{Leaf, certificates};
+
+use crate::krypton::{asked, assert_arrived};
+use crate::program::Ended;
+use crate::seqs::Arrived;
+use crate::stage::{Agent, Bench, IMSI, PATIENCE, Toml, onyx_agent, wait_for};
+
+const N: u64 = 5;
+/// A certificate that is due 6 to 6.4 s after it was fetched.
+const SHORT: Duration = Duration::from_secs(8);
+
+/// Where a role of the set leads.
+fn set(bench: &Bench, role: &str) -> Option<PathBuf> {
+    let link = bench.path(&format!("state/credentials/krypton-azure-{IMSI}/{role}"));
+    std::fs::canonicalize(link).ok()
+}
+
+fn certificate(bench: &Bench, role: &str) -> Option<String> {
+    std::fs::read_to_string(set(bench, role)?.join("certificate.pem")).ok()
+}
+
+/// Stops the agent in order. The samples are numbered from 1 and acknowledged in order, so the first `acknowledged` have arrived, and
+/// only those that were taken during the stop may be missing behind them.
+fn all_arrived(agent: Agent, bench: &Bench, clouds: &Clouds) -> Ended {
+    agent.terminate();
+    let ended = agent.ends_well();
+    let enough = |all: &[_]| Arrived::of_cloud(all, Cloud::IotHub).count() >= ended.acknowledged;
+    bench.rt.block_on(clouds.wait_for_messages(PATIENCE, enough));
+    let numbers = Arrived::of_cloud(&clouds.messages(), Cloud::IotHub).numbers();
+    let missing: Vec<_> = (1..=ended.acknowledged).filter(|n| !numbers.contains(n)).collect();
+    assert!(
+        missing.is_empty() && ended.acknowledged > 0,
+        "{missing:?}\n{}",
+        ended.log
+    );
+    ended
+}
+
+fn until(bench: &Bench) -> Duration {
+    let pem = certificate(bench, "current").unwrap();
+    let leaf = certificates(pem.as_bytes(), "current").unwrap().remove(0);
+    Leaf::read(&leaf, "current").unwrap().not_after
+}
+
+#[test]
+fn a_certificate_is_renewed_again_and_again_and_no_sample_is_lost() {
+    let bench = Bench::new();
+    let clouds = bench.clouds_with(|c| c.certificate_life = SHORT);
+    let toml = Toml::krypton(&clouds, Cloud::IotHub);
+    let mut events = clouds.events();
+    let agent = Agent::start(&bench, &toml, &[]);
+    let first = wait_for("a first set", || certificate(&bench, "current"), || agent.log());
+    let status = agent.wait_status("the renewal in status", |v| v["credentials"]["renew_from"].is_string());
+    let c = &status["credentials"];
+    assert_eq!(
+        (c["source"].as_str(), c["set"].as_str()),
+        (Some("krypton-azure"), Some("current"))
+    );
+    let (from, to) = (c["renew_from"].as_str().unwrap(), c["not_after"].as_str().unwrap());
+    assert!(c["not_before"].as_str().unwrap() < from && from < to, "{c}");
+    let second = wait_for(
+        "a second set",
+        || certificate(&bench, "current").filter(|pem| *pem != first),
+        || agent.log(),
+    );
+    assert_eq!(
+        certificate(&bench, "previous").as_ref(),
+        Some(&first),
+        "the last good set is kept"
+    );
+    let third = wait_for(
+        "a third set",
+        || certificate(&bench, "current").filter(|pem| *pem != second),
+        || agent.log(),
+    );
+    assert_eq!(certificate(&bench, "previous"), Some(second));
+    assert_ne!(third, first);
+    let ended = all_arrived(agent, &bench, &clouds);
+    assert_eq!(asked(&mut events), 3, "one request for each set");
+    assert!(ended.log.contains("are proven by this connection"), "{}", ended.log);
+}
+
+#[test]
+fn a_new_set_that_does_not_connect_gives_way_to_the_old() {
+    let bench = Bench::new();
+    let clouds = bench.clouds_with(|c| c.certificate_life = Duration::from_secs(120));
+    let mut toml = Toml::krypton(&clouds, Cloud::IotHub);
+    toml.credentials += "renew_at = 10\n";
+    let agent = Agent::start(&bench, &toml, &[]);
+    let first = wait_for("a first set", || certificate(&bench, "current"), || agent.log());
+    agent.wait_acknowledged(1);
+    // From the next connection on, which is the one with the new set, the hub refuses as many as the trial takes.
+    clouds.put_fault(&"iot-hub:refuse-5*5".parse().unwrap()).unwrap();
+    wait_for(
+        "the new set dropped",
+        || agent.log().contains("the new ones are dropped").then_some(()),
+        || agent.log(),
+    );
+    assert_eq!(certificate(&bench, "current"), Some(first));
+    wait_for(
+        "no candidate left",
+        || set(&bench, "candidate").is_none().then_some(()),
+        || agent.log(),
+    );
+    let status = agent.wait_status("the failure in status", |v| {
+        v["credentials"]["renew_failure"].is_string()
+    });
+    assert!(status["credentials"]["renew_next"].is_string(), "{status}");
+    all_arrived(agent, &bench, &clouds);
+}
+
+#[test]
+fn while_nobody_renews_the_old_set_goes_on_and_the_next_try_comes_by_itself() {
+    let bench = Bench::new();
+    let clouds = bench.clouds_with(|c| c.certificate_life = Duration::from_secs(60));
+    let mut toml = Toml::krypton(&clouds, Cloud::IotHub);
+    toml.credentials += "renew_at = 10\n";
+    let agent = Agent::start(&bench, &toml, &[]);
+    let first = wait_for("a first set", || certificate(&bench, "current"), || agent.log());
+    clouds.put_fault(&"krypton:http-500*1".parse().unwrap()).unwrap();
+    let status = agent.wait_status("a failed renewal", |v| v["credentials"]["renew_failure"].is_string());
+    let why = status["credentials"]["renew_failure"].as_str().unwrap().to_owned();
+    assert!(why.contains("HTTP 500"), "{why}");
+    assert_eq!(certificate(&bench, "current").as_ref(), Some(&first));
+    wait_for(
+        "the next try",
+        || certificate(&bench, "current").filter(|pem| *pem != first),
+        || agent.log(),
+    );
+    all_arrived(agent, &bench, &clouds);
+}
+
+#[test]
+fn an_agent_that_was_off_for_longer_than_the_certificate_lived_provisions_again() {
+    let bench = Bench::new();
+    let clouds = bench.clouds_with(|c| c.certificate_life = Duration::from_secs(4));
+    let toml = Toml::krypton(&clouds, Cloud::IotHub);
+    let mut events = clouds.events();
+    Agent::until(&bench, &toml, N).delivers(N);
+    assert_eq!(asked(&mut events), 1);
+    let end = until(&bench);
+    let clock = Clock::new();
+    wait_for(
+        "expired",
+        || clock.now().filter(|(now, _)| *now > end),
+        || "the clock stands".to_owned(),
+    );
+    let ended = Agent::until(&bench, &toml, N).delivers(N);
+    assert!(ended.log.contains("the certificate expired on"), "{}", ended.log);
+    assert_eq!(asked(&mut events), 1);
+    assert_arrived(&bench, &clouds, Cloud::IotHub, 2 * N);
+}
+
+#[test]
+fn what_provision_fetched_is_used_by_the_next_run_and_proven_by_it() {
+    let bench = Bench::new();
+    let clouds = bench.clouds();
+    let toml = Toml::krypton(&clouds, Cloud::IotHub);
+    Agent::until(&bench, &toml, N).delivers(N);
+    let first = certificate(&bench, "current").unwrap();
+    let config = toml.write(&bench);
+    let (output, out, err) = onyx_agent(&["provision", "--force", "--json", "--config", config.to_str().unwrap()]);
+    assert!(output.status.success(), "{out}{err}");
+    assert_eq!(
+        certificate(&bench, "current").as_ref(),
+        Some(&first),
+        "nothing proved the new set yet"
+    );
+    let second = certificate(&bench, "candidate").unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let directory = std::fs::canonicalize(shown["directory"].as_str().unwrap()).unwrap();
+    assert_eq!(Some(directory), set(&bench, "candidate"));
+    Agent::until(&bench, &toml, N).delivers(N);
+    assert_eq!(certificate(&bench, "current"), Some(second));
+    assert_eq!(certificate(&bench, "previous"), Some(first));
+    assert_eq!(set(&bench, "candidate"), None);
+    assert_arrived(&bench, &clouds, Cloud::IotHub, 2 * N);
+}
