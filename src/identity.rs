@@ -180,6 +180,70 @@ enum Piece {
     Iccid,
 }
 
+impl Piece {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "text",
+            Self::Imsi => "imsi",
+            Self::Imei => "imei",
+            Self::Iccid => "iccid",
+        }
+    }
+}
+
+/// As many of a subscriber's numbers as are known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Numbers {
+    /// The SIM.
+    pub imsi: Option<Imsi>,
+    /// The modem.
+    pub imei: Option<Imei>,
+    /// The card.
+    pub iccid: Option<Iccid>,
+}
+
+impl Numbers {
+    /// With the number that `piece` stands for; `None` if the text is none, or another one is known.
+    fn with(&self, piece: &Piece, text: &str) -> Option<Self> {
+        fn put<T: FromStr + PartialEq>(slot: &mut Option<T>, text: &str) -> Option<()> {
+            let number = text.parse().ok()?;
+            match slot {
+                Some(known) if *known != number => None,
+                _ => {
+                    *slot = Some(number);
+                    Some(())
+                }
+            }
+        }
+        let mut out = self.clone();
+        match piece {
+            Piece::Text(_) => None,
+            Piece::Imsi => put(&mut out.imsi, text),
+            Piece::Imei => put(&mut out.imei, text),
+            Piece::Iccid => put(&mut out.iccid, text),
+        }?;
+        Some(out)
+    }
+}
+
+/// Longest number, an ICCID, in digits.
+const NUMBER_MAX: usize = 20;
+
+/// Longest numbers first; every split is tried, and there are few: numbers are short.
+fn read(pieces: &[Piece], name: &str, known: &Numbers) -> Option<Numbers> {
+    let Some((piece, pieces)) = pieces.split_first() else {
+        return name.is_empty().then(|| known.clone());
+    };
+    if let Piece::Text(text) = piece {
+        return read(pieces, name.strip_prefix(text.as_str())?, known);
+    }
+    let digits = name.bytes().take(NUMBER_MAX).take_while(u8::is_ascii_digit).count();
+    (1..=digits).rev().find_map(|length| {
+        let (number, rest) = name.split_at(length);
+        read(pieces, rest, &known.with(piece, number)?)
+    })
+}
+
 /// A name with placeholders: `myClient-#{imsi}`. The default is empty and fills to an empty name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NameTemplate {
@@ -213,16 +277,35 @@ impl NameTemplate {
     /// # Errors
     /// [`TemplateError::Missing`] when the template asks for a number that is not known.
     pub fn fill(&self, who: &Subscriber) -> Result<String, TemplateError> {
+        self.fill_known(&Numbers {
+            imsi: Some(who.imsi.clone()),
+            imei: who.imei.clone(),
+            iccid: who.iccid.clone(),
+        })
+    }
+
+    /// The name for a subscriber of whom only some numbers are known.
+    ///
+    /// # Errors
+    /// [`TemplateError::Missing`] when the template asks for a number that is not known.
+    pub fn fill_known(&self, known: &Numbers) -> Result<String, TemplateError> {
         let mut out = String::new();
         for piece in &self.pieces {
-            match piece {
-                Piece::Text(text) => out.push_str(text),
-                Piece::Imsi => out.push_str(who.imsi.as_str()),
-                Piece::Imei => out.push_str(who.imei.as_ref().ok_or(TemplateError::Missing("imei"))?.as_str()),
-                Piece::Iccid => out.push_str(who.iccid.as_ref().ok_or(TemplateError::Missing("iccid"))?.as_str()),
-            }
+            let number = match piece {
+                Piece::Text(text) => Some(text.as_str()),
+                Piece::Imsi => known.imsi.as_ref().map(Imsi::as_str),
+                Piece::Imei => known.imei.as_ref().map(Imei::as_str),
+                Piece::Iccid => known.iccid.as_ref().map(Iccid::as_str),
+            };
+            out.push_str(number.ok_or(TemplateError::Missing(piece.word()))?);
         }
         Ok(out)
+    }
+
+    /// The other way round: whose name this could be, given what is known already. `None` if it is nobody's.
+    #[must_use]
+    pub fn read(&self, name: &str, known: &Numbers) -> Option<Numbers> {
+        read(&self.pieces, name, known)
     }
 
     /// Whether two subscribers get two names: true when any placeholder is used.
@@ -453,6 +536,30 @@ mod tests {
             Err(TemplateError::Missing("iccid"))
         );
         assert!(!"plain".parse::<NameTemplate>().unwrap().is_individual());
+    }
+
+    #[test]
+    fn templates_read_what_they_fill() {
+        let t: NameTemplate = "a-#{imsi}.#{imei}-#{imsi}.pem".parse().unwrap();
+        let name = t.fill(&who()).unwrap();
+        let read = t.read(&name, &Numbers::default()).unwrap();
+        assert_eq!((read.imsi.clone(), read.imei.clone()), (Some(who().imsi), who().imei));
+        assert_eq!(t.fill_known(&read).unwrap(), name);
+        assert!(
+            t.read(&name.replacen("2950", "2951", 1), &Numbers::default()).is_none(),
+            "two SIMs"
+        );
+        assert!(t.read("a-.pem", &Numbers::default()).is_none());
+        // Numbers side by side: 15 digits and 15 digits.
+        let t: NameTemplate = "#{imsi}#{imei}".parse().unwrap();
+        let read = t.read("295012345678901123456789011111", &Numbers::default()).unwrap();
+        assert_eq!(read.imei, who().imei);
+        let other = Numbers {
+            imsi: Some("295012345678902".parse().unwrap()),
+            ..Numbers::default()
+        };
+        assert!(t.read("295012345678901123456789011111", &other).is_none());
+        assert_eq!("x".parse::<NameTemplate>().unwrap().read("x", &other), Some(other));
     }
 
     #[test]

@@ -53,9 +53,6 @@ pub(super) struct Card {
     pub(super) sim: SimDoor,
     /// How the rungs stand; those above the network are the caller's to climb.
     pub(super) ladder: Ladder,
-    /// What the modem says from now on.
-    #[allow(dead_code)] // for those who must notice another SIM
-    pub(super) view: watch::Receiver<View>,
     stop: DropGuard,
     task: JoinHandle<()>,
 }
@@ -106,7 +103,6 @@ pub(super) async fn open(
         who,
         sim,
         ladder,
-        view,
         stop,
         task,
     })
@@ -136,3 +132,7 @@ pub(super) fn stuck(ladder: &Ladder, need: Need, top: Rung) -> String {
         }
     })
 }
+
+#[cfg(all(test, feature = "bench"))]
+#[path = "card_tests.rs"]
+mod tests;

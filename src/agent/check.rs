@@ -2,16 +2,17 @@
 //!
 //! A check is a value: which rung it belongs to, what was looked at, a verdict, and what to do. It is printed as text or JSON.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod credentials;
+mod places;
+
+use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
 use serde::Serialize;
 
 use super::ladder::Rung;
 use crate::clock::{Clock, rfc3339};
-use crate::config::agent::{AgentConfig, CredentialsConfig};
-use crate::identity::{NameTemplate, redact_digits};
+use crate::config::agent::AgentConfig;
 use crate::provision::operator::read_limited;
 use crate::tls;
 
@@ -80,9 +81,9 @@ pub fn all(config: &AgentConfig, clock: &Clock) -> Vec<Check> {
         });
     }
     checks.push(time(clock));
-    checks.extend(credentials(config, clock));
+    checks.extend(credentials::look(config, clock));
     if let Some(path) = &config.session.ca_file {
-        checks.push(authorities(Rung::Session, "session.ca_file", path));
+        checks.push(authorities(Rung::Session, "session.ca_file", path, clock));
     }
     if let Some(path) = &config.session.password_file {
         checks.push(secret(Rung::Session, "session.password_file", path));
@@ -141,107 +142,32 @@ fn time(clock: &Clock) -> Check {
     }
 }
 
-fn credentials(config: &AgentConfig, clock: &Clock) -> Vec<Check> {
-    let id = "credentials.files";
-    match &config.credentials {
-        CredentialsConfig::None => Vec::new(),
-        CredentialsConfig::Dps(_) | CredentialsConfig::Fleet(_) => Vec::new(),
-        CredentialsConfig::Krypton(k) => k
-            .ca_file
-            .iter()
-            .map(|path| authorities(Rung::Credentials, "credentials.ca_file", path))
-            .collect(),
-        CredentialsConfig::Files(files) => {
-            let fixed = |t: &NameTemplate| (!t.is_individual()).then(|| PathBuf::from(t.source()));
-            let (Some(certificate), Some(key)) = (fixed(&files.certificate), fixed(&files.key)) else {
-                return vec![check(
-                    Rung::Credentials,
-                    id,
-                    Verdict::Note,
-                    "the paths depend on the SIM, so they are looked at when it is read",
-                    "",
-                )];
-            };
-            vec![
-                pair(&certificate, &key, clock),
-                secret(Rung::Credentials, "credentials.key", &key),
-            ]
-        }
-    }
-}
-
-fn pair(certificate: &Path, key: &Path, clock: &Clock) -> Check {
-    let id = "credentials.files";
-    let bad = |found: String| {
-        check(
-            Rung::Credentials,
-            id,
-            Verdict::Bad,
-            found,
-            "put a valid certificate and its key there",
-        )
-    };
-    let what = format!("{} and {}", certificate.display(), key.display());
-    let (chain, key) = match (read_limited(certificate), read_limited(key)) {
-        (Ok(chain), Ok(key)) => (chain, zeroize::Zeroizing::new(key)),
-        (Err(e), _) | (_, Err(e)) => return bad(e.to_string()),
-    };
-    let leaf = match tls::Identity::from_pem(&chain, &key, &what) {
-        Ok(identity) => identity.leaf,
-        Err(e) => return bad(e.to_string()),
-    };
-    let name = redact_digits(leaf.common_name.as_deref().unwrap_or("nobody"));
-    let until = rfc3339(leaf.not_after);
-    let now = clock.now().map(|(t, _)| t);
-    if now.is_some_and(|now| now > leaf.not_after) {
-        return bad(format!("the certificate of {name} expired on {until}"));
-    }
-    if leaf.is_v1 {
-        return check(
-            Rung::Credentials,
-            id,
-            Verdict::Note,
-            format!("the certificate of {name}, valid until {until}, is X.509 version 1"),
-            "it is presented as it is; sign it with extensions (openssl x509 -req … -extfile FILE) to please every server",
-        );
-    }
-    if now.is_some_and(|now| leaf.not_after.saturating_sub(now) < Duration::from_secs(14 * 86_400)) {
-        return check(
-            Rung::Credentials,
-            id,
-            Verdict::Note,
-            format!("the certificate of {name} is valid only until {until}"),
-            "renew it",
-        );
-    }
-    check(
-        Rung::Credentials,
-        id,
-        Verdict::Good,
-        format!("key and certificate of {name} fit; valid until {until}"),
-        "",
-    )
-}
-
-fn authorities(rung: Rung, id: &'static str, path: &Path) -> Check {
+fn authorities(rung: Rung, id: &'static str, path: &Path, clock: &Clock) -> Check {
     let what = path.display().to_string();
-    let found = read_limited(path)
-        .map_err(|e| e.to_string())
-        .and_then(|pem| tls::certificates(&pem, &what).map_err(|e| e.to_string()));
-    match found {
-        Ok(list) => check(
+    let found = read_limited(path).and_then(|pem| Ok(tls::certificates(&pem, &what)?));
+    let list = match found {
+        Ok(list) => list,
+        Err(e) => return check(rung, id, Verdict::Bad, e.what(), e.cure()),
+    };
+    let now = clock.now().map(|(now, _)| now);
+    let expired = list.iter().filter(|der| {
+        let leaf = tls::Leaf::read(der, &what).ok();
+        leaf.zip(now).is_some_and(|(leaf, now)| now > leaf.not_after)
+    });
+    match expired.count() {
+        0 => check(
             rung,
             id,
             Verdict::Good,
             format!("{what} holds {} authorities", list.len()),
             "",
         ),
-        Err(why) => check(
+        n => check(
             rung,
             id,
-            Verdict::Bad,
-            why,
-            "put the authority's certificate there as PEM",
+            if n == list.len() { Verdict::Bad } else { Verdict::Note },
+            format!("{n} of {} authorities in {what} have expired", list.len()),
+            "put the service's present authorities there",
         ),
     }
 }

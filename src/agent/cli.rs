@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
 
 use super::check::{self, Verdict};
-use super::{inspect, ladder};
+use super::{credentials_cli, inspect, ladder};
 use crate::clock::Clock;
 use crate::config::agent::{AgentConfig, DEFAULT_PATH, DEFAULT_SOCKET};
 use crate::logging;
@@ -112,6 +112,11 @@ enum Command {
     ///
     /// By the cellular door (over the SORACOM line, needs no configuration file) or by SIM authentication (over any line).
     Krypton(Box<super::krypton_cli::KryptonArgs>),
+    /// Show, export or forget the credentials on disk; needs no modem and no network
+    Credentials {
+        #[command(subcommand)]
+        command: credentials_cli::Command,
+    },
 }
 
 /// Runs the program; its exit status is 0 for good, 1 for bad, 2 for a wrong command line.
@@ -181,6 +186,7 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Krypton(args) => super::krypton_cli::main(*args).await,
+        Command::Credentials { command } => credentials_cli::execute(command),
     }
 }
 

@@ -24,7 +24,7 @@ use crate::backoff::Backoff;
 use crate::clock::{self, Clock};
 use crate::config::agent::AgentConfig;
 use crate::identity::{Subscriber, redact_digits};
-use crate::modem::usim::{AkaError, Answer, Ask, LeftOpen};
+use crate::modem::usim::{AkaError, Answer, Ask, Asked, LeftOpen};
 use crate::modem::{CmeError, Modem, ModemError, Pin, Port, Recovery, RegStatus, Registration, Signal, SimState, Urc};
 use crate::provision::operator::read_limited;
 use crate::telemetry::sample::ModemReading;
@@ -37,12 +37,16 @@ const SIM_EVERY: Duration = Duration::from_secs(1);
 const REGISTER_WITHIN: Duration = Duration::from_secs(180);
 /// Pause between two looks at the registration while searching; a change is announced by the modem itself.
 const REGISTER_EVERY: Duration = Duration::from_secs(2);
+/// How often the network's time is asked for while nobody knows what time it is.
+const TIME_EVERY: Duration = Duration::from_secs(5);
 /// The longest that one question to the modem can take: AT+COPS? may answer after 180 s (Quectel AT manual V2.0).
 const QUESTION_MAX: Duration = Duration::from_secs(240);
 /// A network that refuses the SIM is left alone for at least so long; the modem itself announces a change of mind.
 const DENIED_PAUSE: Duration = Duration::from_secs(60);
 /// A question to the SIM that is on its way when the agent is to stop may take this long to its end: an open channel would outlive us.
 const FINISH_WITHIN: Duration = Duration::from_secs(10);
+/// The longest that the SIM may take with one question; it takes under a second, but may have to be waited for while it is busy.
+const ASK_MAX: Duration = Duration::from_secs(60);
 /// First and longest pause after a failure.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(180);
@@ -218,7 +222,14 @@ impl Climber {
         }
         self.pulse.promise(QUESTION_MAX);
         self.serving.send_replace(true);
-        let asked = modem.authenticate(&ask.challenge, &mut self.left_open).await;
+        let asking = modem.authenticate(&ask.challenge, &mut self.left_open);
+        let asked = match tokio::time::timeout(ASK_MAX, asking).await {
+            Ok(asked) => asked,
+            Err(_) => Asked {
+                answer: Err(AkaError::Late(ASK_MAX)),
+                trouble: modem.close_left_open(&mut self.left_open).await.err(),
+            },
+        };
         self.serving.send_replace(false);
         match &asked.answer {
             Ok(Answer::Keys(_)) => tracing::info!("the SIM has answered a challenge"),
@@ -308,10 +319,11 @@ impl Climber {
         self.backoffs.values_mut().for_each(|b| b.is_up(now));
         self.registered(modem, &registration).await.map_err(network)?;
         loop {
-            self.pulse.promise(self.config.modem.poll + QUESTION_MAX);
-            self.listen(modem, self.config.modem.poll)
-                .await
-                .map_err(on(Rung::Modem))?;
+            let poll = self.config.modem.poll;
+            // The network says the time moments after it let us in; nothing above goes on without one.
+            let pause = self.clock.now().map_or(poll.min(TIME_EVERY), |_| poll);
+            self.pulse.promise(pause + QUESTION_MAX);
+            self.listen(modem, pause).await.map_err(on(Rung::Modem))?;
             let now = modem.registration().await.map_err(network)?;
             if !now.status.is_registered() {
                 return Err((Rung::Network, self.refused(modem, now.status).await));

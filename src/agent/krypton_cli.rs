@@ -356,32 +356,40 @@ async fn ask(what: &What, plan: &Plan, card: Option<&Card>, clock: &Clock) -> an
         _ => Caller::cellular(settings, &plan.via, clock),
     };
     let mut caller = caller.map_err(explain)?;
-    let usable = |device: Device| -> Result<Device, KryptonError> {
-        device.clone().grant()?;
-        Ok(device)
+    let fields = match what {
+        What::Azure { at_once, .. } => {
+            let device = if *at_once {
+                caller.azure_at_once(parameters).await
+            } else {
+                caller.azure(parameters, plan.patience).await
+            };
+            usable(device, clock)?.azure()
+        }
+        What::Aws { skip_certificates, .. } => {
+            let device = caller.aws(parameters, *skip_certificates, plan.patience).await;
+            usable(device, clock)?.aws()
+        }
+        What::CognitoCredentials { .. } => caller.cognito_credentials().await.map_err(explain)?.into(),
+        What::CognitoToken { .. } => caller.cognito_token().await.map_err(explain)?.into(),
+        What::Inventory { endpoint, .. } => caller.inventory(endpoint.clone()).await.map_err(explain)?.into(),
+        What::Arc { .. } => caller.arc().await.map_err(explain)?.into(),
+        What::Metadata { .. } => caller.metadata().await.map_err(explain)?.into(),
+        What::Userdata { .. } => caller.userdata().await.map_err(explain)?.into(),
     };
-    let fields: Result<Fields, KryptonError> = match what {
-        What::Azure { at_once: true, .. } => caller
-            .azure_at_once(parameters)
-            .await
-            .and_then(usable)
-            .map(Device::azure),
-        What::Azure { .. } => caller
-            .azure(parameters, plan.patience)
-            .await
-            .and_then(usable)
-            .map(Device::azure),
-        What::Aws { skip_certificates, .. } => caller
-            .aws(parameters, *skip_certificates)
-            .await
-            .and_then(usable)
-            .map(Device::aws),
-        What::CognitoCredentials { .. } => caller.cognito_credentials().await.map(Fields::from),
-        What::CognitoToken { .. } => caller.cognito_token().await.map(Fields::from),
-        What::Inventory { endpoint, .. } => caller.inventory(endpoint.clone()).await.map(Fields::from),
-        What::Arc { .. } => caller.arc().await.map(Fields::from),
-        What::Metadata { .. } => caller.metadata().await.map(Fields::from),
-        What::Userdata { .. } => caller.userdata().await.map(Fields::from),
-    };
-    fields.map_err(explain)
+    Ok(fields)
+}
+
+/// Looks at new credentials as a session would, before anybody relies on them.
+fn usable(device: Result<Device, KryptonError>, clock: &Clock) -> anyhow::Result<Device> {
+    let device = device.map_err(explain)?;
+    let grant = device.clone().grant().map_err(explain)?;
+    let credentials = grant.check("Krypton's answer").map_err(|e| explain(e.into()))?;
+    let now = clock.now().map_or_else(|| clock.system(), |(time, _)| time);
+    credentials.check_time(now).map_err(|e| {
+        anyhow!(
+            "the granted credentials cannot be used: {e}. Look at the certificate settings of the SIM group's Krypton configuration, and \
+             whether this machine's clock is right"
+        )
+    })?;
+    Ok(device)
 }

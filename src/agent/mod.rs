@@ -16,6 +16,7 @@
 mod card;
 pub mod check;
 pub mod cli;
+mod credentials_cli;
 mod dongle;
 mod endpoint;
 mod fault;

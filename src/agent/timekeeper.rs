@@ -41,8 +41,8 @@ pub(super) fn prepare(config: &AgentConfig, clock: &Clock) {
 }
 
 /// The clock in `status --json`: `source` (one of [`Source::word`], null while the time is unknown), whether it is `confirmed`, what the
-/// `system` clock says and by how many seconds it is ahead (`system_ahead_s`), the `network`'s time, and the last confirmed time with
-/// its witness (`saved`, `saved_by`).
+/// `system` clock says and by how many seconds it is ahead (`system_ahead_s`), the `network`'s time, its last word if
+/// that was not believed (`network_refused`), and the last confirmed time with its witness (`saved`, `saved_by`).
 pub(super) fn to_json(view: &View) -> Value {
     json!({
         "source": view.now.map(|(_, source)| source.word()),
@@ -51,6 +51,7 @@ pub(super) fn to_json(view: &View) -> Value {
         "system": rfc3339(view.system),
         "system_ahead_s": view.system_ahead_s(),
         "network": view.network.map(rfc3339),
+        "network_refused": view.refused.map(rfc3339),
         "saved": view.saved.map(|s| rfc3339(s.time)),
         "saved_by": view.saved.map(|s| s.by.word()),
     })

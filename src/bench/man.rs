@@ -68,10 +68,7 @@ mod tests {
         ] {
             assert!(names.iter().any(|n| n == want), "{want} is not in {names:?}");
         }
-        assert!(
-            !names.iter().any(|n| n.contains("secret") || n.contains("help")),
-            "{names:?}"
-        );
+        assert!(!names.iter().any(|n| n.contains("secret") || n.contains("help")), "{names:?}");
         let text = |name: &str| std::fs::read_to_string(dir.path().join("man").join(name)).unwrap();
         assert!(text("onyx-small-go.1").contains("How far"));
         let status = text("onyx-agent-status.1").replace('\\', "");

@@ -8,6 +8,10 @@ use super::{Source, TOLERANCE, Witness, is_plausible};
 /// loses two minutes in it.
 const CARRY_MAX: Duration = Duration::from_secs(30 * 86_400);
 
+/// The modem says whole seconds, and its answer takes a moment: a word that differs by less from the one before, carried forward, is
+/// the same word, or the time would go back and forth with each.
+const SAME_WORD: Duration = Duration::from_secs(2);
+
 /// A time that was confirmed once, and is kept over restarts; see [`super::saved`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Saved {
@@ -58,7 +62,9 @@ impl Judge {
         let bound = self.saved.filter(|s| s.by == Witness::Ntp);
         let ok = is_plausible(time) && bound.is_none_or(|s| time.saturating_add(TOLERANCE) >= s.time);
         if ok {
-            self.network = Some(Heard { time, at: now });
+            if self.network(now).is_none_or(|t| t.abs_diff(time) > SAME_WORD) {
+                self.network = Some(Heard { time, at: now });
+            }
             self.refused = None;
         } else {
             self.refused = Some(time);
@@ -187,6 +193,20 @@ mod tests {
     }
 
     #[test]
+    fn the_network_says_whole_seconds() {
+        let mut j = heard(T);
+        for (word, now, want) in [
+            (T + S, 2 * S, T + 2 * S),
+            (T + 5 * S, 3 * S, T + 3 * S),
+            (T + 7 * S, 4 * S, T + 7 * S),
+            (T - DAY, 5 * S, T - DAY),
+        ] {
+            assert!(j.heard_network(word, now));
+            assert_eq!(j.network(now), Some(want));
+        }
+    }
+
+    #[test]
     fn a_saved_time_raises_the_floor_of_what_is_unconfirmed() {
         let z = Duration::ZERO;
         let mut j = saved(T, Witness::Ntp);
@@ -255,5 +275,50 @@ mod tests {
             j.decide(T + 3_650 * DAY, yes(later), later),
             Some((T + 3_650 * DAY, Source::Ntp))
         );
+    }
+
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever is heard and however the system clock is stepped: an answer is plausible, it is the system clock or somebody's
+        /// word, and once somebody confirmed a time the agent never goes back to knowing none.
+        #[test]
+        fn an_answer_is_always_plausible(
+            system_days in proptest::collection::vec(0u64..60_000, 1..40),
+            network_days in proptest::collection::vec(proptest::option::of(0u64..60_000), 40),
+            words in proptest::collection::vec(any::<bool>(), 40),
+            saved in proptest::option::of((0u64..30_000, any::<bool>())),
+        ) {
+            let day = |n: u64| Duration::from_secs(n * 86_400);
+            let mut j = Judge {
+                saved_after: Some(10 * S),
+                saved: saved.map(|(n, ntp)| Saved {
+                    time: FLOOR + day(n) / 2,
+                    by: if ntp { Witness::Ntp } else { Witness::Network },
+                }),
+                ..Judge::default()
+            };
+            let mut confirmed = false;
+            for (i, days) in system_days.iter().enumerate() {
+                let now = S * u32::try_from(i).unwrap();
+                let system = day(*days);
+                if let Some(n) = network_days[i] {
+                    confirmed |= j.heard_network(day(n), now);
+                }
+                let word = NtpWord { synchronised: words[i], at: now };
+                let answer = j.decide(system, word, now);
+                if let Some((time, source)) = answer {
+                    prop_assert!(is_plausible(time));
+                    let of_system = matches!(source, Source::Ntp | Source::Confirmed(_) | Source::System);
+                    prop_assert!(!of_system || time == system);
+                    prop_assert!(source != Source::Ntp || words[i]);
+                    prop_assert!(source != Source::System || system >= j.floor());
+                    prop_assert!(source.is_confirmed() || !confirmed);
+                    confirmed |= source.is_confirmed();
+                } else {
+                    prop_assert!(!confirmed);
+                }
+            }
+        }
     }
 }

@@ -164,7 +164,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Modem<IO> {
                     let answer = if command.answer_is_secret() {
                         "****".to_owned()
                     } else {
-                        redact_digits(&lines.join(" | "))
+                        super::urc::discreet(&lines.join(" | "))
                     };
                     debug!(target: "onyx::modem", port = %self.path, "< {answer} {code:?}");
                     let bad = bad.map(|sample| discreet(command, sample));
@@ -354,7 +354,7 @@ fn discreet<C: Command>(command: &C, sample: String) -> String {
 fn garbage(command: String, sample: &str) -> ModemError {
     ModemError::Garbage {
         command,
-        sample: redact_digits(sample),
+        sample: super::urc::discreet(sample),
     }
 }
 

@@ -125,16 +125,23 @@ pub fn sort(line: &str, expect: Option<Expect>) -> Place {
     }
 }
 
-/// A line as the log may have it. One that comes from the card too late for its command may hold keys.
-fn discreet(line: &str) -> String {
-    match FROM_CARD.iter().find(|name| line.contains(**name)) {
+/// A line as the log may have it: subscribers' numbers are hidden, and whatever may be a card's answer, which may hold keys and may come too
+/// late, garbled, or without its prefix.
+#[must_use]
+pub(super) fn discreet(line: &str) -> String {
+    let from_card = FROM_CARD.iter().find(|name| line.contains(**name));
+    let mut runs = line.split(|c: char| !c.is_ascii_hexdigit());
+    match from_card {
         Some(name) => format!("{name}: ****"),
+        None if runs.any(|run| run.len() >= DIGITS_MAX) => "****".to_owned(),
         None => redact_digits(line),
     }
 }
 
 /// Answers that hold what the card said.
 const FROM_CARD: [&str; 3] = ["+CGLA", "+CSIM", "+CRSM"];
+/// So many hexadecimal digits in a row are no number that a modem tells (an ICCID has 20), but AUTS has 28, and CK and IK have 32 each.
+const DIGITS_MAX: usize = 24;
 
 /// Zephyr's rule, for the text behind `+CEREG:`.
 fn is_read_form(rest: &str) -> bool {
@@ -215,6 +222,20 @@ mod tests {
         );
         let late = "+CEREG: 2,5,\"1E2F\",\"2B3C4D5\",7";
         assert_eq!(sort(late, None), Place::Unsolicited(Urc::Other(late.into())));
+    }
+
+    #[test]
+    fn what_may_be_keys_is_hidden_and_numbers_are_redacted() {
+        for (line, shown) in [
+            ("+CGLA: 4,\"6135\"", "+CGLA: ****"),
+            ("x+CSIM: 110,\"DB08", "+CSIM: ****"),
+            ("DB08A54211D5E3BA50BF10B40BA9A3C58B2A05", "****"),
+            ("+QIND: \"act\",\"LTE\"", "+QIND: \"act\",\"LTE\""),
+        ] {
+            assert_eq!(discreet(line), shown);
+        }
+        let iccid = discreet("+QCCID: 8981100000000000001F");
+        assert!(iccid.starts_with("+QCCID: 89") && !iccid.contains("000000"), "{iccid}");
     }
 
     #[test]

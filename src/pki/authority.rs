@@ -155,7 +155,7 @@ impl Authority {
     pub fn sign_request(&self, csr_pem: &str, now: Duration, valid_for: Duration) -> Result<String, PkiError> {
         let request = Csr::from_pem(csr_pem)?;
         self.intermediate
-            .certify_subject(request, Validity::new(now, valid_for))
+            .certify_subject(&request, Validity::new(now, valid_for))
             .map_err(PkiError::about("a signing request"))
     }
 }

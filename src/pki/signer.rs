@@ -123,7 +123,7 @@ impl Signer {
     /// [`PkiError`].
     pub fn certify(
         &self,
-        request: Csr,
+        request: &Csr,
         common_name: &str,
         purpose: &Purpose,
         validity: Validity,
@@ -134,15 +134,14 @@ impl Signer {
     }
 
     /// A device certificate for the key and the whole subject of a request.
-    pub(super) fn certify_subject(&self, request: Csr, validity: Validity) -> Result<String, rcgen::Error> {
+    pub(super) fn certify_subject(&self, request: &Csr, validity: Validity) -> Result<String, rcgen::Error> {
         let mut params = leaf_params("", &Purpose::Device, validity)?;
-        params.distinguished_name = request.0.params.distinguished_name.clone();
+        params.distinguished_name = request.subject()?;
         self.sign(request, params)
     }
 
-    fn sign(&self, mut request: Csr, params: CertificateParams) -> Result<String, rcgen::Error> {
-        request.0.params = params;
-        Ok(request.0.signed_by(&self.issuer)?.pem())
+    fn sign(&self, request: &Csr, params: CertificateParams) -> Result<String, rcgen::Error> {
+        Ok(params.signed_by(&request.key, &self.issuer)?.pem())
     }
 }
 

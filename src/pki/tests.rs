@@ -85,3 +85,23 @@ fn two_issues_never_share_a_serial() {
     assert_ne!(serial(&a.leaf_pem), serial(&b.leaf_pem));
     assert_eq!(serial(&a.leaf_pem).len(), SERIAL_BYTES);
 }
+
+/// openssl signs requests with SHA-256 whatever the curve: the curve is the key's, not the signature's.
+#[test]
+fn a_key_keeps_its_curve_whatever_its_request_was_signed_with() {
+    let ca = Authority::generate("Test", NOW, 100 * DAY).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for form in ["ec:<(openssl ecparam -name secp384r1)", "rsa:2048", "ed25519"] {
+        let make = format!("openssl req -new -sha256 -newkey {form} -nodes -subj /CN=dev -keyout key -out csr");
+        let made = std::process::Command::new("bash")
+            .args(["-c", &make])
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+        let leaf = ca.sign_request(&read("csr"), NOW, DAY).unwrap();
+        let id = Identity::from_pem(leaf.as_bytes(), read("key").as_bytes(), form).unwrap();
+        assert_eq!(id.leaf.common_name.as_deref(), Some("dev"));
+    }
+}

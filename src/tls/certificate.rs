@@ -22,6 +22,11 @@ pub struct Leaf {
     pub not_after: Duration,
     /// X.509 version 1: no extensions; see the module's notes.
     pub is_v1: bool,
+}
+
+/// What else servers may look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traits {
     /// Its own issuer, as `openssl req -x509` makes it.
     pub is_self_signed: bool,
     /// Why some servers refuse it as a client's, if they do.
@@ -56,6 +61,18 @@ impl Leaf {
             not_before: seconds(certificate.validity().not_before.timestamp()),
             not_after: seconds(certificate.validity().not_after.timestamp()),
             is_v1: certificate.version() == X509Version::V1,
+        })
+    }
+}
+
+impl Traits {
+    /// Reads a certificate.
+    ///
+    /// # Errors
+    /// [`TlsError::BadCertificate`]; `what` says where it came from.
+    pub fn read(der: &CertificateDer<'_>, what: &str) -> Result<Self, TlsError> {
+        let certificate = parse(der, what)?;
+        Ok(Self {
             is_self_signed: certificate.issuer() == certificate.subject() && certificate.verify_signature(None).is_ok(),
             unfit: unfit(&certificate),
             names: other_names(&certificate),

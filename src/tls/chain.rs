@@ -144,8 +144,8 @@ pub(super) fn order(list: Vec<CertificateDer<'static>>, public_key: &[u8]) -> Op
             (Some(a), Some(b)) => a.rank().cmp(&b.rank()),
             _ => std::cmp::Ordering::Equal,
         })?;
-    let mut rest: Vec<Node<'_>> = nodes.drain(..).collect();
-    let mut path = vec![rest.swap_remove(leaf)];
+    let mut path = vec![nodes.swap_remove(leaf)];
+    let mut rest = nodes;
     let mut others: Vec<Node<'_>> = Vec::new();
     // Straight up, and then from whatever was passed over, until nothing more is an issuer of anything.
     let mut at = 0;

@@ -53,6 +53,7 @@ impl Client<'_> {
     ///
     /// # Errors
     /// [`TlsError::Setup`].
+    #[allow(clippy::disallowed_methods)] // the one place: it hands our clock over
     pub fn build(self, clock: &Clock) -> Result<Arc<ClientConfig>, TlsError> {
         let setup = |e: rustls::Error| TlsError::Setup(e.to_string());
         let builder = ClientConfig::builder_with_details(provider(), Arc::new(clock.clone()))

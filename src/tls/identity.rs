@@ -8,7 +8,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::chain::{self, Repair};
 use super::pem::{has_bom, has_stray_end, plain};
-use super::{Leaf, TlsError, certificates, key};
+use super::{Leaf, TlsError, Traits, certificates, key};
 
 /// Most certificates that are read with a key: a leaf and its authorities are four or five, a system's trust store is 150.
 pub const CERTIFICATES_MAX: usize = 32;
@@ -28,6 +28,8 @@ pub struct Identity {
     pub(super) key: Arc<CertifiedKey>,
     /// What the first certificate says.
     pub leaf: Leaf,
+    /// What else it says that servers may look at.
+    pub traits: Traits,
     /// What had to be put right.
     pub repairs: Vec<Repair>,
 }
@@ -71,7 +73,8 @@ impl Identity {
         };
         let public = signer.public_key().ok_or_else(mismatch)?;
         let ordered = chain::order(list, public.as_ref()).ok_or_else(mismatch)?;
-        let leaf = Leaf::read(ordered.chain.first().ok_or_else(mismatch)?, given.from)?;
+        let first = ordered.chain.first().ok_or_else(mismatch)?;
+        let (leaf, traits) = (Leaf::read(first, given.from)?, Traits::read(first, given.from)?);
         let mut repairs = ordered.repairs;
         let mut files = vec![given];
         if key_pem.from != given.from {
@@ -89,6 +92,7 @@ impl Identity {
         Ok(Self {
             key: Arc::new(CertifiedKey::new(ordered.chain, signer)),
             leaf,
+            traits,
             repairs,
         })
     }

@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-pub use certificate::{Leaf, Unfit, certificates, roots, system_roots};
+pub use certificate::{Leaf, Traits, Unfit, certificates, roots, system_roots};
 pub use chain::Repair;
 pub use client::{Client, Versions, for_identity};
 pub use error::TlsError;

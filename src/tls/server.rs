@@ -43,6 +43,7 @@ impl Server<'_> {
     ///
     /// # Errors
     /// [`TlsError::Setup`].
+    #[allow(clippy::disallowed_methods)] // the one place: it hands our clock over
     pub fn build(self, clock: &Clock) -> Result<Arc<ServerConfig>, TlsError> {
         let builder = ServerConfig::builder_with_details(provider(), Arc::new(clock.clone()))
             .with_protocol_versions(self.versions.list())

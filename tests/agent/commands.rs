@@ -102,8 +102,8 @@ fn check_looks_into_the_files() {
     );
     let config = bench.write("agent.toml", &text);
     let authority = crate::certs::Authority::new(&bench.path("ca"));
-    authority.device(crate::certs::Kind::Ec, "one", "one", bench.dir.path());
-    authority.device(crate::certs::Kind::Ec, "two", "two", bench.dir.path());
+    authority.device(crate::certs::Kind::Ec, "one", "a-295012345678901", bench.dir.path());
+    authority.device(crate::certs::Kind::Ec, "two", "a-295012345678902", bench.dir.path());
     let copy = |from: &str, to: &str| {
         std::fs::copy(bench.path(from), bench.path(to)).unwrap();
     };
@@ -185,7 +185,7 @@ fn modem_says_why_it_cannot() {
 }
 
 /// Paths are absolute because these commands run where the tests run.
-fn absolute(bench: &Bench, mut toml: Toml) -> Toml {
+pub fn absolute(bench: &Bench, mut toml: Toml) -> Toml {
     let d = bench.dir.path().display();
     toml.top = toml
         .top

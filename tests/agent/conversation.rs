@@ -1,6 +1,6 @@
 //! `session::conversation` with a broker of somebody else's: mosquitto, whose refusals and silences are real.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use onyx::clock::Clock;
@@ -15,6 +15,24 @@ use crate::mosquitto::{self, Mosquitto, Tls};
 
 const WITHIN: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(500);
+
+/// Who says no name may subscribe below `allowed` alone.
+const SECURITY: &str = r#"{"clients": [], "anonymousGroup": "all",
+    "defaultACLAccess": {"publishClientSend": true, "publishClientReceive": true, "subscribe": false, "unsubscribe": true},
+    "groups": [{"groupname": "all", "roles": [{"rolename": "some"}], "clients": []}],
+    "roles": [{"rolename": "some", "acls": [{"acltype": "subscribePattern", "topic": "allowed/#", "priority": 0, "allow": true}]}]}"#;
+
+/// A plugin of Debian's mosquitto: below /usr/lib, or in the folder there that is called after the architecture.
+fn plugin(name: &str) -> PathBuf {
+    let below = |folder: PathBuf| Some(folder.join(name)).filter(|p| p.is_file());
+    let folders = std::fs::read_dir("/usr/lib")
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    folders
+        .chain([PathBuf::from("/usr/lib")])
+        .find_map(below)
+        .unwrap_or_else(|| panic!("{name} is not installed: apt-get install mosquitto"))
+}
 
 fn plain(broker: &Mosquitto) -> Target {
     Target {
@@ -67,9 +85,15 @@ async fn questions_are_answered_by_whoever_listens() {
 #[tokio::test]
 async fn refusals() {
     let dir = tempfile::tempdir().unwrap();
-    let acl = dir.path().join("acl");
-    std::fs::write(&acl, "topic read allowed/#\ntopic write allowed/#\n").unwrap();
-    let broker = Mosquitto::start_with(dir.path(), None, &format!("acl_file {}\n", acl.display()));
+    // mosquitto's own files of permissions say nothing of subscriptions; its plugin for dynamic security does.
+    let security = dir.path().join("security.json");
+    std::fs::write(&security, SECURITY).unwrap();
+    let more = format!(
+        "plugin {}\nplugin_opt_config_file {}\n",
+        plugin("mosquitto_dynamic_security.so").display(),
+        security.display()
+    );
+    let broker = Mosquitto::start_with(dir.path(), None, &more);
     // No client id, and yet a session to keep [MQTT-3.1.3-8].
     let nameless = Connect::new("", false, 60);
     let e = Conversation::open(&plain(&broker), &Via::default(), &nameless)

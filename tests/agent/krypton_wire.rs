@@ -1,188 +1,22 @@
 //! Krypton by the book and beside it, byte by byte: what goes over the wire, and answers that the bench's stand-in does not give:
 //! `Retry-After`, redirects, huge and slow bodies, keys refused when they are fresh.
 
-use std::collections::VecDeque;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use onyx::clock::Clock;
-use onyx::config::agent::KryptonAuth;
 use onyx::link::Via;
 use onyx::modem::usim::{AkaError, Answer, Keys, SimDoor};
 use onyx::pki::{Authority, Purpose};
-use onyx::provision::krypton::door::Settings;
 use onyx::provision::krypton::{Caller, KryptonError};
-use onyx::tls::{Clients, Identity, Server, Versions};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
-use crate::stage::{Bench, IMSI, now, onyx_agent};
+use crate::krypton_script::{Said, Script};
+use crate::stage::{Bench, IMSI, now};
 
-/// Longest request head that is read, in bytes.
-const HEAD_MAX: usize = 8_192;
 /// CK of the card that everybody here has.
 const CK: [u8; 16] = [0x5a; 16];
-
-/// What is answered next.
-#[derive(Debug, Clone)]
-enum Said {
-    /// Status line and headers, body.
-    Whole(&'static str, String),
-    /// The head of a long body, and a byte of it now and then.
-    Drip,
-    /// A body that does not end.
-    Endless,
-}
-
-#[derive(Debug, Clone)]
-struct Seen {
-    head: String,
-    body: String,
-}
-
-impl Seen {
-    fn line(&self) -> &str {
-        self.head.lines().next().unwrap()
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        let found = self.head.lines().skip(1).filter_map(|l| l.split_once(": "));
-        found
-            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, v)| v)
-            .next()
-    }
-}
-
-/// An HTTPS server that answers in the order in which it was told, one request a connection.
-struct Script {
-    address: SocketAddr,
-    ca: String,
-    ca_pem: Vec<u8>,
-    authority: Authority,
-    seen: Arc<Mutex<Vec<Seen>>>,
-}
-
-impl Script {
-    fn start(bench: &Bench, answers: impl FnOnce(&Authority) -> Vec<Said>) -> Self {
-        let time = Clock::new().now().unwrap().0;
-        let day = Duration::from_secs(86_400);
-        let authority = Authority::generate("Script", time - day, 9 * day).unwrap();
-        let purpose = Purpose::Server(vec!["localhost".into()]);
-        let issued = authority.issue("localhost", &purpose, time - day, 2 * day).unwrap();
-        let identity =
-            Identity::from_pem(issued.chain_pem.as_bytes(), issued.key_pem.as_bytes(), "the script").unwrap();
-        let tls = Server {
-            identity: &identity,
-            clients: Clients::Anybody,
-            versions: Versions::Both,
-            alpn: &["http/1.1"],
-        };
-        let acceptor = TlsAcceptor::from(tls.build(&Clock::new()).unwrap());
-        let listener = bench.rt.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
-        let address = listener.local_addr().unwrap();
-        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
-        let answers: Arc<Mutex<VecDeque<Said>>> = Arc::new(Mutex::new(answers(&authority).into()));
-        let kept = seen.clone();
-        bench.rt.spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(acceptor.clone(), stream, answers.clone(), kept.clone()));
-            }
-        });
-        let ca = bench.write("script-ca.pem", &authority.root_pem());
-        Self {
-            address,
-            ca: ca.display().to_string(),
-            ca_pem: authority.root_pem().into_bytes(),
-            authority,
-            seen,
-        }
-    }
-
-    fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
-    }
-
-    fn lines(&self) -> Vec<String> {
-        self.seen().iter().map(|s| s.line().to_owned()).collect()
-    }
-
-    /// The program, by the cellular door.
-    fn ask(&self, args: &[&str]) -> (bool, String, String) {
-        let (url, at) = (
-            format!("https://localhost:{}", self.address.port()),
-            self.address.to_string(),
-        );
-        let endpoint = ["--url", &url, "--address", &at, "--ca-file", &self.ca];
-        let (output, out, err) = onyx_agent(&[&["krypton"], args, &endpoint].concat());
-        (output.status.success(), out, err)
-    }
-
-    fn settings(&self) -> Settings {
-        Settings {
-            door: KryptonAuth::Sim,
-            url: format!("https://localhost:{}", self.address.port()).parse().unwrap(),
-            address: Some(self.address),
-            ca_pem: Some(self.ca_pem.clone()),
-            within: Duration::from_secs(20),
-        }
-    }
-}
-
-async fn serve(
-    acceptor: TlsAcceptor,
-    stream: TcpStream,
-    answers: Arc<Mutex<VecDeque<Said>>>,
-    seen: Arc<Mutex<Vec<Seen>>>,
-) {
-    let Ok(mut stream) = acceptor.accept(stream).await else {
-        return;
-    };
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let Ok(byte) = stream.read_u8().await else { return };
-        assert!(head.len() < HEAD_MAX, "a head without end");
-        head.push(byte);
-    }
-    let mut one = Seen {
-        head: String::from_utf8(head).unwrap(),
-        body: String::new(),
-    };
-    let length = one.header("content-length").map_or(0, |n| n.parse().unwrap());
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.unwrap();
-    one.body = String::from_utf8(body).unwrap();
-    seen.lock().unwrap().push(one);
-    let answer = answers.lock().unwrap().pop_front();
-    match answer.unwrap_or(Said::Whole("500 Off script", String::new())) {
-        Said::Whole(head, body) => {
-            let text = format!(
-                "HTTP/1.1 {head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-                body.len()
-            );
-            let _ = stream.write_all(text.as_bytes()).await;
-            let _ = stream.shutdown().await;
-        }
-        Said::Drip => {
-            let _ = stream
-                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{")
-                .await;
-            // Until the client has gone.
-            while stream.write_all(b" ").await.is_ok() && stream.flush().await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-        Said::Endless => {
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n{").await;
-            while stream.write_all(&[b' '; 4096]).await.is_ok() {}
-        }
-    }
-}
 
 fn ok(body: impl ToString) -> Said {
     Said::Whole("200 OK", body.to_string())
@@ -313,6 +147,28 @@ fn redirects_garbage_and_bodies_without_end() {
         }
         assert_eq!(script.seen().len(), 1, "{said:?}: it is not asked twice");
     }
+    // What is made already is not made again because of a trouble on the way.
+    let script = Script::start(&bench, |a| {
+        let Said::Whole(_, assigned) = assigned(a) else {
+            panic!()
+        };
+        let v: Value = serde_json::from_str(&assigned).unwrap();
+        let pem = |field: &str| ok(v[field].as_str().unwrap());
+        let thing = json!({"host": "h.example", "clientId": "c", "certificateId": "ab", "privateKey": v["privateKey"]});
+        let off = || Said::Whole("500 Off", String::new());
+        vec![
+            ok(thing),
+            off(),
+            pem("certificate"),
+            off(),
+            off(),
+            pem("rootCaCertificate"),
+        ]
+    });
+    let (good, _, err) = script.ask(&["aws", "--skip-certificates"]);
+    assert!(good, "{err}");
+    assert_eq!(script.lines().iter().filter(|l| l.contains("bootstrap")).count(), 1);
+    assert_eq!(script.seen().len(), 6);
     // Certificates that are none.
     let thing = json!({"host": "h.example", "clientId": "c", "certificateId": "ab", "privateKey": "SECRET"});
     let script = Script::start(&bench, |_| vec![ok(&thing), ok("{\"certificate\":\"\"}")]);
@@ -458,5 +314,4 @@ fn nobody_at_the_modem() {
         e.to_string().contains("no modem") && e.cure().contains("onyx-agent modem"),
         "{e}"
     );
-    assert!(!script.authority.root_pem().is_empty());
 }

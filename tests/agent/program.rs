@@ -17,7 +17,8 @@ const ICCID: &str = "8942310022000012345";
 /// What no log may hold.
 const SECRETS: [&str; 4] = [IMSI, OTHER_IMSI, IMEI, ICCID];
 
-fn command(args: &[&str]) -> Command {
+/// A command of the agent, not started yet.
+pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onyx-agent"));
     command
         .args(args)

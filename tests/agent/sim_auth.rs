@@ -4,6 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use onyx::bench::clouds::Cloud;
 use onyx::bench::dongle::period::Period;
 use onyx::bench::dongle::scenario::{Event, Override, Scenario};
 use onyx::bench::dongle::{self, Dongle};
@@ -14,8 +15,9 @@ use onyx::modem::usim::application::USIM;
 use onyx::modem::usim::{AkaError, Answer, Asked, Challenge, LeftOpen};
 use serde_json::{Value, json};
 
+use crate::commands::absolute;
 use crate::mosquitto::Mosquitto;
-use crate::stage::{Agent, Bench, Toml, rung_of};
+use crate::stage::{Agent, Bench, Toml, assert_discreet, onyx_agent, rung_of};
 
 /// TS 35.208 test set 1.
 const RAND: &str = "23553cbe9637a89d218ae64dae47bf35";
@@ -147,7 +149,7 @@ async fn every_kind_of_modem_gives_the_keys_of_the_other_milenage() {
         (
             "[usim]\naid = 'whole'\ncuad = 'error'\nget_response = 'fetched'\n",
             2,
-            2,
+            1,
             4,
         ),
         // No channels: SELECT MF, SELECT USIM, their answers, AUTHENTICATE and its answer.
@@ -468,5 +470,29 @@ fn without_the_network_rung_samples_arrive_although_the_sim_never_registers() {
         assert_eq!(bench.asked("AT+CFUN=4"), 0, "the radio is left alone");
         agent.terminate();
         agent.wait();
+    }
+}
+
+#[test]
+fn provision_does_not_wait_for_a_network_that_is_not_required() {
+    for (required, status) in [(false, 0), (true, 1)] {
+        let bench = Bench::with("[network]\nregistration = 'none'\n");
+        let clouds = bench.clouds();
+        let mut toml = Toml::krypton(&clouds, Cloud::IotHub);
+        toml.more = format!("[network]\nrequired = {required}\n");
+        let config = absolute(&bench, toml).write(&bench);
+        let timeout = if required { "5" } else { "60" };
+        let config = config.to_str().unwrap();
+        let (output, out, err) = onyx_agent(&["provision", "--timeout", timeout, "--config", config]);
+        assert_eq!(output.status.code(), Some(status), "{out}{err}");
+        if required {
+            assert!(
+                err.contains("the network was not reached within 5 s. network: searching"),
+                "{err}"
+            );
+        } else {
+            assert!(out.contains("certificate  myDevice-"), "{out}");
+        }
+        assert_discreet(&err);
     }
 }

@@ -11,13 +11,17 @@ use crate::stage::{Agent, Bench, IMSI, Toml, assert_discreet, auth_name, client_
 
 const N: u64 = 50;
 
-struct Gateway {
+pub struct Gateway {
     child: Child,
-    address: std::net::SocketAddr,
+    pub address: std::net::SocketAddr,
 }
 
 impl Gateway {
     fn start(bench: &Bench, broker: &Broker) -> Self {
+        Self::spawn(bench, broker, |_| {})
+    }
+
+    pub fn spawn(bench: &Bench, broker: &Broker, change: impl FnOnce(&mut Command)) -> Self {
         let config = bench.write(
             "gateway.toml",
             &format!(
@@ -27,14 +31,15 @@ impl Gateway {
                 broker.tls()
             ),
         );
-        let mut child = Command::new(env!("CARGO_BIN_EXE_onyx-gateway"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_onyx-gateway"));
+        command
             .args(["run", "--config"])
             .arg(config)
             .env_remove("NOTIFY_SOCKET")
             .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(bench.path("gateway.log")).unwrap())
-            .spawn()
-            .unwrap();
+            .stderr(std::fs::File::create(bench.path("gateway.log")).unwrap());
+        change(&mut command);
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)

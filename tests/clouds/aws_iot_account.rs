@@ -277,6 +277,13 @@ async fn the_account_s_own_side_over_http() {
     );
     let (_, claim) = curl(&base, "POST", "/claims/first-boot", "").await;
     assert!(claim["privateKey"].as_str().unwrap().contains("PRIVATE KEY"));
+    let told = r#"{"operation": "provision", "times": 2, "reply": {"rejected": {"statusCode": 429, "errorCode": "E", "errorMessage": "m"}}}"#;
+    assert_eq!(curl(&base, "POST", "/provisioning", told).await.0, 200);
+    assert_eq!(
+        curl(&base, "POST", "/provisioning", r#"{"operation": "all"}"#).await.0,
+        400
+    );
+    assert_eq!(curl(&base, "DELETE", "/provisioning", "").await.0, 200);
     assert_eq!(
         curl(&base, "POST", &path, r#"{"status": "INACTIVE"}"#).await.1["status"],
         "INACTIVE"

@@ -9,6 +9,7 @@ mod aws_iot_account;
 mod aws_iot_judges;
 mod beam;
 mod bounds;
+mod ca;
 #[path = "../support/certs.rs"]
 mod certs;
 mod control;

@@ -102,6 +102,7 @@ impl Stage {
     }
 
     /// rustls shows this chain and signs with that key, whether they fit or not.
+    #[allow(clippy::disallowed_methods)] // a peer, not us: it may have the system's clock
     async fn show(
         &self,
         chain: Vec<CertificateDer<'static>>,

@@ -14,6 +14,7 @@ mod certs;
 #[path = "../support/mosquitto.rs"]
 mod mosquitto;
 
+mod ca;
 mod guide;
 mod identity;
 mod loss;

@@ -13,6 +13,7 @@ pub struct Wire {
     limit: Arc<AtomicU64>,
     cuts: Arc<AtomicU64>,
     carried: Arc<[AtomicU64; 2]>,
+    connections: Arc<AtomicU64>,
 }
 
 impl Wire {
@@ -23,10 +24,13 @@ impl Wire {
             limit: Arc::default(),
             cuts: Arc::default(),
             carried: Arc::default(),
+            connections: Arc::default(),
         };
-        let (limit, cuts, carried) = (wire.limit.clone(), wire.cuts.clone(), wire.carried.clone());
+        let (carried, connections) = (wire.carried.clone(), wire.connections.clone());
+        let (limit, cuts) = (wire.limit.clone(), wire.cuts.clone());
         thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
+                connections.fetch_add(1, SeqCst);
                 let Ok(far) = TcpStream::connect(to) else { continue };
                 let (mut back_from, mut back_to) = (far.try_clone().unwrap(), near.try_clone().unwrap());
                 let (limit, cuts, up) = (limit.clone(), cuts.clone(), carried.clone());
@@ -55,6 +59,12 @@ impl Wire {
     /// Bytes carried so far: towards the server, and back. TCP's and IP's own are not in it.
     pub fn carried(&self) -> (u64, u64) {
         (self.carried[0].load(SeqCst), self.carried[1].load(SeqCst))
+    }
+
+    /// How often somebody dialled.
+    #[allow(dead_code)] // shared: not all test targets count
+    pub fn connections(&self) -> u64 {
+        self.connections.load(SeqCst)
     }
 
     /// How often something was cut.

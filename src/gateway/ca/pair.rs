@@ -72,7 +72,7 @@ impl Pair {
             ..
         } = *order;
         match (self.chain.exists(), self.key.exists()) {
-            (true, _) if !order.renew => return self.judge(order.now),
+            (true, _) if !order.renew => self.judge(order.now),
             (false, true) => {
                 // A run that was killed, or a key that somebody put here: it gets its certificate and stays.
                 let key = text(&self.key)?;

@@ -71,7 +71,7 @@ pub(super) fn run(c: &Sign, clock: &Clock) -> anyhow::Result<Said> {
     if request.asks_for_more() {
         notes.push("the request asks for more than a common name, which was not granted".to_owned());
     }
-    let leaf = signer.certify(request, name.as_str(), &Purpose::Device, validity)?;
+    let leaf = signer.certify(&request, name.as_str(), &Purpose::Device, validity)?;
     write(&pair.leaf, &leaf, PUBLIC)?;
     write(&pair.chain, &format!("{leaf}{}", signer.pem()), PUBLIC)?;
     let mut text = format!(

@@ -7,8 +7,10 @@ fn bytes(digits: &str) -> Vec<u8> {
     unhex(digits).unwrap()
 }
 
+type Ended = Result<(Vec<u8>, u16), AkaError>;
+
 /// Goes through the rounds with these answers: the commands that were sent after the first one, and how it ended.
-fn talk(command: &str, answers: &[&str]) -> (Vec<Vec<u8>>, Result<(Vec<u8>, u16), AkaError>) {
+fn talk(command: &str, answers: &[&str]) -> (Vec<Vec<u8>>, Ended) {
     let mut exchange = Exchange::new(&bytes(command));
     let mut sent = Vec::new();
     for (at, answer) in answers.iter().enumerate() {

@@ -15,8 +15,8 @@ use super::payload::{self, Rejected};
 use crate::identity::redact_digits;
 use crate::session::{Cause, SessionError};
 
-/// AWS is left alone for so long when it says that requests are too many. It gives no time of its own; its quota for these requests is
-/// by the second, for a whole account (10 a second for each operation), so it is the fleet that has to spread.
+/// AWS is left alone for so long when it says that requests are too many. It gives no time of its own (the length is ours); its quotas
+/// are by the second and for a whole account, so it is the fleet that has to spread.
 pub const THROTTLED_AFTER: Duration = Duration::from_secs(60);
 /// Most characters of AWS's words that are repeated.
 const WORDS_MAX: usize = 300;

@@ -284,14 +284,25 @@ fn challenge(reply: &Reply, resync: bool) -> Result<(Segment, Challenge), Krypto
             KeysError::NoChallenge { status, message }
         })
     };
-    let told: Told = if reply.status == 401 {
-        serde_json::from_slice(&reply.body).map_err(|_| refused(401, reply.message()))?
+    let told: Result<Told, KryptonError> = if reply.status == 401 {
+        // A normal answer, unless it is a refusal by its shape, or no answer of this service at all.
+        let alike = Reply {
+            status: 200,
+            ..reply.clone()
+        };
+        alike
+            .json()
+            .map_err(|e| match alike.is_problem() || !alike.is_object() {
+                true => refused(401, reply.message()),
+                false => e,
+            })
     } else {
         reply.json().map_err(|e| match e {
             KryptonError::Refused(r) => refused(r.status, r.message),
             other => other,
-        })?
+        })
     };
+    let told = told?;
     let bytes = |name: &str, text: &str| -> Result<[u8; 16], KryptonError> {
         let decoded = STANDARD.decode(text).ok().and_then(|b| b.try_into().ok());
         decoded.ok_or_else(|| KryptonError::Nonsense(format!("{name} is not 16 bytes in base64")))

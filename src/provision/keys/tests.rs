@@ -145,6 +145,8 @@ fn every_way_to_fail_has_its_own_words() {
             "gives no challenge for this SIM (HTTP 401): X: no",
         ),
         (false, 401, "<html>", "gives no challenge"),
+        (false, 401, &CHALLENGE[..60], "cut off after 60 bytes"),
+        (false, 401, "{}", "missing field"),
         (
             true,
             400,

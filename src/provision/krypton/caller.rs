@@ -4,7 +4,8 @@
 //!   [`PAUSE_MAX`] or less; otherwise the caller is told how long to wait.
 //! - At the internet door requests are signed with the SIM's key. A kept key that is refused is forgotten and the SIM authenticated once
 //!   more; a fresh key that is refused is an error. So there is one authentication for each caller, or two if a kept key had become bad.
-//! - An Azure registration goes on without us: an unanswered question about it is asked again, a few times in a row.
+//! - An Azure registration goes on without us, and an AWS thing is there once it was made: unanswered questions about them are asked again, a
+//!   few times in a row, rather than another one made.
 
 use std::path::Path;
 use std::time::Duration;
@@ -29,8 +30,8 @@ use crate::provision::keys::{Exchange, Key, Step};
 pub const BUSY_MAX: u32 = 2;
 /// The longest pause on a service's word; a longer one is for whoever called.
 pub const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// So many questions about a registration in a row may go unanswered, or be answered with trouble, before it is given up.
-const LOST_MAX: u32 = 2;
+/// So many questions in a row about what is already begun may go unanswered, or be answered with trouble, before it is given up.
+pub const LOST_MAX: u32 = 2;
 
 /// Somebody who asks.
 #[derive(Debug)]
@@ -115,7 +116,7 @@ impl<'a> Caller<'a> {
                 }
                 Err(e) => return Err(e),
             }
-            tokio::time::sleep(after.unwrap_or_default().min(PAUSE_MAX).max(patience.poll_every)).await;
+            pause(after, patience).await;
         }
         Err(KryptonError::Pending {
             status: last,
@@ -127,7 +128,12 @@ impl<'a> Caller<'a> {
     ///
     /// # Errors
     /// [`KryptonError`].
-    pub async fn aws(&mut self, mut parameters: Parameters, skip_certificates: bool) -> Result<Device, KryptonError> {
+    pub async fn aws(
+        &mut self,
+        mut parameters: Parameters,
+        skip_certificates: bool,
+        patience: Patience,
+    ) -> Result<Device, KryptonError> {
         if skip_certificates {
             parameters.skip_certificates();
         }
@@ -135,12 +141,26 @@ impl<'a> Caller<'a> {
         let fetched = match thing.lacks() {
             None => None,
             Some(id) => {
-                let certificate = self.perform(&Operation::AwsCertificate(id.clone())).await?.pem()?;
-                let root = self.perform(&Operation::AwsCaCertificate).await?.pem()?;
+                let certificate = self.pem(&Operation::AwsCertificate(id.clone()), patience).await?;
+                let root = self.pem(&Operation::AwsCaCertificate, patience).await?;
                 Some((certificate, root))
             }
         };
         thing.complete(fetched)
+    }
+
+    /// A certificate of what is made already.
+    async fn pem(&mut self, operation: &Operation, patience: Patience) -> Result<String, KryptonError> {
+        let mut lost = 0;
+        loop {
+            match self.perform(operation).await.and_then(|reply| reply.pem()) {
+                Err(e @ (KryptonError::Unreachable { .. } | KryptonError::Trouble { .. })) if lost < LOST_MAX => {
+                    lost += 1;
+                    pause(e.after(), patience).await;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// An Azure device in one request: the internet door alone has it.
@@ -245,6 +265,11 @@ impl<'a> Caller<'a> {
             sim.forget();
         }
     }
+}
+
+/// Waits for as long as configured, or as the service says, within bounds.
+async fn pause(after: Option<Duration>, patience: Patience) {
+    tokio::time::sleep(after.unwrap_or_default().min(PAUSE_MAX).max(patience.poll_every)).await;
 }
 
 /// How long to wait before a busy service is asked again.

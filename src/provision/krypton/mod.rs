@@ -66,7 +66,7 @@ pub async fn provision(config: &KryptonConfig, asker: Asker<'_>) -> Result<Grant
     let parameters = parameters(config, asker.who)?;
     let device = match config.cloud {
         KryptonCloud::Azure => caller.azure(parameters, config.patience).await,
-        KryptonCloud::Aws => caller.aws(parameters, false).await,
+        KryptonCloud::Aws => caller.aws(parameters, false, config.patience).await,
     };
     Ok(device.and_then(answer::Device::grant)?)
 }
@@ -108,11 +108,12 @@ pub fn parameters(config: &KryptonConfig, who: &Subscriber) -> Result<Parameters
 pub fn longest(config: &KryptonConfig) -> Duration {
     let p = config.patience;
     let request = (p.within + caller::PAUSE_MAX) * (caller::BUSY_MAX + 1);
+    let pause = caller::PAUSE_MAX.max(p.poll_every);
     let work = match config.cloud {
         // Register, and the questions.
-        KryptonCloud::Azure => request + (p.within + caller::PAUSE_MAX.max(p.poll_every)) * p.polls_max,
-        // Bootstrap, certificate, root.
-        KryptonCloud::Aws => request * 3,
+        KryptonCloud::Azure => request + (p.within + pause) * p.polls_max,
+        // Bootstrap; certificate and root with some questions each.
+        KryptonCloud::Aws => request + (request + pause) * (caller::LOST_MAX + 1) * 2,
     };
     match config.auth {
         KryptonAuth::Cellular => work,

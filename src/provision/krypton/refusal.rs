@@ -68,10 +68,14 @@ impl Refusal {
         Self { status, message, why }
     }
 
-    /// Whether another key could help: 401, or 403 without a reason that has nothing to do with keys.
+    /// Whether another key could help: 401, unless it is the clock; 403 without a reason that has nothing to do with keys.
     #[must_use]
     pub fn is_about_the_key(&self) -> bool {
-        matches!(self.status, 401 | 403) && self.why == Why::Unknown
+        match self.status {
+            401 => self.why != Why::Clock,
+            403 => self.why == Why::Unknown,
+            _ => false,
+        }
     }
 
     /// What a person can do.
@@ -95,6 +99,10 @@ impl Refusal {
             Why::Clock => "set this machine's clock (NTP, or the network's time): signed requests carry the time",
             Why::Name => {
                 "check the parameters (credentials.parameters, --parameter, --endpoint): a name is not what the service takes"
+            }
+            Why::Unknown if self.status == 401 => {
+                "is this machine's clock right (signed requests carry the time), and is this SIM in a group whose SORACOM Krypton settings are \
+                 enabled?"
             }
             Why::Unknown => {
                 "is this SIM in a group whose SORACOM Krypton settings are enabled, with valid Azure or AWS credentials?"

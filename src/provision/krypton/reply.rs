@@ -73,10 +73,16 @@ pub fn retry_after(header: &str, now: Duration) -> Option<Duration> {
 }
 
 impl Reply {
-    /// Whether it is a success.
+    /// Whether it begins as a JSON object does.
     #[must_use]
-    pub fn is_good(&self) -> bool {
-        (200..300).contains(&self.status)
+    pub fn is_object(&self) -> bool {
+        self.body.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{')
+    }
+
+    /// Whether it has the shape of a refusal, whatever the status.
+    #[must_use]
+    pub fn is_problem(&self) -> bool {
+        serde_json::from_slice::<Problem>(&self.body).is_ok_and(|p| p.code.is_some() || p.message.is_some())
     }
 
     /// `{"code","message"}` in one line, or the beginning of what came instead.
@@ -127,7 +133,7 @@ impl Reply {
     /// [`KryptonError`]: what the answer was instead.
     pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, KryptonError> {
         let body = self.good()?;
-        if body.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') {
+        if !self.is_object() {
             return Err(KryptonError::Nonsense(if body.is_empty() {
                 "it is empty".to_owned()
             } else {

@@ -276,6 +276,7 @@ fn refusals_are_explained_and_unknown_ones_get_the_general_cure() {
             "--parameter",
             false,
         ),
+        (401, "X: invalid credentials", Why::Service, "credential store", true),
         (
             401,
             "KRY0401: there is no key \"abc\"",

@@ -25,8 +25,17 @@ const LOCK_ROUNDS: u32 = 20;
 pub(super) struct Writer<'a> {
     directory: &'a Path,
     pub(super) heir: Heir,
-    /// Held until this is dropped.
-    _lock: Flock<File>,
+    /// `None` only while it is dropped.
+    lock: Option<Flock<File>>,
+}
+
+impl Drop for Writer<'_> {
+    /// [`Flock`] panics when it cannot unlock (a network disk may refuse); the descriptor is then left to the process's end.
+    fn drop(&mut self) {
+        if let Some(Err((lock, _))) = self.lock.take().map(Flock::unlock) {
+            std::mem::forget(lock);
+        }
+    }
 }
 
 impl<'a> Writer<'a> {
@@ -42,15 +51,15 @@ impl<'a> Writer<'a> {
             let Some(lock) = files::lock(&path).or_else(gone)? else {
                 continue;
             };
+            let held = lock.metadata()?.ino();
+            let writer = Self {
+                directory,
+                heir,
+                lock: Some(lock),
+            };
             // `forget` removes the lock file too: a lock on a file that has no name any more keeps nobody out.
-            let named = fs::metadata(&path).is_ok_and(|m| lock.metadata().is_ok_and(|l| l.ino() == m.ino()));
-            if named {
-                heir.give(&lock)?;
-                let writer = Self {
-                    directory,
-                    heir,
-                    _lock: lock,
-                };
+            if fs::metadata(&path).is_ok_and(|named| named.ino() == held) {
+                heir.give_name(&path)?;
                 writer.clean();
                 return Ok(writer);
             }

@@ -6,6 +6,7 @@
 //! | `GET /things/{thing}/shadow?name=`, `POST`, `DELETE` | the document, an update, the end of it |
 //! | `POST /topics/{topic}?qos=1` | publishes the body |
 //! | `GET /cas`, `POST /cas` | authorities; registers one: `{"caCertificate": PEM, "registration": "jitr"}` |
+//! | `GET /registration-code` | what a proof of an authority's key has to say: `{"registrationCode"}` |
 //! | `GET /certificates`, `POST /certificates/{id}` | all; changes one: `{"status", "policies", "thing"}`, each optional |
 //! | `POST /claims/{name}` | a claim certificate: `{"certificateId", "certificatePem", "privateKey"}` |
 //! | `GET /policies`, `GET /policies/{name}`, `PUT` | names; a policy document |
@@ -29,6 +30,7 @@ use serde_json::{Value, json};
 
 use super::Aws;
 use super::document::Document;
+use super::possession::{self, Mode};
 use super::registry::{Registration, RegistryError, Status};
 use super::reserved::is_thing_name;
 use super::script::{REPLIES_MAX, Script};
@@ -44,6 +46,7 @@ use crate::tls;
 struct Control {
     aws: Arc<Aws>,
     endpoint: Arc<Endpoint>,
+    code: Arc<str>,
 }
 
 struct Failure(StatusCode, String);
@@ -86,6 +89,7 @@ pub(crate) fn routes(aws: Arc<Aws>, endpoint: Arc<Endpoint>) -> Router {
         )
         .route("/topics/{*topic}", post(publish))
         .route("/cas", get(list_authorities).post(add_authority))
+        .route("/registration-code", get(registration_code))
         .route("/certificates", get(list_certificates))
         .route("/certificates/{id}", post(change_certificate))
         .route("/claims/{name}", post(make_claim))
@@ -94,7 +98,11 @@ pub(crate) fn routes(aws: Arc<Aws>, endpoint: Arc<Endpoint>) -> Router {
         .route("/templates/{name}", get(read_template).put(write_template))
         .route("/provisioning", post(tell).delete(untell))
         .layer(DefaultBodyLimit::max(PAYLOAD_MAX))
-        .with_state(Control { aws, endpoint })
+        .with_state(Control {
+            aws,
+            endpoint,
+            code: possession::code().into(),
+        })
 }
 
 #[derive(Deserialize)]
@@ -178,6 +186,9 @@ async fn publish(
 struct NewAuthority {
     ca_certificate: String,
     registration: Wanted,
+    #[serde(default)]
+    certificate_mode: Mode,
+    verification_certificate: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -214,9 +225,17 @@ async fn list_authorities(State(control): State<Control>) -> Json<Value> {
     Json(json!({ "certificates": list }))
 }
 
+async fn registration_code(State(control): State<Control>) -> Json<Value> {
+    Json(json!({ "registrationCode": &*control.code }))
+}
+
 async fn add_authority(State(control): State<Control>, body: Bytes) -> Result<Json<Value>, Failure> {
     let asked: NewAuthority = serde_json::from_slice(&body).map_err(bad)?;
     let mut list = tls::certificates(asked.ca_certificate.as_bytes(), "caCertificate").map_err(bad)?;
+    if let Some(der) = list.first() {
+        let (proof, now) = (asked.verification_certificate.as_deref(), control.endpoint.now().wall);
+        possession::check(asked.certificate_mode, proof, der, &control.code, now).map_err(bad)?;
+    }
     let id = control
         .aws
         .registry(|r| r.add_authority(list.swap_remove(0), asked.registration.into()))?;

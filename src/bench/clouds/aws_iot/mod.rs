@@ -9,6 +9,7 @@
 //! | [`script`] | its answers, told in advance |
 //! | [`shadow`] | device shadows |
 //! | [`reserved`] | the topics that begin with `$` |
+//! | [`possession`] | the proof that an authority's key is at hand |
 //! | [`presence`] | connected and disconnected, as messages |
 //! | [`defaults`] | the policies and the template that the bench brings along |
 //! | [`control`] | the account's own side, over HTTP |
@@ -23,6 +24,7 @@
 pub mod control;
 pub mod defaults;
 pub mod document;
+pub mod possession;
 pub mod presence;
 pub mod provisioning;
 pub mod registry;

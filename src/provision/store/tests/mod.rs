@@ -9,7 +9,9 @@
 
 mod damage;
 mod roles;
+mod sealed;
 mod upgrade;
+mod writers;
 
 // Where the tests run as armv7 code under an emulator, the machine's own compiler makes no library for them.
 #[cfg(all(target_env = "gnu", not(target_arch = "arm")))]
@@ -19,8 +21,10 @@ mod kill;
 #[cfg(all(target_env = "gnu", not(target_arch = "arm")))]
 mod shim;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::*;
@@ -32,8 +36,14 @@ pub(super) const DAY: Duration = Duration::from_secs(86_400);
 pub(super) const IMSI: &str = "295012345678901";
 pub(super) const SOURCE: &str = "krypton-azure";
 
-/// A grant whose client id is `name`, with a key and an authority of its own.
+/// A grant whose client id is `name`, with a key and an authority of its own; made once for each name.
 pub(super) fn grant(name: &str) -> Grant {
+    static MADE: Mutex<BTreeMap<String, Grant>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap();
+    made.entry(name.to_owned()).or_insert_with(|| make(name)).clone()
+}
+
+fn make(name: &str) -> Grant {
     let ca = Authority::generate(name, NOW, 9 * DAY).unwrap();
     let issued = ca.issue(name, &Purpose::Device, NOW, DAY).unwrap();
     Grant {
