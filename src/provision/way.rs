@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use super::{Asker, Failure, Grant, dps, fleet, krypton};
 use crate::config::agent::{AgentConfig, CredentialsConfig};
-use crate::identity::Subscriber;
-use crate::tls::Identity;
 
 /// Asks the configured service for credentials. Bounded by [`longest`].
 ///

@@ -205,7 +205,7 @@ fn a_version_1_leaf_is_shown_and_warned_about() {
     let mut toml = toml(&clouds, "https");
     toml.credentials = toml.credentials.replace("clouds/devices/myClient-#{imsi}", "v1/dev");
     let ended = Agent::until(&bench, &toml, N).delivers(N);
-    let warned = "the attestation certificate is X.509 version 1";
+    let warned = "is X.509 version 1";
     assert!(
         ended.log.contains(warned) && ended.log.contains("onyx-gateway ca"),
         "{}",

@@ -55,13 +55,13 @@ pub enum DpsError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// The attestation certificate or its key cannot be used; nothing was sent.
-    #[error("the attestation certificate cannot be used: {0}")]
+    #[error("the attestation certificate cannot be used: {}", .0.what())]
     Files(#[from] FilesError),
     /// The file of authorities cannot be read; nothing was sent.
-    #[error("{0}")]
+    #[error("{}", .0.what())]
     Authorities(FilesError),
     /// The authorities or TLS cannot be used; nothing was sent.
-    #[error("{0}")]
+    #[error("{}", .0.what())]
     Setup(#[from] TlsError),
     /// This machine failed, not the service.
     #[error("{0}")]
@@ -186,13 +186,9 @@ impl DpsError {
     pub fn cure(&self, attested: &Attested) -> String {
         match self {
             Self::Name(e) => e.cure().to_owned(),
-            Self::Files(_) => {
-                "put a valid certificate (PEM, leaf first, then the chain up to the verified CA) and its key where \
-                 credentials.certificate and credentials.key say"
-                    .into()
-            }
-            Self::Authorities(_) => "check credentials.ca_file".into(),
-            Self::Setup(_) => "check credentials.ca_file, credentials.certificate and credentials.key".into(),
+            Self::Files(e) => format!("{} (credentials.certificate, credentials.key)", e.cure()),
+            Self::Authorities(e) => format!("{} (credentials.ca_file)", e.cure()),
+            Self::Setup(e) => format!("{} (credentials.ca_file)", e.cure()),
             Self::Here(_) => "it is tried again later".into(),
             Self::Unreachable { cure, .. } => cure.clone(),
             Self::NotLetIn(_) => format!(

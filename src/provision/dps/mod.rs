@@ -84,12 +84,6 @@ async fn run(config: &DpsConfig, asker: Asker<'_>, attested: &mut Attested) -> R
     let (prepared, seen) = prepared.await.map_err(|e| DpsError::Here(e.to_string()))?;
     *attested = seen;
     let prepared = prepared?;
-    if attested.is_v1 {
-        tracing::warn!(
-            "the attestation certificate is X.509 version 1: DPS takes it, other servers may not; sign it anew with extensions \
-             (onyx-gateway ca, or openssl x509 -req … -extfile)"
-        );
-    }
     let assigned = register(config, asker, &prepared).await?;
     tracing::info!(
         hub = assigned.hub,
