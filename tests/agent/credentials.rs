@@ -503,6 +503,9 @@ fn a_key_that_does_not_open_them_costs_no_fetch() {
         assert_eq!(std::fs::read(&sealed).unwrap(), before, "{want}");
     }
     std::fs::write(folder.join("onyx-store-key"), [1; 32]).unwrap();
-    spawn(&toml, true, &["--exit-after", "3"]).delivers(3);
+    let agent = spawn(&toml, true, &[]);
+    agent.wait_up("session");
+    agent.terminate();
+    agent.ends_well();
     assert_eq!(asked(&mut events), 0);
 }

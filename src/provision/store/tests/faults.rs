@@ -76,11 +76,6 @@ fn the_disk_is_full_from_here_on() {
 }
 
 #[test]
-fn the_disk_is_full_while_plain_keys_are_sealed() {
-    fails_everywhere(&SCENARIOS[3], "enospc+");
-}
-
-#[test]
 fn the_disk_is_broken_from_here_on() {
     fails_everywhere(&SCENARIOS[1], "eio+");
 }

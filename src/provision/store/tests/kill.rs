@@ -12,7 +12,11 @@ const CALLS_MIN: usize = 30;
 /// Most names in the identity's directory, however often a writer is killed: three roles and one temporary link, three sets with a role, and one without.
 const NAMES_MAX: usize = 8;
 
-fn killed_everywhere(scenario: &'static Scenario) {
+const ALL: [&str; 3] = ["before", "half", "after"];
+/// What is there after a call is what is there before the next one: for the longer scenarios once is enough.
+const ONCE: [&str; 2] = ["before", "half"];
+
+fn killed_everywhere(scenario: &'static Scenario, actions: &[&str]) {
     let stage = Stage::new(scenario);
     let (end, calls) = stage.run(0, "");
     assert_eq!(end, End::Done);
@@ -20,10 +24,10 @@ fn killed_everywhere(scenario: &'static Scenario) {
     assert!(calls.len() >= CALLS_MIN, "{} calls: {calls:#?}", calls.len());
     syncs_before_names(&calls);
     let mut kills = 0;
-    for action in ["before", "half", "after"] {
+    for action in actions {
         let mut reached = 0;
         for (n, call) in calls.iter().enumerate() {
-            if action == "half" && call.name != "write" {
+            if *action == "half" && call.name != "write" {
                 continue;
             }
             let what = format!("killed {action} call {} ({call:?})", n + 1);
@@ -34,7 +38,7 @@ fn killed_everywhere(scenario: &'static Scenario) {
             assert!(state >= reached, "{what}: it went back from {reached} to {state}");
             reached = state;
             kills += 1;
-            if action != "after" {
+            if *action != "after" {
                 // What is there after a call is what is there before the next one, and from there it was finished.
                 stage.finish(&what);
             }
@@ -45,27 +49,27 @@ fn killed_everywhere(scenario: &'static Scenario) {
         scenario.name,
         calls.len()
     ));
-    assert!(kills > 2 * CALLS_MIN);
+    assert!(kills > actions.len() * CALLS_MIN / 2 && kills >= calls.len());
 }
 
 #[test]
 fn with_nothing_there() {
-    killed_everywhere(&SCENARIOS[0]);
+    killed_everywhere(&SCENARIOS[0], &ALL);
 }
 
 #[test]
 fn over_good_sets() {
-    killed_everywhere(&SCENARIOS[1]);
+    killed_everywhere(&SCENARIOS[1], &ALL);
 }
 
 #[test]
 fn over_a_set_of_the_first_release() {
-    killed_everywhere(&SCENARIOS[2]);
+    killed_everywhere(&SCENARIOS[2], &ONCE);
 }
 
 #[test]
 fn while_plain_keys_are_sealed() {
-    killed_everywhere(&SCENARIOS[3]);
+    killed_everywhere(&SCENARIOS[3], &ONCE);
 }
 
 /// The same directory, killed again and again, at a later call each time, without a writer that finishes in between.
