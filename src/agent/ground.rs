@@ -19,6 +19,7 @@ use crate::config::agent::{AgentConfig, CredentialsConfig, Files};
 use crate::identity::Subscriber;
 use crate::link::{Link, Via};
 use crate::modem::usim::SimDoor;
+use crate::provision::operator::{FilesError, Proof, proves};
 use crate::provision::renewal::{self, Life};
 use crate::provision::seal::Seal;
 use crate::provision::store::{Contents, Kept, Store};
@@ -375,7 +376,7 @@ impl Ground {
         let given = |credentials| Taken::loose(credentials, Which::Given, now);
         let taken = match &config.credentials {
             CredentialsConfig::None => given(None),
-            CredentialsConfig::Files(files) => given(Some(self.files(files, who, now).await?)),
+            CredentialsConfig::Files(files) => given(Some(self.files(files, who, now, true).await?)),
             fetched => {
                 let kept = Store::new(&config.state_dir, fetched.source(), &who.imsi, self.seal()?);
                 store = Some(kept.clone());
@@ -415,12 +416,22 @@ impl Ground {
     /// Takes one of the sets on disk, or asks for a new one.
     async fn kept(&mut self, store: Store, who: &Subscriber, via: &Via, now: Duration) -> Result<Taken, Fault> {
         let own = match &self.config.clone().credentials {
-            CredentialsConfig::Dps(dps) if !dps.csr => Some(self.files(&dps.files, who, now).await?.identity),
+            CredentialsConfig::Dps(dps) if !dps.csr => Some(self.files(&dps.files, who, now, false).await?.identity),
             _ => None,
         };
         let sets = {
             let store = store.clone();
-            blocking(move || store.read(own.as_ref())).await?
+            blocking(move || {
+                // Sets of an earlier version, and keys from before encryption was switched on.
+                if let Err(e) = store.upgrade() {
+                    let why = crate::identity::redact_digits(&e.to_string());
+                    tracing::warn!(
+                        "the sets on disk could not be brought up to date: {why}; they are used as they are"
+                    );
+                }
+                store.read(own.as_ref())
+            })
+            .await?
         };
         let refused = self.refused.take();
         let damaged = |e: Unusable| Fault::new(Rung::Credentials, e.to_string(), "it is read again");
@@ -493,17 +504,24 @@ impl Ground {
         })
     }
 
-    async fn files(&self, files: &Files, who: &Subscriber, now: Duration) -> Result<Credentials, Fault> {
+    /// The operator's files. Those that a broker is to see must prove the name that it knows us by.
+    async fn files(&self, files: &Files, who: &Subscriber, now: Duration, broker: bool) -> Result<Credentials, Fault> {
         let (config, files, who) = (self.config.clone(), files.clone(), who.clone());
         blocking(move || {
+            let fault = |e: FilesError| Fault::new(Rung::Credentials, e.what(), e.cure());
             let ca = session_ca(&config)?;
-            files.load(&who, ca.as_deref(), now).map_err(|e| {
-                Fault::new(
-                    Rung::Credentials,
-                    e.to_string(),
-                    "put a valid certificate (PEM, leaf first) and its key where credentials.certificate and credentials.key say",
-                )
-            })
+            let credentials = files.load(&who, ca.as_deref(), now).map_err(fault)?;
+            if broker {
+                let name = auth_name(&config, &who)?;
+                let proof = Proof::Broker {
+                    to: config.session.to,
+                    name: name.as_str(),
+                };
+                if let Some(remark) = proves(proof, &credentials.identity).map_err(fault)? {
+                    remark.warn_once();
+                }
+            }
+            Ok(credentials)
         })
         .await?
     }

@@ -152,7 +152,7 @@ fn a_running_agent_has_the_modem() {
 }
 
 /// Credentials from Krypton's internet door.
-fn by_sim(bench: &Bench, clouds: &Clouds, cloud: Cloud, more: &str) -> Toml {
+pub fn by_sim(bench: &Bench, clouds: &Clouds, cloud: Cloud, more: &str) -> Toml {
     let mut toml = Toml::krypton(clouds, cloud);
     let [_, url, _, at, ..] = Door::sim(bench, clouds).endpoint();
     let lines = toml.credentials.lines();

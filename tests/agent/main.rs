@@ -23,6 +23,8 @@
 //! | `conversation` | short conversations with a real broker |
 //! | `sim_auth` | challenges to the SIM through every kind of modem; a SIM without a network |
 //! | `clock` | what time it is: wrong clocks at the start, steps of years, NTP, the last confirmed time |
+//! | `renewal` | renewed in time, proven before it replaces the old |
+//! | `budget` | what each way to credentials costs; a measurement |
 //! | `life`, `commands` | start, stop, systemd; check, modem, provision, status |
 #![cfg(feature = "bench")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
@@ -37,6 +39,7 @@ mod mosquitto;
 mod wire;
 
 mod broker_faults;
+mod budget;
 mod clock;
 mod commands;
 mod credentials;
