@@ -102,6 +102,7 @@ fn failure(cause: String, cure: String) -> Failure {
         cause: redact_digits(&cause),
         cure,
         after: None,
+        spent: false,
     }
 }
 
@@ -206,8 +207,9 @@ impl Plan {
             (None, Some(imei)) => ClientId::from_parts(asker.auth_name, imei),
             (None, None) => ClientId::new(asker.auth_name.as_str().to_owned()),
         };
-        let client_id = client_id.map_err(|e| {
-            failure(
+        let client_id = client_id.map_err(|e| Failure {
+            spent: true,
+            ..failure(
                 format!("the thing that the template has made: {e}"),
                 "give things other names in the template of credentials.template".to_owned(),
             )

@@ -241,6 +241,14 @@ impl Store {
         })
     }
 
+    /// Whether a set could be kept: as much as one may hold is written, synced and removed again.
+    ///
+    /// # Errors
+    /// From the file system, with the path.
+    pub fn rehearse(&self) -> io::Result<()> {
+        self.writing(|writer| writer.rehearse())
+    }
+
     /// The candidate has proven itself: it becomes the current set, and the old current one the previous, unless it is damaged. Without a
     /// candidate nothing changes.
     ///
