@@ -150,6 +150,7 @@ async fn climb_to_credentials(config: Arc<AgentConfig>, force: bool, clock: &Clo
         "not_before": leaf.map(|l| rfc3339(l.not_before)),
         "not_after": leaf.map(|l| rfc3339(l.not_after)),
         "directory": ready.directory,
+        "set": ready.which.word(),
     })
 }
 
@@ -161,7 +162,7 @@ const RETRY: Duration = Duration::from_secs(5);
 pub(super) fn render_provision(v: &Value) -> String {
     let text = |key: &str| v[key].as_str().unwrap_or("none").to_owned();
     format!(
-        "source       {}\nhost         {}\nclient id    {}\nuser name    {}\ntopic        {}\ncertificate  {}, valid {} to {}\nfiles        {}\n",
+        "source       {}\nhost         {}\nclient id    {}\nuser name    {}\ntopic        {}\ncertificate  {}, valid {} to {}\nfiles        {}{}\n",
         text("source"),
         text("host"),
         text("client_id"),
@@ -171,5 +172,10 @@ pub(super) fn render_provision(v: &Value) -> String {
         text("not_before"),
         text("not_after"),
         text("directory"),
+        if v["set"] == "candidate" {
+            " (new: the next session proves them before they replace the current ones)"
+        } else {
+            ""
+        },
     )
 }

@@ -248,13 +248,15 @@ fn provision_fetches_once_and_again_by_force() {
     .unwrap();
     // By force, although Krypton is in trouble at first: an answer with the old ones would be a lie.
     clouds.set_krypton_fault(Some("http-500*1".parse().unwrap()));
-    let (output, _, err) = onyx_agent(&["provision", "--force", "--config", config]);
+    let (output, out, err) = onyx_agent(&["provision", "--force", "--config", config]);
     assert!(output.status.success(), "{err}");
-    let after = std::fs::read_to_string(bench.path(&format!(
-        "state/credentials/krypton-azure-{IMSI}/current/certificate.pem"
-    )))
-    .unwrap();
-    assert_ne!(before, after, "forced, but nothing was fetched");
+    let read = |role: &str| {
+        let set = bench.path(&format!("state/credentials/krypton-azure-{IMSI}/{role}"));
+        std::fs::read_to_string(set.join("certificate.pem")).unwrap()
+    };
+    assert_eq!(read("current"), before, "no connection has proven the new ones");
+    assert_ne!(read("candidate"), before, "forced, but nothing was fetched");
+    assert!(out.contains("the next session proves them"), "{out}");
     assert_discreet(&err);
 }
 

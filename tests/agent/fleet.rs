@@ -236,7 +236,8 @@ fn the_command_provisions_and_others_can_use_what_it_got() {
     let before = std::fs::read(&pem).unwrap();
     let (output, _, err) = onyx_agent(&["provision", "--force", "--timeout", "60", "--config", config]);
     assert!(output.status.success(), "{err}");
-    assert_ne!(std::fs::read(&pem).unwrap(), before);
+    assert_eq!(std::fs::read(&pem).unwrap(), before, "nothing has proven the new one");
+    assert_ne!(std::fs::read(pem.replace("/current/", "/candidate/")).unwrap(), before);
 }
 
 pub fn tell(clouds: &Clouds, entry: Value) {
