@@ -362,16 +362,19 @@ impl Ground {
     /// Tells `status`.
     fn show(&self) {
         let source = self.config.credentials.source();
-        let view = self.held.as_ref().map_or_else(View::default, |held| {
-            let pause = self.renew_after.saturating_sub(self.clock.monotonic());
-            let next = self.clock.now().map(|(now, _)| rfc3339(now.saturating_add(pause)));
-            View {
-                renew_from: self.renew_from(held).map(rfc3339),
-                renew_next: next.filter(|_| !pause.is_zero()),
-                renew_failure: self.renew_failure.clone(),
-                ..View::of(source, held.ready.which, held.ready.credentials.as_ref())
-            }
-        });
+        let view = self.held.as_ref().map_or_else(
+            || View::nothing(source),
+            |held| {
+                let pause = self.renew_after.saturating_sub(self.clock.monotonic());
+                let next = self.clock.now().map(|(now, _)| rfc3339(now.saturating_add(pause)));
+                View {
+                    renew_from: self.renew_from(held).map(rfc3339),
+                    renew_next: next.filter(|_| !pause.is_zero()),
+                    renew_failure: self.renew_failure.clone(),
+                    ..View::of(source, held.ready.which, held.ready.credentials.as_ref())
+                }
+            },
+        );
         self.view.send_replace(view);
     }
 
@@ -468,6 +471,7 @@ impl Ground {
             (self.refused, self.reprovisioned) = (None, None);
             self.spent = Backoff::new(self.spent.policy());
             (self.renew_after, self.renew_failure) = (Duration::ZERO, None);
+            self.show();
         } else if self.held.as_ref().is_some_and(|held| held.who != *who) {
             // The same SIM, of which more is known now: the names are made anew.
             self.held = None;

@@ -252,6 +252,14 @@ pub(super) struct View {
 }
 
 impl View {
+    /// Nothing is in use yet.
+    pub(super) fn nothing(source: &'static str) -> Self {
+        Self {
+            source,
+            ..Self::default()
+        }
+    }
+
     /// Notes when the certificate is valid.
     pub(super) fn of(source: &'static str, which: Which, credentials: Option<&Credentials>) -> Self {
         let leaf = credentials.map(|c| &c.identity.leaf);
