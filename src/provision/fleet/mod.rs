@@ -193,10 +193,14 @@ impl Plan {
                 after: refusal.after(),
                 ..failure(error.to_string(), refusal.cure(&self.topics))
             },
-            FleetError::Unusable(..) => failure(
-                error.to_string(),
-                "is session.host an endpoint of AWS IoT Core? It is asked again later".to_owned(),
-            ),
+            FleetError::Unusable(request, _) => Failure {
+                // By then the certificate is active and stays.
+                spent: *request == names::Request::Provision,
+                ..failure(
+                    error.to_string(),
+                    "is session.host an endpoint of AWS IoT Core? It is asked again later".to_owned(),
+                )
+            },
             FleetError::Internal(_) => failure(error.to_string(), "report this: it cannot happen".to_owned()),
         }
     }
