@@ -29,6 +29,12 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// How attempts are spaced.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
     /// Nothing failed yet.
     #[must_use]
     pub fn new(policy: Policy) -> Self {

@@ -26,7 +26,7 @@ use crate::config::agent::{AgentConfig, DEFAULT_PATH};
 use crate::files::{PUBLIC, SECRET};
 use crate::identity::{Imsi, redact_digits};
 use crate::provision::seal::{Seal, SealError};
-use crate::provision::store::{Described, Role, Store};
+use crate::provision::store::{Described, Role, SOURCES, Store};
 use crate::provision::{Grant, Material, Unusable};
 use crate::report::out;
 
@@ -39,7 +39,8 @@ const KEYS_MAX: usize = 4096;
 pub(super) enum Command {
     /// Show what is kept, for every SIM and source: names, validity, and why a set cannot be used
     ///
-    /// "current" has been proven by a connection, "candidate" not yet, "previous" is the last good one before.
+    /// "current" is the one that is kept: proven by a connection, or the first that there was. "candidate" is newer, and not proven yet.
+    /// "previous" is the last good one before the current.
     Show {
         #[command(flatten)]
         config: ConfigFile,
@@ -87,7 +88,7 @@ pub(super) struct Which {
     #[arg(long, value_name = "IMSI")]
     sim: Option<Imsi>,
     /// From this source, as credentials.source writes it; needed when there are several
-    #[arg(long, value_name = "SOURCE")]
+    #[arg(long, value_name = "SOURCE", value_parser = SOURCES)]
     source: Option<String>,
 }
 
@@ -286,7 +287,7 @@ fn export(open: &Open, which: &Which, folder: &Path) -> anyhow::Result<ExitCode>
         material,
         root_ca_pem,
     } = open.store(source, imsi).granted(Role::Current).map_err(|e| match e {
-        Unusable::Absent => anyhow::anyhow!("no set is proven by a connection yet: start the agent and let it connect"),
+        Unusable::Absent => anyhow::anyhow!("no current set is kept: a candidate has to be proven by a connection, so start the agent and let it connect"),
         Unusable::OtherCertificate => anyhow::anyhow!(
             "key and certificate are the operator's own files (credentials.certificate and credentials.key): use those"
         ),

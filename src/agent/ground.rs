@@ -14,6 +14,7 @@ use super::fault::{Fault, REPROVISION_EVERY};
 use super::keeper::{self, Brought, Errand, Refusal, Step, Trial, View, Which, choose, obtain};
 use super::ladder::{Ladder, Rung, State};
 use super::watchdog::Pulse;
+use crate::backoff::{Backoff, Policy};
 use crate::clock::{Clock, rfc3339};
 use crate::config::agent::{AgentConfig, CredentialsConfig, Files};
 use crate::identity::Subscriber;
@@ -28,6 +29,8 @@ use crate::session::Cause;
 
 /// The longest that looking at the link may take.
 const LINK_MAX: Duration = Duration::from_secs(60);
+/// What storing may take on top of fetching: waiting for another writer, and a slow card.
+const STORE_MAX: Duration = Duration::from_secs(60);
 /// A renewal that is far off is looked at again this often, because the clock may be set meanwhile.
 const RENEWAL_LOOK: Duration = Duration::from_secs(3_600);
 /// What to do when nobody knows what time it is.
@@ -46,6 +49,8 @@ pub(super) struct Ground {
     link: Box<dyn Link>,
     sim: SimDoor,
     view: watch::Sender<View>,
+    /// Whose all that follows is.
+    whose: Option<Subscriber>,
     held: Option<Held>,
     /// What is held must be put together again from the files.
     reread: bool,
@@ -55,6 +60,12 @@ pub(super) struct Ground {
     trial: Trial,
     /// Fetched by this process, and no connection has proven them.
     fresh: bool,
+    /// What could not be stored; it must not cost another fetch.
+    memory: Option<Credentials>,
+    /// The pauses after certificates that were made for us in vain.
+    spent: Backoff,
+    /// A renewal on its way. It outlives a session: one that falls again and again must not begin one after the other, each of which costs.
+    pub(super) renewing: Option<Renewing>,
     /// No renewal before this monotonic time.
     renew_after: Duration,
     renew_failure: Option<String>,
@@ -123,6 +134,11 @@ impl Ground {
         sim: SimDoor,
         view: watch::Sender<View>,
     ) -> Self {
+        let spent = Backoff::new(Policy {
+            min: config.session.retry_min,
+            max: REPROVISION_EVERY,
+            stable_after: Duration::ZERO,
+        });
         Self {
             config,
             ladder,
@@ -131,12 +147,16 @@ impl Ground {
             link,
             sim,
             view,
+            whose: None,
             held: None,
             reread: false,
             reprovisioned: None,
             refused: None,
             trial: Trial::default(),
             fresh: false,
+            memory: None,
+            spent,
+            renewing: None,
             renew_after: Duration::ZERO,
             renew_failure: None,
         }
@@ -153,6 +173,11 @@ impl Ground {
     /// The next climb fetches new credentials, whatever is on disk.
     pub(super) fn want_new(&mut self) {
         self.refused = Some("new ones are wanted");
+    }
+
+    /// Whether this process has fetched some that no connection has proven yet.
+    pub(super) fn has_new(&self) -> bool {
+        self.fresh
     }
 
     /// The broker refused the credentials: others are wanted, but not too often.
@@ -248,7 +273,7 @@ impl Ground {
     /// How long until a renewal is to be tried; zero is now, `None` never with what is in use.
     pub(super) fn renewal_in(&self) -> Option<Duration> {
         let held = self.held.as_ref()?;
-        if held.ready.which != Which::Current || self.trial.is_shelved() {
+        if held.ready.which != Which::Current || self.trial.is_shelved() || self.renewing.is_some() {
             return None;
         }
         let due = self.renew_from(held)?;
@@ -257,38 +282,56 @@ impl Ground {
         Some(due.saturating_sub(now).max(pause).min(RENEWAL_LOOK))
     }
 
-    /// Begins to renew, beside the session; `None` when there is nobody to ask, which is looked at again later.
-    pub(super) fn renew(&mut self) -> Option<Renewing> {
+    /// Begins to renew, beside the session. When there is nobody to ask it is looked at again later.
+    pub(super) fn renew(&mut self) {
         let held = self.held.as_ref();
         let parts = held.and_then(|h| Some((&h.who, h.store.clone()?, &h.via)));
         match parts.map(|(who, store, via)| self.errand(who, store, via)) {
             Some(Ok(errand)) => {
                 tracing::info!("the certificate is to be renewed: {}", way::describe(&self.config));
-                return Some(AbortOnDropHandle::new(tokio::spawn(obtain(errand))));
+                let errand = Errand {
+                    only_to_keep: true,
+                    ..errand
+                };
+                self.renewing = Some(AbortOnDropHandle::new(tokio::spawn(obtain(errand))));
             }
             Some(Err(fault)) => self.postpone(fault.cause, None),
             None => self.postpone("nothing is in use".to_owned(), None),
         }
-        None
     }
 
     /// A renewal ended. True when there is a new set to connect with.
     pub(super) fn renewed(&mut self, result: Result<Brought, Refusal>) -> bool {
         let (why, after) = match result {
-            Ok(Brought::Staged(_)) => {
-                self.renew_failure = None;
+            Ok(Brought::Staged(kept)) => {
+                (self.renew_failure, self.spent) = (None, Backoff::new(self.spent.policy()));
+                let used = self.held.as_ref().and_then(|held| held.ready.directory.as_ref());
+                if used == Some(&kept.directory) {
+                    return false; // between two sessions it was taken from the disk
+                }
                 self.held = None;
                 return true;
             }
-            Ok(Brought::Memory(_)) => ("the new credentials could not be stored".to_owned(), None),
-            Err(refusal) => (
-                format!("{}; {}", refusal.fault.cause, refusal.fault.cure),
-                refusal.after,
-            ),
+            Ok(Brought::Memory(_)) => ("the new credentials could not be stored".to_owned(), Some(self.waste())),
+            Err(refusal) => {
+                let after = self.after(&refusal);
+                (format!("{}; {}", refusal.fault.cause, refusal.fault.cure), after)
+            }
         };
         self.postpone(why, after);
         self.show();
         false
+    }
+
+    /// How long to wait after a refusal before the service is asked again, if it or what it cost says so.
+    fn after(&mut self, refusal: &Refusal) -> Option<Duration> {
+        let wait = refusal.spent.then(|| self.waste());
+        refusal.after.max(wait)
+    }
+
+    /// A certificate was made for us in vain: how long to wait before the next.
+    fn waste(&mut self) -> Duration {
+        self.spent.failed(self.clock.monotonic(), fastrand::f64())
     }
 
     fn postpone(&mut self, why: String, after: Option<Duration>) {
@@ -319,16 +362,19 @@ impl Ground {
     /// Tells `status`.
     fn show(&self) {
         let source = self.config.credentials.source();
-        let view = self.held.as_ref().map_or_else(View::default, |held| {
-            let pause = self.renew_after.saturating_sub(self.clock.monotonic());
-            let next = self.clock.now().map(|(now, _)| rfc3339(now.saturating_add(pause)));
-            View {
-                renew_from: self.renew_from(held).map(rfc3339),
-                renew_next: next.filter(|_| !pause.is_zero()),
-                renew_failure: self.renew_failure.clone(),
-                ..View::of(source, held.ready.which, held.ready.credentials.as_ref())
-            }
-        });
+        let view = self.held.as_ref().map_or_else(
+            || View::nothing(source),
+            |held| {
+                let pause = self.renew_after.saturating_sub(self.clock.monotonic());
+                let next = self.clock.now().map(|(now, _)| rfc3339(now.saturating_add(pause)));
+                View {
+                    renew_from: self.renew_from(held).map(rfc3339),
+                    renew_next: next.filter(|_| !pause.is_zero()),
+                    renew_failure: self.renew_failure.clone(),
+                    ..View::of(source, held.ready.which, held.ready.credentials.as_ref())
+                }
+            },
+        );
         self.view.send_replace(view);
     }
 
@@ -358,8 +404,10 @@ impl Ground {
     }
 
     async fn credentials(&mut self, who: &Subscriber, via: &Via, now: Duration) -> Result<Arc<Ready>, Fault> {
-        if self.held.as_ref().is_some_and(|held| held.who != *who) {
-            (self.held, self.trial, self.fresh) = (None, Trial::default(), false);
+        self.is_of(who);
+        if let Some(renewing) = self.renewing.take_if(|r| r.is_finished()) {
+            let brought = brought(renewing.await);
+            self.renewed(brought);
         }
         let held = self.held.as_ref().filter(|held| {
             let credentials = held.ready.credentials.as_ref();
@@ -378,14 +426,15 @@ impl Ground {
             CredentialsConfig::None => given(None),
             CredentialsConfig::Files(files) => given(Some(self.files(files, who, now, true).await?)),
             fetched => {
-                let kept = Store::new(&config.state_dir, fetched.source(), &who.imsi, self.seal()?);
+                let memory = self
+                    .memory
+                    .clone()
+                    .filter(|c| c.check_time(now).is_ok() && self.refused.is_none());
+                let kept = Store::new(&config.state_dir, fetched.source(), &who.imsi, self.seal().await?);
                 store = Some(kept.clone());
-                match held {
-                    // Those that could not be stored: they must not cost another fetch.
-                    Some(ready) if ready.which == Which::Memory => {
-                        Taken::loose(ready.credentials.clone(), Which::Memory, now)
-                    }
-                    _ => self.kept(kept, who, via, now).await?,
+                match memory {
+                    Some(credentials) => Taken::loose(Some(credentials), Which::Memory, now),
+                    None => self.kept(kept, who, via, now).await?,
                 }
             }
         };
@@ -413,6 +462,22 @@ impl Ground {
         Ok(ready)
     }
 
+    /// Forgets all that was known of another SIM or modem: its refusals, trials and renewals say nothing of this one.
+    fn is_of(&mut self, who: &Subscriber) {
+        let is_same = |w: &Subscriber| (&w.imsi, &w.imei) == (&who.imsi, &who.imei);
+        if !self.whose.replace(who.clone()).as_ref().is_none_or(is_same) {
+            (self.held, self.memory, self.renewing) = (None, None, None);
+            (self.trial, self.fresh, self.reread) = (Trial::default(), false, false);
+            (self.refused, self.reprovisioned) = (None, None);
+            self.spent = Backoff::new(self.spent.policy());
+            (self.renew_after, self.renew_failure) = (Duration::ZERO, None);
+            self.show();
+        } else if self.held.as_ref().is_some_and(|held| held.who != *who) {
+            // The same SIM, of which more is known now: the names are made anew.
+            self.held = None;
+        }
+    }
+
     /// Takes one of the sets on disk, or asks for a new one.
     async fn kept(&mut self, store: Store, who: &Subscriber, via: &Via, now: Duration) -> Result<Taken, Fault> {
         let own = match &self.config.clone().credentials {
@@ -436,7 +501,12 @@ impl Ground {
         let refused = self.refused.take();
         let damaged = |e: Unusable| Fault::new(Rung::Credentials, e.to_string(), "it is read again");
         match choose(&sets, now, &self.trial, refused) {
-            Step::Blocked(why) => Err(blocked(&why)),
+            Step::Blocked(why) => {
+                if refused.is_some() {
+                    self.reprovisioned = None; // not got, so not counted
+                }
+                Err(blocked(&why))
+            }
             Step::Use(which) => {
                 let protects = which == Which::Candidate && is_good(&sets.current, now);
                 let set = if which == Which::Candidate {
@@ -452,8 +522,11 @@ impl Ground {
             }
             Step::FallBack => {
                 tracing::warn!("the current credentials are damaged: those before them are taken up again");
-                let fell = blocking(move || store.fall_back()).await?;
-                fell.map_err(|e| unstored(&e))?;
+                if let Err(e) = blocking(move || store.fall_back()).await? {
+                    // They connect all the same.
+                    let why = crate::identity::redact_digits(&e.to_string());
+                    tracing::error!("the disk does not take that: {why}; they are used as they are");
+                }
                 sets.previous
                     .map(|kept| Taken::new(kept, Which::Current))
                     .map_err(damaged)
@@ -480,15 +553,25 @@ impl Ground {
     ) -> Result<Taken, Fault> {
         self.ladder
             .climbing(Rung::Credentials, &format!("{reason}: {}", way::describe(&self.config)));
-        self.pulse.promise(way::longest(&self.config.credentials));
+        // Two at once would cost two certificates.
+        self.renewing = None;
+        self.pulse
+            .promise(way::longest(&self.config.credentials).saturating_add(STORE_MAX));
         let errand = self.errand(who, store.clone(), via)?;
-        let brought = obtain(errand).await.map_err(|refusal| Fault {
-            after: refusal.after,
-            ..refusal.fault
-        })?;
-        (self.trial, self.fresh) = (Trial::default(), true);
+        let brought = match obtain(errand).await {
+            Ok(brought) => brought,
+            Err(refusal) => {
+                let after = self.after(&refusal);
+                return Err(Fault { after, ..refusal.fault });
+            }
+        };
+        (self.trial, self.fresh, self.memory) = (Trial::default(), true, None);
+        self.spent = Backoff::new(self.spent.policy());
         Ok(match brought {
-            Brought::Memory(credentials) => Taken::loose(Some(credentials), Which::Memory, now),
+            Brought::Memory(credentials) => {
+                self.memory = Some(credentials.clone());
+                Taken::loose(Some(credentials), Which::Memory, now)
+            }
             Brought::Staged(kept) => {
                 if is_good(&sets.current, now) {
                     Taken {
@@ -526,8 +609,10 @@ impl Ground {
         .await?
     }
 
-    fn seal(&self) -> Result<Option<Seal>, Fault> {
-        Seal::configured(&self.config.keep).map_err(|e| Fault::new(Rung::Credentials, e.to_string(), e.cure()))
+    async fn seal(&self) -> Result<Option<Seal>, Fault> {
+        let keep = self.config.keep.clone();
+        let seal = blocking(move || Seal::configured(&keep)).await?;
+        seal.map_err(|e| Fault::new(Rung::Credentials, e.to_string(), e.cure()))
     }
 
     fn errand(&self, who: &Subscriber, store: Store, via: &Via) -> Result<Errand, Fault> {
@@ -539,7 +624,31 @@ impl Ground {
             who: who.clone(),
             auth_name: auth_name(&self.config, who)?,
             via: via.clone(),
+            only_to_keep: false,
         })
+    }
+}
+
+/// What a renewal brought; one that died brought nothing.
+fn brought(ended: Result<Result<Brought, Refusal>, tokio::task::JoinError>) -> Result<Brought, Refusal> {
+    ended.unwrap_or_else(|e| {
+        Err(Refusal {
+            fault: Fault::new(Rung::Credentials, e.to_string(), "it is tried again"),
+            after: None,
+            spent: false,
+        })
+    })
+}
+
+/// Waits for a renewal to end; for ever, if there is none.
+pub(super) async fn ended(renewing: &mut Option<Renewing>) -> Result<Brought, Refusal> {
+    match renewing {
+        None => std::future::pending().await,
+        Some(handle) => {
+            let ended = handle.await;
+            *renewing = None;
+            brought(ended)
+        }
     }
 }
 

@@ -118,15 +118,23 @@ async fn climb_to_credentials(config: Arc<AgentConfig>, force: bool, clock: &Clo
         watch::channel(keeper::View::default()).0,
     );
     let (_, ready) = loop {
-        // At every try: one that failed has used the wish up, and the old ones would pass for new.
-        if force {
+        // At every try: one that failed has used the wish up, and the old ones would pass for new. But what was fetched is not fetched
+        // again because something else is wrong: each costs a certificate.
+        if force && !ground.has_new() {
             ground.want_new();
         }
         match ground.climb(who).await {
             Ok(reached) => break reached,
-            Err(Fault { rung, cause, cure, .. }) => {
-                ladder.down(rung, &cause, &cure, RETRY);
-                tokio::time::sleep(RETRY).await;
+            Err(Fault {
+                rung,
+                cause,
+                cure,
+                after,
+                ..
+            }) => {
+                let wait = RETRY.max(after.unwrap_or_default());
+                ladder.down(rung, &cause, &cure, wait);
+                tokio::time::sleep(wait).await;
             }
         }
     };

@@ -20,7 +20,7 @@ use crate::identity::{AuthName, Subscriber, redact_digits};
 use crate::link::Via;
 use crate::modem::usim::SimDoor;
 use crate::provision::store::{Contents, Kept, Store};
-use crate::provision::{Asker, Credentials, Failure, Unusable, way};
+use crate::provision::{Asker, Credentials, Failure, Grant, Unusable, way};
 
 /// So many connections in a row with a new set may fail before the old one is tried again: AWS registers a certificate at its first
 /// connection, and a hub may hear of a device seconds after its provisioning service.
@@ -137,6 +137,8 @@ pub(super) struct Errand {
     pub(super) who: Subscriber,
     pub(super) auth_name: AuthName,
     pub(super) via: Via,
+    /// What could not be kept is not asked for: there are good ones, and each costs a certificate at the cloud.
+    pub(super) only_to_keep: bool,
 }
 
 /// What an [`Errand`] brought.
@@ -152,6 +154,8 @@ pub(super) struct Refusal {
     pub(super) fault: Fault,
     /// The service wants to be left alone for so long.
     pub(super) after: Option<Duration>,
+    /// It cost a certificate.
+    pub(super) spent: bool,
 }
 
 impl From<Failure> for Refusal {
@@ -159,11 +163,12 @@ impl From<Failure> for Refusal {
         Self {
             fault: Fault::new(Rung::Credentials, f.cause, f.cure),
             after: f.after,
+            spent: f.spent,
         }
     }
 }
 
-/// Asks for new credentials, checks them and stages them. Bounded by [`way::longest`].
+/// Asks for new credentials, checks them and stages them. Bounded by [`way::longest`], and what the disk takes.
 pub(super) async fn obtain(errand: Errand) -> Result<Brought, Refusal> {
     let asker = Asker {
         who: &errand.who,
@@ -173,7 +178,32 @@ pub(super) async fn obtain(errand: Errand) -> Result<Brought, Refusal> {
         sim: &errand.sim,
         state_dir: &errand.config.state_dir,
     };
+    if errand.only_to_keep {
+        let store = errand.store.clone();
+        let rehearsed = tokio::task::spawn_blocking(move || store.rehearse()).await;
+        rehearsed.map_err(std::io::Error::other).and_then(|r| r).map_err(|e| {
+            Refusal::from(Failure {
+                cause: format!("new credentials could not be stored, so none are asked for: {e}"),
+                cure: "look at the disk that holds state_dir: full, read-only or broken?".to_owned(),
+                after: None,
+                spent: false,
+            })
+        })?;
+    }
     let grant = way::fetch(&errand.config, asker).await?;
+    let now = errand.clock.now().map_or_else(|| errand.clock.system(), |(t, _)| t);
+    let store = errand.store.clone();
+    let kept = tokio::task::spawn_blocking(move || keep(&store, &grant, now)).await;
+    let lost = |e: tokio::task::JoinError| Refusal {
+        fault: Fault::new(Rung::Credentials, e.to_string(), "it is tried again"),
+        after: None,
+        spent: true,
+    };
+    Ok(kept.map_err(lost)??)
+}
+
+/// Checks and stages. Reads and writes files: not for async threads.
+fn keep(store: &Store, grant: &Grant, now: Duration) -> Result<Brought, Failure> {
     let unusable = |why: String| {
         Failure {
         cause: format!("the granted credentials cannot be used: {why}"),
@@ -181,17 +211,15 @@ pub(super) async fn obtain(errand: Errand) -> Result<Brought, Refusal> {
                machine's clock is right; it is asked again later"
             .to_owned(),
         after: None,
+        spent: true,
     }
     };
     let credentials = grant
         .check("the service's answer")
         .map_err(|e| unusable(e.to_string()))?;
-    let now = errand.clock.now().map_or_else(|| errand.clock.system(), |(t, _)| t);
     // Nothing that cannot be used may replace what is on disk.
     credentials.check_time(now).map_err(|e| unusable(e.to_string()))?;
-    let store = errand.store.clone();
-    let staged = tokio::task::spawn_blocking(move || store.stage(&grant, now)).await;
-    Ok(match staged.map_err(std::io::Error::other).and_then(|r| r) {
+    Ok(match store.stage(grant, now) {
         Ok(kept) => Brought::Staged(kept),
         Err(why) => {
             // Better connected and asking again at the next start than not connected.
@@ -224,6 +252,14 @@ pub(super) struct View {
 }
 
 impl View {
+    /// Nothing is in use yet.
+    pub(super) fn nothing(source: &'static str) -> Self {
+        Self {
+            source,
+            ..Self::default()
+        }
+    }
+
     /// Notes when the certificate is valid.
     pub(super) fn of(source: &'static str, which: Which, credentials: Option<&Credentials>) -> Self {
         let leaf = credentials.map(|c| &c.identity.leaf);

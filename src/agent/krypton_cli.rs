@@ -311,7 +311,7 @@ fn load(path: Option<&Path>) -> anyhow::Result<Option<AgentConfig>> {
 }
 
 fn explain(e: KryptonError) -> anyhow::Error {
-    let Failure { cause, cure, after } = e.into();
+    let Failure { cause, cure, after, .. } = e.into();
     match after {
         Some(after) => anyhow!("{cause}. {cure}. It asks to be left alone for {} s", after.as_secs()),
         None => anyhow!("{cause}. {cure}"),

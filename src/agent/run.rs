@@ -90,7 +90,7 @@ pub async fn run(config: AgentConfig, exit_after: Option<u64>) -> anyhow::Result
     });
     let (view_out, view) = watch::channel(View::default());
     let (stats_out, stats) = watch::channel(None);
-    let (credentials_out, credentials) = watch::channel(keeper::View::default());
+    let (credentials_out, credentials) = watch::channel(keeper::View::nothing(config.credentials.source()));
 
     let (sim, asks) = SimDoor::new();
     let dongle = Dongle {

@@ -15,8 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::dongle::View;
 use super::endpoint::Ready;
 use super::fault::{Fault, Recover, Standing, of_session, policy};
-use super::ground::{Ground, Renewing};
-use super::keeper::{Brought, Refusal};
+use super::ground::{Ground, ended};
 use super::ladder::{Rung, State};
 use super::retime::Retime;
 use super::run::Counters;
@@ -95,15 +94,16 @@ impl Uplink {
                 Recover::Reprovision => self.ground.refused_by_broker(),
             }
             self.ground.ladder.fall_above(rung);
-            if !self.pause(wait).await {
+            if !self.pause(wait, fault.after.unwrap_or_default()).await {
                 break;
             }
         }
         self.ground.pulse.rest();
     }
 
-    /// Waits before the next climb, but no longer when the network has come back meanwhile; false when the agent is to stop.
-    async fn pause(&mut self, wait: Duration) -> bool {
+    /// Waits before the next climb, but no longer than `least`, which somebody asked for, when the network has come back meanwhile; false
+    /// when the agent is to stop.
+    async fn pause(&mut self, wait: Duration, least: Duration) -> bool {
         self.ground.pulse.promise(wait);
         let was_registered = self.view.borrow_and_update().registered;
         let needed = self.ground.config.network.required;
@@ -112,6 +112,7 @@ impl Uplink {
                 // Another line carries IP: the network's return says nothing of it.
                 std::future::pending::<()>().await;
             }
+            tokio::time::sleep(least).await;
             let mut lost = !was_registered;
             while self.view.changed().await.is_ok() {
                 let registered = self.view.borrow_and_update().registered;
@@ -207,7 +208,6 @@ impl Uplink {
         // From the start: what the broker acknowledged on the last connection may not have reached the spool before it ended.
         let mut next = Seq::FIRST;
         let mut more = true;
-        let mut renewing: Option<Renewing> = None;
         loop {
             self.ground
                 .pulse
@@ -220,15 +220,14 @@ impl Uplink {
                 continue;
             }
             let paced = session.paced().filter(|_| more);
-            let renewal = self.ground.renewal_in().filter(|_| renewing.is_none());
+            let renewal = self.ground.renewal_in();
             if renewal.is_some_and(|wait| wait.is_zero()) {
-                renewing = self.ground.renew();
+                self.ground.renew();
                 continue;
             }
             tokio::select! {
                 () = tokio::time::sleep(renewal.unwrap_or_default()), if renewal.is_some() => {}
-                brought = ended(&mut renewing), if renewing.is_some() => {
-                    renewing = None;
+                brought = ended(&mut self.ground.renewing) => {
                     if self.ground.renewed(brought) {
                         self.goodbye(session, ready).await;
                         return Ok(Ended::Renewed);
@@ -389,19 +388,6 @@ impl Uplink {
         })
         .await;
         let _ = tokio::time::timeout(STOP_WITHIN, session.close()).await;
-    }
-}
-
-/// Waits for a renewal to end; one that died brought nothing.
-async fn ended(renewing: &mut Option<Renewing>) -> Result<Brought, Refusal> {
-    match renewing {
-        None => std::future::pending().await,
-        Some(handle) => handle.await.unwrap_or_else(|e| {
-            Err(Refusal {
-                fault: Fault::new(Rung::Credentials, e.to_string(), "it is tried again"),
-                after: None,
-            })
-        }),
     }
 }
 

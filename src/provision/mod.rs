@@ -56,6 +56,8 @@ pub struct Failure {
     pub cure: String,
     /// The service wants to be left alone for so long (HTTP's `Retry-After`, DPS's `retry-after`).
     pub after: Option<Duration>,
+    /// A certificate was made for us that cannot be used: each further try costs another.
+    pub spent: bool,
 }
 
 /// What a provisioning service grants: everything a device needs to connect.

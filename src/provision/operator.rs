@@ -112,6 +112,7 @@ impl From<FilesError> for Failure {
             cause: crate::identity::redact_digits(&e.what()),
             cure: crate::identity::redact_digits(&e.cure()),
             after: None,
+            spent: false,
         }
     }
 }

@@ -111,6 +111,7 @@ impl From<SealError> for Failure {
             cause: e.to_string(),
             cure: e.cure(),
             after: None,
+            spent: false,
         }
     }
 }

@@ -18,6 +18,7 @@ pub async fn fetch(config: &AgentConfig, asker: Asker<'_>) -> Result<Grant, Fail
             cause: format!("credentials.source = {:?} asks nobody", config.credentials.source()),
             cure: "set credentials.source".to_owned(),
             after: None,
+            spent: false,
         }),
     }
 }

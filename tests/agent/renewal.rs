@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use onyx::bench::clouds::{Cloud, Clouds};
+use onyx::bench::clouds::{Cloud, Clouds, KryptonFault};
 use onyx::clock::Clock;
+use onyx::files::lock;
 use onyx::tls::{Leaf, certificates};
 
 use crate::krypton::{asked, assert_arrived};
@@ -182,4 +183,106 @@ fn what_provision_fetched_is_used_by_the_next_run_and_proven_by_it() {
     assert_eq!(certificate(&bench, "previous"), Some(first));
     assert_eq!(set(&bench, "candidate"), None);
     assert_arrived(&bench, &clouds, Cloud::IotHub, 2 * N);
+}
+
+/// The hub's connections are cut again and again while a renewal is on its way: it goes on beside the next one, because each that is
+/// begun costs a certificate.
+#[test]
+fn a_renewal_outlives_the_session_beside_which_it_began() {
+    let bench = Bench::new();
+    let clouds = bench.clouds_with(|c| c.certificate_life = Duration::from_secs(60));
+    let mut toml = Toml::krypton(&clouds, Cloud::IotHub);
+    toml.credentials += "renew_at = 10\npolls_max = 1000\n";
+    let mut events = clouds.events();
+    let agent = Agent::start(&bench, &toml, &[]);
+    let first = wait_for("a first set", || certificate(&bench, "current"), || agent.log());
+    agent.wait_acknowledged(1);
+    clouds.set_krypton_fault(Some(KryptonFault::NeverAssigned.into()));
+    wait_for(
+        "the renewal",
+        || agent.log().contains("is to be renewed").then_some(()),
+        || agent.log(),
+    );
+    for _ in 0..3 {
+        clouds.restart_mqtt(false);
+        agent.wait_status("the session gone", |v| v["ladder"][6]["state"] != "up");
+        let before = agent.wait_up("session");
+        assert_eq!(before["rung"], "session");
+        let so_far = agent.status().unwrap()["delivery"]["acknowledged"].as_u64().unwrap();
+        agent.wait_acknowledged(so_far + 1);
+    }
+    assert_eq!(certificate(&bench, "current").as_ref(), Some(&first));
+    clouds.set_krypton_fault(None);
+    wait_for(
+        "the new set proven",
+        || certificate(&bench, "current").filter(|pem| *pem != first),
+        || agent.log(),
+    );
+    all_arrived(agent, &bench, &clouds);
+    assert_eq!(asked(&mut events), 2, "the first and the new one");
+}
+
+#[test]
+fn a_renewal_that_could_not_be_kept_costs_no_certificate() {
+    let bench = Bench::new();
+    let clouds = bench.clouds_with(|c| c.certificate_life = Duration::from_secs(120));
+    let mut toml = Toml::krypton(&clouds, Cloud::IotHub);
+    toml.credentials += "renew_at = 10\n";
+    let mut events = clouds.events();
+    let agent = Agent::start(&bench, &toml, &[]);
+    let first = wait_for("a first set", || certificate(&bench, "current"), || agent.log());
+    // Somebody writes there and does not end.
+    let path = bench.path(&format!("state/credentials/krypton-azure-{IMSI}/.lock"));
+    let lock = wait_for("the lock", || lock(&path).unwrap(), || agent.log());
+    let status = agent.wait_status("a failed renewal", |v| v["credentials"]["renew_failure"].is_string());
+    let why = status["credentials"]["renew_failure"].as_str().unwrap().to_owned();
+    assert!(
+        why.contains("none are asked for") && why.contains("another onyx-agent"),
+        "{why}"
+    );
+    assert_eq!(asked(&mut events), 1, "the first alone");
+    drop(lock);
+    wait_for(
+        "the next try",
+        || certificate(&bench, "current").filter(|pem| *pem != first),
+        || agent.log(),
+    );
+    all_arrived(agent, &bench, &clouds);
+}
+
+/// What Krypton grants cannot be used, and each grant costs a certificate: the pauses grow beyond those of connections.
+#[test]
+fn certificates_that_cannot_be_used_are_asked_for_ever_more_seldom() {
+    let bench = Bench::new();
+    let clouds = bench.clouds();
+    clouds.set_krypton_fault(Some(KryptonFault::WrongKey.into()));
+    let toml = Toml::krypton(&clouds, Cloud::AwsIot);
+    let agent = Agent::start(&bench, &toml, &[]);
+    // session.retry_max is one second.
+    agent.wait_status("a longer pause", |v| {
+        v["ladder"][5]["retry_in_s"].as_f64().is_some_and(|s| s > 2.0)
+    });
+    agent.terminate();
+    agent.ends_well();
+}
+
+#[test]
+fn by_force_one_is_fetched_whatever_else_is_wrong() {
+    let bench = Bench::new();
+    let clouds = bench.clouds();
+    let mut toml = Toml::krypton(&clouds, Cloud::IotHub);
+    Agent::until(&bench, &toml, N).delivers(N);
+    let mut events = clouds.events();
+    toml.session += "ca_file = 'nowhere.pem'\n";
+    let config = toml.write(&bench);
+    let (output, _, err) = onyx_agent(&[
+        "provision",
+        "--force",
+        "--timeout",
+        "14",
+        "--config",
+        config.to_str().unwrap(),
+    ]);
+    assert!(!output.status.success() && err.contains("session.ca_file"), "{err}");
+    assert_eq!(asked(&mut events), 1, "{err}");
 }

@@ -228,6 +228,7 @@ impl DpsError {
                 Self::Trouble { after, .. } => after.map(|a| a.min(AFTER_MAX)),
                 _ => None,
             },
+            spent: matches!(self, Self::Issued(_)),
         }
     }
 }

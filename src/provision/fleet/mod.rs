@@ -102,6 +102,7 @@ fn failure(cause: String, cure: String) -> Failure {
         cause: redact_digits(&cause),
         cure,
         after: None,
+        spent: false,
     }
 }
 
@@ -192,10 +193,14 @@ impl Plan {
                 after: refusal.after(),
                 ..failure(error.to_string(), refusal.cure(&self.topics))
             },
-            FleetError::Unusable(..) => failure(
-                error.to_string(),
-                "is session.host an endpoint of AWS IoT Core? It is asked again later".to_owned(),
-            ),
+            FleetError::Unusable(request, _) => Failure {
+                // By then the certificate is active and stays.
+                spent: *request == names::Request::Provision,
+                ..failure(
+                    error.to_string(),
+                    "is session.host an endpoint of AWS IoT Core? It is asked again later".to_owned(),
+                )
+            },
             FleetError::Internal(_) => failure(error.to_string(), "report this: it cannot happen".to_owned()),
         }
     }
@@ -206,8 +211,9 @@ impl Plan {
             (None, Some(imei)) => ClientId::from_parts(asker.auth_name, imei),
             (None, None) => ClientId::new(asker.auth_name.as_str().to_owned()),
         };
-        let client_id = client_id.map_err(|e| {
-            failure(
+        let client_id = client_id.map_err(|e| Failure {
+            spent: true,
+            ..failure(
                 format!("the thing that the template has made: {e}"),
                 "give things other names in the template of credentials.template".to_owned(),
             )

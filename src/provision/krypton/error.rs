@@ -122,6 +122,7 @@ impl From<KryptonError> for Failure {
             cause: e.to_string(),
             cure: e.cure().to_owned(),
             after: e.after(),
+            spent: matches!(e, KryptonError::Unusable(_)),
         }
     }
 }

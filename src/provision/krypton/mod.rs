@@ -85,6 +85,7 @@ pub fn settings(config: &KryptonConfig) -> Result<door::Settings, Failure> {
             cause: e.to_string(),
             cure: "check credentials.ca_file".to_owned(),
             after: None,
+            spent: false,
         })?,
         within: config.patience.within,
     })

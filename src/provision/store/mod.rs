@@ -8,7 +8,7 @@
 //!       manifest.json                 whose it is, host, client id, SHA-256 of every file
 //!       certificate.pem  ca.pem
 //!       private.key (0600)            or private.key.sealed, with `credentials.encrypt_with`
-//!     current   -> set-2              proven by a connection
+//!     current   -> set-2              proven by a connection, or the first that there was
 //!     candidate -> set-3              granted, durable, not proven yet
 //!     previous  -> set-1              the last good one before the current
 //! ```
@@ -59,7 +59,7 @@ pub use role::Role;
 /// The directory below the state directory.
 const CREDENTIALS: &str = "credentials";
 /// Sources whose credentials are kept: [`crate::config::agent::CredentialsConfig::source`] of those that are fetched.
-const SOURCES: [&str; 4] = ["krypton-azure", "krypton-aws", "dps", "aws-fleet"];
+pub const SOURCES: [&str; 4] = ["krypton-azure", "krypton-aws", "dps", "aws-fleet"];
 /// How often a reader begins again because a writer was faster.
 const READ_TRIES: u32 = 5;
 /// Most identities that [`Store::list`] tells of.
@@ -239,6 +239,14 @@ impl Store {
                 .and_then(|set| self.kept(&set, own))
                 .map_err(invalid)
         })
+    }
+
+    /// Whether a set could be kept: as much as one may hold is written, synced and removed again.
+    ///
+    /// # Errors
+    /// From the file system, with the path.
+    pub fn rehearse(&self) -> io::Result<()> {
+        self.writing(|writer| writer.rehearse())
     }
 
     /// The candidate has proven itself: it becomes the current set, and the old current one the previous, unless it is damaged. Without a

@@ -28,6 +28,8 @@ pub(super) const SEALED: &str = "private.key.sealed";
 pub(super) const CA: &str = "ca.pem";
 /// Largest file that is read, in bytes.
 const FILE_MAX: u64 = 64 * 1024;
+/// What [`rehearse`] writes, in bytes: more than the sets of all sources have (under 20 KiB, most of it certificates).
+const REHEARSED: usize = 32 * 1024;
 
 /// A set to be written.
 pub(super) struct Draft<'a> {
@@ -96,6 +98,13 @@ pub(super) fn write(path: &Path, name: Name, draft: &Draft<'_>, heir: Heir) -> i
         files_sha256: files,
     };
     create(&path.join(MANIFEST), &about.to_bytes()?, SECRET, heir)?;
+    sync(path)
+}
+
+/// Writes as much as a set may hold: a key, certificates, an authority and a manifest.
+pub(super) fn rehearse(path: &Path, heir: Heir) -> io::Result<()> {
+    heir.make_directory(path)?;
+    create(&path.join(MANIFEST), &[0; REHEARSED], SECRET, heir)?;
     sync(path)
 }
 

@@ -81,16 +81,28 @@ impl<'a> Writer<'a> {
 
     /// Writes a set under the next free number; durable, but not named yet. What was begun is removed when it fails.
     pub(super) fn write(&self, draft: &Draft<'_>) -> io::Result<Name> {
-        // Also after a name whose set is gone: a role must not come to name a set that was not made for it.
-        let mut taken = self.sets()?;
-        taken.extend(Role::ALL.into_iter().filter_map(|role| self.named(role).ok().flatten()));
-        let name = Name::after(taken.last().copied())?;
+        let name = self.free()?;
         let path = self.path(name);
         let written = set::write(&path, name, draft, self.heir).and_then(|()| sync(self.directory));
         if written.is_err() {
             let _ = fs::remove_dir_all(&path);
         }
         written.map(|()| name)
+    }
+
+    /// Writes and syncs a directory as large as a set may be, and removes it; one that stays behind is a set that no role names.
+    pub(super) fn rehearse(&self) -> io::Result<()> {
+        let path = self.path(self.free()?);
+        let written = set::rehearse(&path, self.heir).and_then(|()| self.sync());
+        let removed = fs::remove_dir_all(&path);
+        written.and(removed)
+    }
+
+    fn free(&self) -> io::Result<Name> {
+        // Also after a name whose set is gone: a role must not come to name a set that was not made for it.
+        let mut taken = self.sets()?;
+        taken.extend(Role::ALL.into_iter().filter_map(|role| self.named(role).ok().flatten()));
+        Name::after(taken.last().copied())
     }
 
     /// Makes a role name a set, durably.

@@ -1,6 +1,6 @@
 //! The life of a set, by the roles it takes.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 
 use super::*;
 use crate::provision::store::set::{CA, CERTIFICATE, KEY, MANIFEST};
@@ -35,6 +35,24 @@ fn a_grant_is_a_candidate_until_it_is_promoted() {
         "two sets and two links: {:?}",
         listing(&store)
     );
+}
+
+#[test]
+fn a_rehearsal_changes_nothing_and_fails_where_a_set_could_not_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    keep(&store, "a");
+    store.stage(&grant("b"), NOW).unwrap();
+    let before = listing(&store);
+    store.rehearse().unwrap();
+    assert_eq!(
+        (names(&store), listing(&store)),
+        (["a", "b", "-"].map(String::from), before)
+    );
+    // There is no room for another name.
+    symlink("set-18446744073709551615", store.directory().join("previous")).unwrap();
+    let e = store.rehearse().unwrap_err();
+    assert!(e.to_string().contains("no number left"), "{e}");
 }
 
 #[test]
