@@ -172,6 +172,7 @@ pub(super) async fn obtain(errand: Errand) -> Result<Brought, Refusal> {
         clock: &errand.clock,
         sim: &errand.sim,
         state_dir: &errand.config.state_dir,
+        seal: errand.store.seal(),
     };
     let grant = way::fetch(&errand.config, asker).await?;
     let unusable = |why: String| {

@@ -49,7 +49,7 @@ fn every_fault_of_krypton_has_its_words_and_leaves_no_file() {
         (KryptonFault::Html, &["not Krypton's", "begins with", "captive portal"]),
         (KryptonFault::Truncated, &["not Krypton's", "cut off after"]),
         (KryptonFault::Empty, &["not Krypton's", "it is empty"]),
-        (KryptonFault::Slow, &["was not reached", "did not answer in time"]),
+        (KryptonFault::Slow, &["was not reached", "did not answer within"]),
     ];
     let credentials: [(KryptonFault, &[&str]); 4] = [
         (KryptonFault::Expired, &["cannot be used", "expired on"]),
@@ -90,7 +90,7 @@ fn every_fault_of_krypton_has_its_words_and_leaves_no_file() {
 fn every_fault_of_the_wire_has_its_words() {
     let bench = Bench::new();
     let clouds = bench.clouds();
-    let late: [&str; 2] = ["was not reached", "did not answer in time"];
+    let late: [&str; 2] = ["was not reached", "did not answer within"];
     let faults: [(&str, [&str; 2]); 15] = [
         ("refuse-tcp", ["was not reached", "reset"]),
         ("tls-alert-40", ["was not reached", "TLS with"]),

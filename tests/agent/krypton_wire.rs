@@ -9,6 +9,7 @@ use onyx::clock::Clock;
 use onyx::link::Via;
 use onyx::modem::usim::{AkaError, Answer, Keys, SimDoor};
 use onyx::pki::{Authority, Purpose};
+use onyx::provision::keys::cache::Form;
 use onyx::provision::krypton::{Caller, KryptonError};
 use serde_json::{Value, json};
 
@@ -133,7 +134,7 @@ fn redirects_garbage_and_bodies_without_end() {
             ["longer than 65536 bytes", "credentials.url"],
         ),
         (Said::Endless, ["longer than 65536 bytes", "credentials.url"]),
-        (Said::Drip, ["did not answer in time", "SORACOM line"]),
+        (Said::Drip, ["did not answer within", "SORACOM line"]),
         (
             Said::Whole("204 No Content", String::new()),
             ["it is empty", "credentials.url"],
@@ -211,7 +212,7 @@ fn caller_asks_arc(bench: &Bench, script: &Script, card: &SimDoor) -> Result<Str
     let (clock, imsi) = (Clock::new(), IMSI.parse().unwrap());
     let (via, state) = (Via::default(), bench.path("state"));
     bench.rt.block_on(async {
-        let mut caller = Caller::sim(script.settings(), &via, &clock, &imsi, card, &state)?;
+        let mut caller = Caller::sim(script.settings(), &via, &clock, &imsi, card, (&state, Form::Plain))?;
         caller.arc().await.map(|arc| arc.arc_server_endpoint)
     })
 }

@@ -10,7 +10,7 @@ use super::reply::{BODY_MAX, Reply};
 use super::{API_VERSION_CSR, DpsConfig};
 use crate::clock::Clock;
 use crate::link::Via;
-use crate::provision::https::{Https, HttpsError, Settings};
+use crate::provision::https::{Https, HttpsError, Question, Settings};
 use crate::tls::Identity;
 
 /// As azure-iot-sdk-c and iot-identity-service have it.
@@ -67,12 +67,19 @@ impl Door {
                 None,
             ),
         };
-        let answer = self.https.ask(method, &path, Some(&self.query), body).await;
-        let answer = answer.map_err(unanswered)?;
+        let question = Question {
+            method,
+            path: &path,
+            query: Some(&self.query),
+            headers: &[],
+            json: body,
+        };
+        let mut answer = self.https.ask(question).await.map_err(unanswered)?;
         Ok(Reply {
             status: answer.status,
             retry_after: answer.retry_after,
-            body: answer.body,
+            // Nothing that DPS says is secret.
+            body: std::mem::take(&mut *answer.body),
         })
     }
 }

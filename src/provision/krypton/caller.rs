@@ -14,7 +14,7 @@ use super::answer::{
     ArcSession, CognitoCredentials, CognitoToken, Device, Inventory, Metadata, Registration, Thing, Userdata,
     registered, registration,
 };
-use super::door::{Door, Settings, now};
+use super::door::{Door, Settings};
 use super::error::KryptonError;
 use super::operation::{Operation, Parameters, Request};
 use super::reply::Reply;
@@ -23,7 +23,8 @@ use crate::config::agent::Patience;
 use crate::identity::Imsi;
 use crate::link::Via;
 use crate::modem::usim::SimDoor;
-use crate::provision::keys::cache::Cache;
+use crate::provision::https::now;
+use crate::provision::keys::cache::{Cache, Form};
 use crate::provision::keys::{Exchange, Key, Step};
 
 /// A service that is busy is asked again so many times.
@@ -67,7 +68,7 @@ impl<'a> Caller<'a> {
         Ok(Self { door, clock, sim: None })
     }
 
-    /// By SIM authentication, over any line; the key is kept below `state_dir`.
+    /// By SIM authentication, over any line; the key is kept below the directory `state.0`, in the form `state.1`.
     ///
     /// # Errors
     /// [`KryptonError`], when TLS cannot be set up.
@@ -77,10 +78,10 @@ impl<'a> Caller<'a> {
         clock: &'a Clock,
         imsi: &'a Imsi,
         modem: &'a SimDoor,
-        state_dir: &Path,
+        state: (&Path, Form),
     ) -> Result<Self, KryptonError> {
         let door = Door::new(settings, via, clock)?;
-        let cache = Cache::new(state_dir, door.endpoint(), imsi);
+        let cache = Cache::new(state.0, door.endpoint(), imsi, state.1);
         let key = cache.load().map(|key| Held { key, fresh: false });
         let sim = Sim {
             imsi,
