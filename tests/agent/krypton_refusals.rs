@@ -3,7 +3,7 @@
 use onyx::bench::clouds::{Cloud, Group, KryptonFault};
 
 use crate::krypton_door::{Door, asked, authentications};
-use crate::stage::Bench;
+use crate::stage::{Bench, onyx_agent};
 
 #[test]
 fn the_groups_settings_are_explained() {
@@ -138,4 +138,19 @@ fn a_clock_that_is_wrong_is_named_and_the_key_is_not_blamed() {
     clouds.controls().jump(Some(Cloud::KryptonSim), -400_000).unwrap();
     door.json("arc", &[]);
     assert_eq!(asked(&mut events).len(), 1);
+}
+
+/// Nothing was granted yet, so nothing granted is to blame.
+#[test]
+fn an_unusable_file_of_authorities_is_told_as_that() {
+    let bench = Bench::without_dongle();
+    let file = bench.write("no.pem", "nothing");
+    let args = ["krypton", "arc", "--ca-file", file.to_str().unwrap()];
+    let (output, _, err) = onyx_agent(&args);
+    assert!(!output.status.success());
+    assert!(
+        err.contains("Krypton is not asked: there is no certificate in credentials.ca_file")
+            && !err.contains("granted"),
+        "{err}"
+    );
 }
