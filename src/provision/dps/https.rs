@@ -17,7 +17,6 @@ use crate::tls::Identity;
 const API_VERSION: &str = "2021-06-01";
 
 /// The service over HTTPS, on behalf of one device.
-#[derive(Debug)]
 pub(super) struct Door {
     https: Https,
     /// `/{id scope}/registrations/{registration id}`

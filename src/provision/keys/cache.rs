@@ -63,12 +63,19 @@ impl From<Result<Option<Seal>, SealError>> for Form {
 }
 
 /// Where a SIM's key is kept.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Cache {
     path: PathBuf,
     endpoint: String,
     imsi: Imsi,
     form: Form,
+}
+
+impl std::fmt::Debug for Cache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The path holds the IMSI.
+        write!(f, "Cache({:?})", self.imsi)
+    }
 }
 
 impl Cache {

@@ -11,6 +11,7 @@ fn a_key_is_kept_for_its_sim_and_its_endpoint_alone() {
     let imsi: Imsi = "295012345678901".parse().unwrap();
     let cache = Cache::new(&state, ENDPOINT.into(), &imsi, Form::Plain);
     assert!(cache.load().is_none() && cache.forget().is_ok());
+    assert!(!format!("{cache:?}").contains("295012345678901"));
     let key = Key::new(imsi.clone(), Segment::try_from("k-1".to_owned()).unwrap(), [7; 16]);
     cache.save(&key).unwrap();
     assert_eq!(cache.load(), Some(key.clone()));
