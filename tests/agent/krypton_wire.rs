@@ -107,6 +107,16 @@ fn retry_after_is_honoured_and_bounded() {
         );
         assert_eq!(script.seen().len(), 1, "{head}");
     }
+    // So does a registration on its way, which costs nothing to begin again.
+    let script = Script::start(&bench, |_| {
+        vec![
+            Said::Whole("202 Accepted", json!({"operationId": "5.abc"}).to_string()),
+            busy("503 Service Unavailable\r\nretry-after: 600"),
+        ]
+    });
+    let (good, _, err) = script.ask(&["azure"]);
+    assert!(!good && err.contains("left alone for 600 s"), "{err}");
+    assert_eq!(script.seen().len(), 2);
     // A service that is busy for ever is given up.
     let script = Script::start(&bench, |_| vec![busy("429 Too Many Requests\r\nretry-after: 0"); 9]);
     let (good, ..) = script.ask(&["arc"]);

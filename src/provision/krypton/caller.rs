@@ -5,7 +5,8 @@
 //! - At the internet door requests are signed with the SIM's key. A kept key that is refused is forgotten and the SIM authenticated once
 //!   more; a fresh key that is refused is an error. So there is one authentication for each caller, or two if a kept key had become bad.
 //! - An Azure registration goes on without us, and an AWS thing is there once it was made: unanswered questions about them are asked again, a
-//!   few times in a row, rather than another one made.
+//!   few times in a row, rather than another one made. For an AWS thing also when that is sooner than the service wants: its key was
+//!   told once, and to begin anew costs another certificate.
 
 use std::path::Path;
 use std::time::Duration;
@@ -111,7 +112,9 @@ impl<'a> Caller<'a> {
                 Ok(Registration::Assigned(device)) => return Ok(device),
                 Ok(Registration::Pending(status)) => (last, lost) = (status, 0),
                 // The registration goes on without us: asking again is cheaper than registering again.
-                Err(e @ (KryptonError::Unreachable { .. } | KryptonError::Trouble { .. })) if lost < LOST_MAX => {
+                Err(e @ (KryptonError::Unreachable { .. } | KryptonError::Trouble { .. }))
+                    if lost < LOST_MAX && e.after().unwrap_or_default() <= PAUSE_MAX =>
+                {
                     after = e.after();
                     lost += 1;
                 }

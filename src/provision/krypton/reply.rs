@@ -57,7 +57,11 @@ fn unquoted(text: &str) -> String {
 
 /// The beginning of a text that came from outside, on one line and without long numbers.
 pub(crate) fn excerpt(bytes: &[u8]) -> String {
-    clean(&String::from_utf8_lossy(bytes), EXCERPT)
+    let text = String::from_utf8_lossy(bytes);
+    if text.contains("PRIVATE KEY") {
+        return "(a private key)".to_owned();
+    }
+    clean(&text, EXCERPT)
 }
 
 fn clean(text: &str, longest: usize) -> String {
@@ -158,6 +162,9 @@ impl Reply {
         }
         match std::str::from_utf8(body) {
             Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => Ok(text.to_owned()),
+            _ if self.is_object() => Err(KryptonError::Nonsense(
+                "it is no PEM certificate, but a JSON object".to_owned(),
+            )),
             _ => Err(KryptonError::Nonsense(format!(
                 "it is no PEM certificate: it begins with {:?}",
                 excerpt(body)

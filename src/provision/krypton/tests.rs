@@ -320,6 +320,13 @@ fn secrets_and_subscribers_stay_out_of_messages() {
             "{e}"
         );
     }
+    for stray in [r#"{"privateKey":"SECRET"}"#, "-----BEGIN PRIVATE KEY-----SECRET"] {
+        let e = [
+            reply(200, stray).pem().unwrap_err(),
+            reply(500, stray).pem().unwrap_err(),
+        ];
+        assert!(!format!("{e:?}").contains("SECRET"), "{e:?}");
+    }
     let parameters = [("deviceId".to_owned(), "d-295012345678901".to_owned())];
     let operation = Operation::RegisterAzureIotDevice(Parameters::new(parameters).unwrap());
     let request = operation.signed(&key(), Duration::from_secs(1));
