@@ -177,6 +177,7 @@ pub(super) async fn obtain(errand: Errand) -> Result<Brought, Refusal> {
         clock: &errand.clock,
         sim: &errand.sim,
         state_dir: &errand.config.state_dir,
+        seal: errand.store.seal(),
     };
     if errand.only_to_keep {
         let store = errand.store.clone();

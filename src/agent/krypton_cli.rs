@@ -33,6 +33,7 @@ use crate::provision::krypton::fields::Fields;
 use crate::provision::krypton::operation::Parameters;
 use crate::provision::krypton::{Caller, KryptonError};
 use crate::provision::operator::read_limited;
+use crate::provision::seal::Seal;
 
 /// Limits for those who have no configuration file: those of the file's own defaults.
 const PATIENCE: Patience = Patience {
@@ -351,7 +352,10 @@ async fn ask(what: &What, plan: &Plan, card: Option<&Card>, clock: &Clock) -> an
     let settings = plan.settings.clone();
     let caller = match (plan.settings.door, card, &plan.config) {
         (KryptonAuth::Sim, Some(card), Some(config)) => {
-            Caller::sim(settings, &plan.via, clock, &card.who.imsi, &card.sim, &config.state_dir)
+            // By hand systemd may have given no key: then SORACOM's is used and not kept.
+            let form = Seal::configured(&config.keep).into();
+            let state = (config.state_dir.as_path(), form);
+            Caller::sim(settings, &plan.via, clock, &card.who.imsi, &card.sim, state)
         }
         _ => Caller::cellular(settings, &plan.via, clock),
     };

@@ -22,6 +22,17 @@ fn leaves_fit_their_keys_and_say_who_they_are() {
 }
 
 #[test]
+fn who_it_is_for_is_not_shown_to_logs() {
+    let ca = Authority::generate("Test", NOW, DAY).unwrap();
+    let purpose = Purpose::Server(vec!["d-295012345678901.example".into()]);
+    let issued = ca.issue("myClient-295012345678901", &purpose, NOW, DAY).unwrap();
+    let id = Identity::from_pem(issued.chain_pem.as_bytes(), issued.key_pem.as_bytes(), "test").unwrap();
+    let shown = format!("{id:?} {:?}", id.traits);
+    assert!(shown.contains("myClient-") && shown.contains(".example"), "{shown}");
+    assert!(!shown.contains("295012345678901"), "{shown}");
+}
+
+#[test]
 fn another_key_is_noticed() {
     let ca = Authority::generate("Test", NOW, DAY).unwrap();
     let a = ca.issue("a", &Purpose::Device, NOW, DAY).unwrap();

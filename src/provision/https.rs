@@ -1,4 +1,5 @@
-//! HTTPS to a provisioning service: one request, one answer, both bounded. What the request and the answer mean is the caller's.
+//! HTTPS to a provisioning service (DPS, both of Krypton's doors): one request, one answer, both bounded. What the request and the answer
+//! mean is the caller's.
 //!
 //! The connection goes through the link's interface, trusts only the authorities that it is given, goes to the host itself (no proxy, no
 //! redirect: either would carry the device's proof of identity to somebody else), and shows a client certificate where there is one.
@@ -10,6 +11,7 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Method, Url};
 use rustls::RootCertStore;
+use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::link::Via;
@@ -37,11 +39,10 @@ pub struct Settings<'a> {
 pub struct Answer {
     /// HTTP status code.
     pub status: u16,
-    /// `Retry-After`, when it is a number of seconds. Its other form, a date, is taken for silence: no service that is asked here
-    /// sends one (RFC 9110 section 10.2.3).
+    /// [`Retry-After`](retry_after), as the service says it: whoever waits knows how long is too long.
     pub retry_after: Option<Duration>,
-    /// The body, within the limit.
-    pub body: Vec<u8>,
+    /// The body, within the limit; overwritten when dropped.
+    pub body: Zeroizing<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Answer {
@@ -49,6 +50,45 @@ impl std::fmt::Debug for Answer {
         // The body may hold a private key.
         write!(f, "Answer({}, {} bytes)", self.status, self.body.len())
     }
+}
+
+/// A request.
+#[derive(Clone)]
+pub struct Question<'a> {
+    /// GET, PUT, POST.
+    pub method: Method,
+    /// The path.
+    pub path: &'a str,
+    /// What follows the question mark.
+    pub query: Option<&'a str>,
+    /// Further headers.
+    pub headers: &'a [(&'static str, String)],
+    /// The very bytes of a body in JSON, which may be none at all; `None` sends no `Content-Type` either.
+    pub json: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Question<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Paths, headers and bodies hold names of subscribers and signatures.
+        write!(f, "Question({})", self.method)
+    }
+}
+
+/// `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date, which may be over. `now` is the time since the Unix epoch.
+#[must_use]
+pub fn retry_after(header: &str, now: Duration) -> Option<Duration> {
+    let header = header.trim();
+    if let Ok(seconds) = header.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = jiff::fmt::rfc2822::parse(header).ok()?.timestamp().as_second();
+    Some(Duration::from_secs(u64::try_from(at).ok()?).saturating_sub(now))
+}
+
+/// The time for signatures and dates: the best there is, which TLS has believed already.
+#[must_use]
+pub fn now(clock: &Clock) -> Duration {
+    clock.now().map_or_else(|| clock.system(), |(time, _)| time)
 }
 
 /// Why there is no answer.
@@ -101,6 +141,7 @@ pub struct Https {
     host: String,
     within: Duration,
     body_max: usize,
+    clock: Clock,
 }
 
 impl Https {
@@ -143,33 +184,32 @@ impl Https {
             host,
             within: settings.within,
             body_max: settings.body_max,
+            clock: clock.clone(),
         })
     }
 
-    /// Sends a request, with a JSON body or none, and reads the answer.
+    /// Sends a request and reads the answer; an error status is an answer.
     ///
     /// # Errors
-    /// [`HttpsError`].
-    pub async fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        query: Option<&str>,
-        json: Option<Vec<u8>>,
-    ) -> Result<Answer, HttpsError> {
+    /// [`HttpsError`]: no whole answer came.
+    pub async fn ask(&self, question: Question<'_>) -> Result<Answer, HttpsError> {
         let mut url = self.base.clone();
-        url.set_path(path);
-        url.set_query(query);
-        let mut request = self.client.request(method, url);
-        if let Some(body) = json {
+        url.set_path(question.path);
+        url.set_query(question.query);
+        let mut request = self.client.request(question.method, url);
+        for (name, value) in question.headers {
+            request = request.header(*name, value);
+        }
+        if let Some(body) = question.json {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
         let failed = |e: reqwest::Error| self.describe(&e);
         let mut response = request.send().await.map_err(failed)?;
         let status = response.status().as_u16();
-        let seconds = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
-        let retry_after = seconds.and_then(|s| s.trim().parse().ok()).map(Duration::from_secs);
-        let mut body = Vec::new();
+        let after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
+        let retry_after = after.and_then(|text| retry_after(text, now(&self.clock)));
+        // Never grows: no copy of a key stays behind.
+        let mut body = Zeroizing::new(Vec::with_capacity(self.body_max));
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > self.body_max {
                 return Err(HttpsError::TooLong {

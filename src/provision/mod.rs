@@ -45,6 +45,8 @@ pub struct Asker<'a> {
     pub sim: &'a SimDoor,
     /// Where keys that are worth keeping are kept.
     pub state_dir: &'a Path,
+    /// With what they are encrypted there; `None` keeps them as they are.
+    pub seal: Option<&'a seal::Seal>,
 }
 
 /// Why no credentials were given.

@@ -204,6 +204,12 @@ impl Seal {
             .map_err(|_| SealError::Crypto("the key has the wrong length"))
     }
 
+    /// Whether a file is sealed, with whatever key.
+    #[must_use]
+    pub(super) fn is_sealed(content: &[u8]) -> bool {
+        content.starts_with(MAGIC)
+    }
+
     /// Seals `plain`; `about` is authenticated with it.
     ///
     /// # Errors

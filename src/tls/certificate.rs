@@ -10,9 +10,10 @@ use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
 use super::TlsError;
 use super::pem::{Wanted, identify, plain};
+use crate::identity::redact_digits;
 
 /// What a person must know of a certificate.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Leaf {
     /// The subject's common name, if it has exactly one that is text.
     pub common_name: Option<String>,
@@ -24,8 +25,20 @@ pub struct Leaf {
     pub is_v1: bool,
 }
 
+impl std::fmt::Debug for Leaf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // A device's name often holds its IMSI.
+        f.debug_struct("Leaf")
+            .field("common_name", &self.common_name.as_deref().map(redact_digits))
+            .field("not_before", &self.not_before)
+            .field("not_after", &self.not_after)
+            .field("is_v1", &self.is_v1)
+            .finish()
+    }
+}
+
 /// What else servers may look at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Traits {
     /// Its own issuer, as `openssl req -x509` makes it.
     pub is_self_signed: bool,
@@ -33,6 +46,17 @@ pub struct Traits {
     pub unfit: Option<Unfit>,
     /// Other names it proves: DNS names, addresses of mail and IP, URIs.
     pub names: Vec<String>,
+}
+
+impl std::fmt::Debug for Traits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.names.iter().map(|name| redact_digits(name)).collect();
+        f.debug_struct("Traits")
+            .field("is_self_signed", &self.is_self_signed)
+            .field("unfit", &self.unfit)
+            .field("names", &names)
+            .finish()
+    }
 }
 
 /// Why servers refuse a certificate as a client's.

@@ -3,7 +3,7 @@
 use onyx::bench::clouds::{Cloud, Group, KryptonFault};
 
 use crate::krypton_door::{Door, asked, authentications};
-use crate::stage::Bench;
+use crate::stage::{Bench, onyx_agent};
 
 #[test]
 fn the_groups_settings_are_explained() {
@@ -49,7 +49,7 @@ fn every_fault_of_krypton_has_its_words_and_leaves_no_file() {
         (KryptonFault::Html, &["not Krypton's", "begins with", "captive portal"]),
         (KryptonFault::Truncated, &["not Krypton's", "cut off after"]),
         (KryptonFault::Empty, &["not Krypton's", "it is empty"]),
-        (KryptonFault::Slow, &["was not reached", "did not answer in time"]),
+        (KryptonFault::Slow, &["was not reached", "did not answer within"]),
     ];
     let credentials: [(KryptonFault, &[&str]); 4] = [
         (KryptonFault::Expired, &["cannot be used", "expired on"]),
@@ -90,7 +90,7 @@ fn every_fault_of_krypton_has_its_words_and_leaves_no_file() {
 fn every_fault_of_the_wire_has_its_words() {
     let bench = Bench::new();
     let clouds = bench.clouds();
-    let late: [&str; 2] = ["was not reached", "did not answer in time"];
+    let late: [&str; 2] = ["was not reached", "did not answer within"];
     let faults: [(&str, [&str; 2]); 15] = [
         ("refuse-tcp", ["was not reached", "reset"]),
         ("tls-alert-40", ["was not reached", "TLS with"]),
@@ -138,4 +138,19 @@ fn a_clock_that_is_wrong_is_named_and_the_key_is_not_blamed() {
     clouds.controls().jump(Some(Cloud::KryptonSim), -400_000).unwrap();
     door.json("arc", &[]);
     assert_eq!(asked(&mut events).len(), 1);
+}
+
+/// Nothing was granted yet, so nothing granted is to blame.
+#[test]
+fn an_unusable_file_of_authorities_is_told_as_that() {
+    let bench = Bench::without_dongle();
+    let file = bench.write("no.pem", "nothing");
+    let args = ["krypton", "arc", "--ca-file", file.to_str().unwrap()];
+    let (output, _, err) = onyx_agent(&args);
+    assert!(!output.status.success());
+    assert!(
+        err.contains("Krypton is not asked: there is no certificate in credentials.ca_file")
+            && !err.contains("granted"),
+        "{err}"
+    );
 }

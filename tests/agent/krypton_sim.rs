@@ -209,3 +209,45 @@ fn an_agent_whose_plan_has_no_sim_authentication_says_so() {
         &["plan01s", "plan-K2", "credentials.auth = \"cellular\""],
     );
 }
+
+/// With `credentials.encrypt_with` SORACOM's key is sealed as the private keys are; who has no sealing key uses another and keeps it not.
+#[test]
+fn soracoms_key_is_sealed_with_the_others() {
+    let bench = Bench::new();
+    let clouds = bench.clouds();
+    let mut events = clouds.events();
+    let toml = by_sim(&bench, &clouds, Cloud::IotHub, "encrypt_with = 'onyx-store-key'\n");
+    let path = toml.write(&bench);
+    let folder = bench.path("run-credentials");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("onyx-store-key"), [1; 32]).unwrap();
+    Agent::spawn(&bench, &path, &["--exit-after", "1"], |c| {
+        c.env("CREDENTIALS_DIRECTORY", &folder);
+    })
+    .delivers(1);
+    assert_eq!(authentications(&asked(&mut events)), 1);
+    let sealed = std::fs::read(key_file(&bench)).unwrap();
+    assert!(sealed.starts_with(b"onyx-seal-1\n") && !sealed.windows(5).any(|w| w == b"keyId"));
+    assert_eq!(
+        std::fs::metadata(key_file(&bench)).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    for (set, want) in [(true, 0), (false, 1)] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_onyx-agent"));
+        command.args(["krypton", "metadata", "--json", "--config"]).arg(&path);
+        command.env_remove("CREDENTIALS_DIRECTORY");
+        if set {
+            command.env("CREDENTIALS_DIRECTORY", &folder);
+        }
+        let output = command.output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{err}");
+        assert_eq!(authentications(&asked(&mut events)), want, "{err}");
+        assert_eq!(
+            err.contains("credentials.encrypt_with") && err.contains("could not be stored"),
+            !set,
+            "{err}"
+        );
+        assert_eq!(std::fs::read(key_file(&bench)).unwrap(), sealed);
+    }
+}

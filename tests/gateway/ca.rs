@@ -400,6 +400,21 @@ fn the_proof_says_the_code_and_is_signed_by_the_key_in_question() {
 }
 
 #[test]
+fn only_the_certificate_of_the_key_signs() {
+    let place = Place::new(&[]);
+    let intermediate = place.read("intermediate.pem");
+    std::fs::write(place.path("intermediate.pem"), place.read("root.pem") + &intermediate).unwrap();
+    let err = place.refused("verify-code", &["XYZ"]);
+    assert!(
+        err.contains("the first certificate in") && err.contains("put that one first"),
+        "{err}"
+    );
+    std::fs::write(place.path("intermediate.pem"), intermediate + &place.read("root.pem")).unwrap();
+    place.well("verify-code", &["XYZ", "--out", place.path("p.pem").to_str().unwrap()]);
+    place.openssl("verify -x509_strict -partial_chain -CAfile intermediate.pem p.pem");
+}
+
+#[test]
 fn show_says_what_openssl_says_and_where_each_file_goes() {
     let place = Place::new(&[]);
     let text = place.well("show", &[]);

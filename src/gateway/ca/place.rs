@@ -126,7 +126,7 @@ impl Place {
         }
         let (pem, key_pem) = (text(&certificate)?, text(&key)?);
         let (from, key_from) = (certificate.display().to_string(), key.display().to_string());
-        Identity::of(
+        let identity = Identity::of(
             Pem {
                 text: pem.as_bytes(),
                 from: &from,
@@ -136,6 +136,12 @@ impl Place {
                 from: &key_from,
             },
         )?;
+        // What signs is the first certificate; elsewhere any that fits the key would do.
+        if identity.chain().first() != certificates(pem.as_bytes(), &from)?.first() {
+            bail!(
+                "the first certificate in {from} is not the one that {key_from} belongs to; put that one first, or alone"
+            );
+        }
         Ok(Signer::load(&from, &pem, &key_pem)?)
     }
 }

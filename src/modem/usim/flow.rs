@@ -291,6 +291,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Modem<IO> {
             let apdu = exchange.command();
             let answer = match self.patiently(&Transmit { way, apdu }).await {
                 Err(e) if first && e.refusal().is_some_and(|error| !is_of_the_sim(error)) => return Ok(Err(e)),
+                // The card has had the command: no other form and no other way may give it the same one again.
+                Err(e) if !first && e.refusal().is_some() => return Err(AkaError::Unfetched(e.to_string()).into()),
                 answer => answer??,
             };
             first = false;

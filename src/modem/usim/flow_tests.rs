@@ -283,3 +283,17 @@ async fn a_mac_failure_is_no_reason_for_another_way() {
     .await;
     assert_eq!((asked.answer, strange), (Err(AkaError::Mac), vec![]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_challenge_that_the_card_has_worked_on_is_not_given_to_it_again() {
+    let (asked, left_open, strange) = ask(vec![
+        step(CCHO, "+CCHO: 1\r\n\r\nOK"),
+        step(authenticate("00"), card("CGLA", "6135")),
+        step(cgla("00C0000035"), ERROR),
+        step("AT+CCHC=1", "OK"),
+    ])
+    .await;
+    assert!(matches!(&asked.answer, Err(AkaError::Unfetched(_))), "{asked:?}");
+    assert!(asked.trouble.is_none());
+    assert_eq!((left_open, strange), (LeftOpen::Nothing, vec![]));
+}

@@ -78,6 +78,9 @@ pub enum AkaError {
     /// The bytes are not an answer to AUTHENTICATE.
     #[error("the SIM's answer cannot be read: {0}")]
     Nonsense(String),
+    /// The SIM has worked on it, and the modem does not fetch what it has to say.
+    #[error("the SIM's answer was not fetched: {0}")]
+    Unfetched(String),
     /// The modem does not pass commands to the SIM, or is not there.
     #[error("{0}")]
     Modem(String),
@@ -100,7 +103,7 @@ impl AkaError {
             Self::Status { .. } | Self::Nonsense(_) => {
                 "the SIM may not allow authentication from outside: use credentials.auth = \"cellular\""
             }
-            Self::Modem(_) | Self::Nobody | Self::Late(_) => {
+            Self::Modem(_) | Self::Unfetched(_) | Self::Nobody | Self::Late(_) => {
                 "check the modem rung: 'onyx-agent modem' shows whether the dongle and the SIM answer"
             }
         }

@@ -10,14 +10,13 @@ use super::reply::{BODY_MAX, Reply};
 use super::{API_VERSION_CSR, DpsConfig};
 use crate::clock::Clock;
 use crate::link::Via;
-use crate::provision::https::{Https, HttpsError, Settings};
+use crate::provision::https::{Https, HttpsError, Question, Settings};
 use crate::tls::Identity;
 
 /// As azure-iot-sdk-c and iot-identity-service have it.
 const API_VERSION: &str = "2021-06-01";
 
 /// The service over HTTPS, on behalf of one device.
-#[derive(Debug)]
 pub(super) struct Door {
     https: Https,
     /// `/{id scope}/registrations/{registration id}`
@@ -67,12 +66,19 @@ impl Door {
                 None,
             ),
         };
-        let answer = self.https.ask(method, &path, Some(&self.query), body).await;
-        let answer = answer.map_err(unanswered)?;
+        let question = Question {
+            method,
+            path: &path,
+            query: Some(&self.query),
+            headers: &[],
+            json: body,
+        };
+        let mut answer = self.https.ask(question).await.map_err(unanswered)?;
         Ok(Reply {
             status: answer.status,
             retry_after: answer.retry_after,
-            body: answer.body,
+            // Nothing that DPS says is secret.
+            body: std::mem::take(&mut *answer.body),
         })
     }
 }

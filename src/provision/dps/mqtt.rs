@@ -32,7 +32,6 @@ const KEEP_ALIVE: u16 = 180;
 const _: () = assert!(WAIT_MAX.as_secs() * 2 < KEEP_ALIVE as u64);
 
 /// The service over MQTT, on behalf of one device.
-#[derive(Debug)]
 pub(super) struct Door {
     target: Target,
     via: Via,

@@ -33,9 +33,15 @@ async fn asked(answer: Option<&'static [u8]>) -> (Result<Answer, HttpsError>, St
     };
     let https = Https::new(settings, &Via::default(), &Clock::new()).unwrap();
     let body = Some(b"{}".to_vec());
-    let answer = https
-        .ask(Method::PUT, "/a/b:c/register", Some("api-version=1"), body)
-        .await;
+    let question = Question {
+        method: Method::PUT,
+        path: "/a/b:c/register",
+        query: Some("api-version=1"),
+        headers: &[("x-signature", "s3cret".to_owned())],
+        json: body,
+    };
+    assert!(!format!("{question:?}").contains("s3cret"));
+    let answer = https.ask(question).await;
     (answer, server.await.unwrap())
 }
 
@@ -48,7 +54,7 @@ async fn a_request_and_its_answer() {
     let want = Answer {
         status: 202,
         retry_after: Some(Duration::from_secs(3)),
-        body: b"hi".to_vec(),
+        body: b"hi".to_vec().into(),
     };
     assert_eq!(answer.unwrap(), want);
     let request = request.to_lowercase();
@@ -60,6 +66,7 @@ async fn a_request_and_its_answer() {
         "host: dps.example",
         "content-type: application/json\r\n",
         "content-length: 2\r\n",
+        "x-signature: s3cret\r\n",
     ] {
         assert!(request.contains(header), "{header:?} is not in {request}");
     }
@@ -67,11 +74,12 @@ async fn a_request_and_its_answer() {
 }
 
 #[tokio::test]
-async fn only_seconds_are_taken_from_retry_after_and_nobody_is_followed() {
+async fn retry_after_is_read_and_nobody_is_followed() {
     for (value, want) in [
         ("0", Some(0)),
         (" 120 ", Some(120)),
-        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", Some(0)),
+        ("soon", None),
         ("-1", None),
         ("1.5", None),
         ("99999999999999999999", None),
@@ -117,4 +125,18 @@ async fn what_is_no_answer_is_named_and_bounded() {
     let e = answer.unwrap_err();
     assert!(matches!(e, HttpsError::Late { within: WITHIN, .. }), "{e}");
     assert_eq!(e.to_string(), "dps.example did not answer within 0.5 s");
+}
+
+#[test]
+fn retry_after_in_both_forms() {
+    let now = Duration::from_secs(784_111_777);
+    // RFC 9110 section 5.6.7's own date, and a time before and after it.
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let nine = Duration::from_secs(9);
+    assert_eq!(retry_after(date, now - nine), Some(nine));
+    assert_eq!(retry_after(date, now + now), Some(Duration::ZERO));
+    assert_eq!(retry_after(" 120 ", now), Some(Duration::from_secs(120)));
+    for bad in ["", "soon", "-1", "1.5"] {
+        assert_eq!(retry_after(bad, now), None, "{bad}");
+    }
 }

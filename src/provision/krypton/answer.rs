@@ -12,7 +12,7 @@ use super::error::KryptonError;
 use super::reply::{Reply, excerpt};
 use super::secret::Secret;
 use super::segment::Segment;
-use crate::identity::ClientId;
+use crate::identity::{ClientId, redact_digits};
 use crate::provision::keys::Key;
 use crate::provision::{Grant, Material};
 
@@ -26,7 +26,7 @@ pub enum Registration {
 }
 
 /// A device at Azure or a thing at AWS, with its credentials.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Device {
     /// The broker.
     pub host: String,
@@ -47,7 +47,7 @@ pub struct Device {
 }
 
 /// What AWS's bootstrap gives.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Thing {
     host: String,
@@ -59,6 +59,18 @@ pub struct Thing {
     /// The certificate's id.
     pub certificate_id: Option<Segment>,
     private_key: Secret,
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Device({}, {})", redact_digits(&self.id), self.host)
+    }
+}
+
+impl std::fmt::Debug for Thing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Thing({}, {})", redact_digits(&self.client_id), self.host)
+    }
 }
 
 impl Thing {

@@ -5,7 +5,8 @@
 //! - At the internet door requests are signed with the SIM's key. A kept key that is refused is forgotten and the SIM authenticated once
 //!   more; a fresh key that is refused is an error. So there is one authentication for each caller, or two if a kept key had become bad.
 //! - An Azure registration goes on without us, and an AWS thing is there once it was made: unanswered questions about them are asked again, a
-//!   few times in a row, rather than another one made.
+//!   few times in a row, rather than another one made. For an AWS thing also when that is sooner than the service wants: its key was
+//!   told once, and to begin anew costs another certificate.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::answer::{
     ArcSession, CognitoCredentials, CognitoToken, Device, Inventory, Metadata, Registration, Thing, Userdata,
     registered, registration,
 };
-use super::door::{Door, Settings, now};
+use super::door::{Door, Settings};
 use super::error::KryptonError;
 use super::operation::{Operation, Parameters, Request};
 use super::reply::Reply;
@@ -23,7 +24,8 @@ use crate::config::agent::Patience;
 use crate::identity::Imsi;
 use crate::link::Via;
 use crate::modem::usim::SimDoor;
-use crate::provision::keys::cache::Cache;
+use crate::provision::https::now;
+use crate::provision::keys::cache::{Cache, Form};
 use crate::provision::keys::{Exchange, Key, Step};
 
 /// A service that is busy is asked again so many times.
@@ -67,7 +69,7 @@ impl<'a> Caller<'a> {
         Ok(Self { door, clock, sim: None })
     }
 
-    /// By SIM authentication, over any line; the key is kept below `state_dir`.
+    /// By SIM authentication, over any line; the key is kept below the directory `state.0`, in the form `state.1`.
     ///
     /// # Errors
     /// [`KryptonError`], when TLS cannot be set up.
@@ -77,10 +79,10 @@ impl<'a> Caller<'a> {
         clock: &'a Clock,
         imsi: &'a Imsi,
         modem: &'a SimDoor,
-        state_dir: &Path,
+        state: (&Path, Form),
     ) -> Result<Self, KryptonError> {
         let door = Door::new(settings, via, clock)?;
-        let cache = Cache::new(state_dir, door.endpoint(), imsi);
+        let cache = Cache::new(state.0, door.endpoint(), imsi, state.1);
         let key = cache.load().map(|key| Held { key, fresh: false });
         let sim = Sim {
             imsi,
@@ -110,7 +112,9 @@ impl<'a> Caller<'a> {
                 Ok(Registration::Assigned(device)) => return Ok(device),
                 Ok(Registration::Pending(status)) => (last, lost) = (status, 0),
                 // The registration goes on without us: asking again is cheaper than registering again.
-                Err(e @ (KryptonError::Unreachable { .. } | KryptonError::Trouble { .. })) if lost < LOST_MAX => {
+                Err(e @ (KryptonError::Unreachable { .. } | KryptonError::Trouble { .. }))
+                    if lost < LOST_MAX && e.after().unwrap_or_default() <= PAUSE_MAX =>
+                {
                     after = e.after();
                     lost += 1;
                 }

@@ -1,19 +1,19 @@
-//! HTTPS to either door, along the way out that the asker has. Knows nothing of what is asked.
+//! HTTPS to either door, along the way out that the asker has: [`crate::provision::https`] in Krypton's words. Knows nothing of what is
+//! asked.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use reqwest::header::{HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Response, Url};
-use zeroize::Zeroizing;
+use reqwest::Url;
 
 use super::error::KryptonError;
 use super::operation::{Method, Request};
-use super::reply::{BODY_MAX, Reply, retry_after};
+use super::reply::{BODY_MAX, RETRY_AFTER_MAX, Reply};
 use crate::clock::Clock;
 use crate::config::agent::KryptonAuth;
 use crate::link::Via;
-use crate::tls::{self, Versions};
+use crate::provision::https::{self, Https, HttpsError, Question};
+use crate::tls;
 
 /// Where to ask.
 #[derive(Debug, Clone)]
@@ -30,17 +30,12 @@ pub struct Settings {
     pub within: Duration,
 }
 
-/// A client for one door. Redirects are not followed, proxies not asked.
+/// A client for one door.
 #[derive(Debug)]
 pub struct Door {
-    client: Client,
-    settings: Settings,
-    clock: Clock,
-}
-
-/// The time for signatures and dates: the best there is, which TLS has believed already.
-pub(super) fn now(clock: &Clock) -> Duration {
-    clock.now().map_or_else(|| clock.system(), |(time, _)| time)
+    https: Https,
+    which: KryptonAuth,
+    endpoint: String,
 }
 
 impl Door {
@@ -50,50 +45,36 @@ impl Door {
     /// [`KryptonError`], when TLS cannot be set up.
     pub fn new(settings: Settings, via: &Via, clock: &Clock) -> Result<Self, KryptonError> {
         let roots = match &settings.ca_pem {
-            Some(pem) => tls::roots(pem, "credentials.ca_file")?,
-            None => tls::system_roots()?,
+            Some(pem) => tls::roots(pem, "credentials.ca_file"),
+            None => tls::system_roots(),
         };
-        let tls = tls::Client {
+        let endpoint = settings.url.origin().ascii_serialization();
+        let which = settings.door;
+        let settings = https::Settings {
+            url: settings.url,
+            address: settings.address,
+            roots: roots.map_err(KryptonError::Setup)?,
             identity: None,
-            roots,
-            versions: Versions::Both,
-            alpn: &["http/1.1"],
-        }
-        .build(clock)?;
-        let mut builder = Client::builder()
-            .tls_backend_preconfigured((*tls).clone())
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(settings.within)
-            .timeout(settings.within)
-            .user_agent(concat!("onyx-agent/", env!("CARGO_PKG_VERSION")));
-        if let Some(interface) = &via.interface {
-            builder = builder.interface(interface);
-        }
-        if let (Some(address), Some(host)) = (settings.address, settings.url.host_str()) {
-            builder = builder.resolve(host, address);
-        }
-        let client = builder.build().map_err(|e| KryptonError::Unreachable {
-            what: e.to_string(),
-            door: settings.door,
-        })?;
+            within: settings.within,
+            body_max: BODY_MAX,
+        };
         Ok(Self {
-            client,
-            settings,
-            clock: clock.clone(),
+            https: Https::new(settings, via, clock).map_err(|e| unanswered(e, which))?,
+            which,
+            endpoint,
         })
     }
 
     /// Which door it is.
     #[must_use]
     pub fn which(&self) -> KryptonAuth {
-        self.settings.door
+        self.which
     }
 
     /// Scheme and host of the service.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        self.settings.url.origin().ascii_serialization()
+        self.endpoint.clone()
     }
 
     /// Asks once. Within the time limit of the settings, and for at most [`BODY_MAX`] bytes.
@@ -101,75 +82,38 @@ impl Door {
     /// # Errors
     /// [`KryptonError`], when no whole answer came; an error status is an answer.
     pub async fn ask(&self, request: &Request) -> Result<Reply, KryptonError> {
-        let mut url = self.settings.url.clone();
-        url.set_path(&request.path);
-        if let Some(address) = self.settings.address {
-            // reqwest takes the port from the URL alone and ignores that of a resolved address.
-            let _ = url.set_port(Some(address.port()));
-        }
-        let mut asked = match request.method {
-            Method::Get => self.client.get(url),
-            Method::Post => self
-                .client
-                .post(url)
-                .header("content-type", "application/json")
-                .body(request.body.clone()),
+        let mut headers = request.headers.clone();
+        headers.push(("x-soracom-lang", "en".to_owned()));
+        let (method, json) = match request.method {
+            Method::Get => (reqwest::Method::GET, None),
+            Method::Post => (reqwest::Method::POST, Some(request.body.clone())),
         };
-        asked = asked.header("x-soracom-lang", "en");
-        for (name, value) in &request.headers {
-            asked = asked.header(*name, value);
-        }
-        let mut response = asked.send().await.map_err(|e| self.describe(&e))?;
-        let status = response.status().as_u16();
-        let retry_after = self.retry_after(&response);
-        // Never grows: no copy of a key stays behind.
-        let mut body = Zeroizing::new(Vec::with_capacity(BODY_MAX));
-        while let Some(chunk) = response.chunk().await.map_err(|e| self.describe(&e))? {
-            if body.len() + chunk.len() > BODY_MAX {
-                return Err(KryptonError::Nonsense(format!("it is longer than {BODY_MAX} bytes")));
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let question = Question {
+            method,
+            path: &request.path,
+            query: None,
+            headers: &headers,
+            json,
+        };
+        let answer = self.https.ask(question).await;
+        let answer = answer.map_err(|e| unanswered(e, self.which))?;
         Ok(Reply {
-            status,
-            retry_after,
-            body,
+            status: answer.status,
+            retry_after: answer.retry_after.map(|after| after.min(RETRY_AFTER_MAX)),
+            body: answer.body,
         })
     }
+}
 
-    fn retry_after(&self, response: &Response) -> Option<Duration> {
-        let header = response.headers().get(RETRY_AFTER).map(HeaderValue::to_str)?;
-        retry_after(header.ok()?, now(&self.clock))
-    }
-
-    /// reqwest's own message stops at "error sending request"; the reason is further down, and TLS's is inside an [`std::io::Error`] or two,
-    /// which do not show it as their source.
-    fn describe(&self, e: &reqwest::Error) -> KryptonError {
-        let host = self.settings.url.host_str().unwrap_or_default();
-        let mut innermost: &(dyn std::error::Error + 'static) = e;
-        loop {
-            if let Some(tls) = innermost.downcast_ref::<rustls::Error>() {
-                let (what, cure) = tls::explain(tls, host);
-                let cure = format!("{cure} (credentials.url, credentials.ca_file)");
-                return KryptonError::Tls { what, cure };
-            }
-            let inside = innermost
-                .downcast_ref::<std::io::Error>()
-                .and_then(std::io::Error::get_ref)
-                .map(|i| i as &(dyn std::error::Error + 'static));
-            match inside.or_else(|| innermost.source()) {
-                Some(next) => innermost = next,
-                None => break,
-            }
-        }
-        let what = if e.is_timeout() {
-            format!("{host} did not answer in time")
-        } else {
-            format!("{host}: {innermost}")
-        };
-        KryptonError::Unreachable {
+fn unanswered(e: HttpsError, door: KryptonAuth) -> KryptonError {
+    let what = e.to_string();
+    match e {
+        HttpsError::Setup(e) => KryptonError::Setup(e),
+        HttpsError::TooLong { most, .. } => KryptonError::Nonsense(format!("it is longer than {most} bytes")),
+        HttpsError::Tls { cure, .. } => KryptonError::Tls {
             what,
-            door: self.settings.door,
-        }
+            cure: format!("{cure} (credentials.url, credentials.ca_file)"),
+        },
+        HttpsError::Late { .. } | HttpsError::Broken { .. } => KryptonError::Unreachable { what, door },
     }
 }

@@ -1,5 +1,6 @@
 //! Why Krypton gave nothing, and what to do about it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::refusal::Refusal;
@@ -27,6 +28,9 @@ pub enum KryptonError {
         /// What to do.
         cure: String,
     },
+    /// Nothing was sent: the authorities or TLS cannot be used.
+    #[error("Krypton is not asked: {}", .0.what())]
+    Setup(TlsError),
     /// It says no.
     #[error("Krypton refuses {0}")]
     Refused(Refusal),
@@ -71,9 +75,10 @@ pub enum KryptonError {
 impl KryptonError {
     /// What a person can do.
     #[must_use]
-    pub fn cure(&self) -> &str {
-        match self {
+    pub fn cure(&self) -> Cow<'_, str> {
+        Cow::Borrowed(match self {
             Self::Tls { cure, .. } => cure,
+            Self::Setup(e) => return format!("{} (credentials.ca_file)", e.cure()).into(),
             Self::Unreachable {
                 door: KryptonAuth::Cellular,
                 ..
@@ -103,7 +108,7 @@ impl KryptonError {
             Self::Keys(e) => e.cure(),
             Self::InternetOnly(_) => "use SIM authentication (--auth sim), which works over any line",
             Self::Parameter(_) => "correct credentials.parameters, or --parameter",
-        }
+        })
     }
 
     /// The service wants to be left alone for so long.
@@ -119,8 +124,8 @@ impl KryptonError {
 impl From<KryptonError> for Failure {
     fn from(e: KryptonError) -> Self {
         Self {
-            cause: e.to_string(),
-            cure: e.cure().to_owned(),
+            cause: crate::identity::redact_digits(&e.to_string()),
+            cure: e.cure().into_owned(),
             after: e.after(),
             spent: matches!(e, KryptonError::Unusable(_)),
         }

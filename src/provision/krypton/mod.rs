@@ -60,7 +60,7 @@ pub async fn provision(config: &KryptonConfig, asker: Asker<'_>) -> Result<Grant
             asker.clock,
             &asker.who.imsi,
             asker.sim,
-            asker.state_dir,
+            (asker.state_dir, asker.seal.into()),
         ),
     }?;
     let parameters = parameters(config, asker.who)?;

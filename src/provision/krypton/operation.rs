@@ -39,9 +39,16 @@ const BOOLEANS: [&str; 2] = [SKIP_CERTIFICATES, "registerDevice"];
 const SKIP_CERTIFICATES: &str = "skipCertificates";
 
 /// `requestParameters`: they win over the settings of the SIM's group.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(transparent)]
 pub struct Parameters(BTreeMap<String, Value>);
+
+impl std::fmt::Debug for Parameters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Their texts name the subscriber.
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 impl Parameters {
     /// Checks parameters.
@@ -129,7 +136,7 @@ pub enum Method {
 }
 
 /// An HTTP request, except for what all have in common (`Content-Type: application/json` with POST, `X-Soracom-Lang: en`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     /// GET or POST.
     pub method: Method,
@@ -139,6 +146,13 @@ pub struct Request {
     pub body: Vec<u8>,
     /// Further headers.
     pub headers: Vec<(&'static str, String)>,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // IMSI, RES, a key's name and signatures are in the rest.
+        write!(f, "Request({:?}, {} bytes)", self.method, self.body.len())
+    }
 }
 
 /// The fields of a body; the order does not matter to SORACOM, which sees the bytes signed.

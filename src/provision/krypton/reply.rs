@@ -1,7 +1,7 @@
 //! HTTP answers, and what is taken out of them. No I/O.
 //!
 //! Nothing of an answer that may hold a key reaches a message: only answers that are not JSON objects are quoted, and of these the
-//! beginning; of refusals, `code` and `message`.
+//! beginning; of refusals, `code` and `message`; of what the JSON reader says, nothing that it quotes.
 
 use std::time::Duration;
 
@@ -44,9 +44,24 @@ struct Problem {
     message: Option<String>,
 }
 
+/// What serde_json says, without what it quotes: a text in the wrong place may be a secret.
+fn unquoted(text: &str) -> String {
+    match (text.find('"'), text.rfind('"')) {
+        (Some(first), Some(last)) if first < last => {
+            let (before, after) = (text.get(..first), text.get(last + 1..));
+            format!("{}…{}", before.unwrap_or_default(), after.unwrap_or_default())
+        }
+        _ => text.to_owned(),
+    }
+}
+
 /// The beginning of a text that came from outside, on one line and without long numbers.
 pub(crate) fn excerpt(bytes: &[u8]) -> String {
-    clean(&String::from_utf8_lossy(bytes), EXCERPT)
+    let text = String::from_utf8_lossy(bytes);
+    if text.contains("PRIVATE KEY") {
+        return "(a private key)".to_owned();
+    }
+    clean(&text, EXCERPT)
 }
 
 fn clean(text: &str, longest: usize) -> String {
@@ -56,20 +71,6 @@ fn clean(text: &str, longest: usize) -> String {
         .take(longest)
         .collect();
     redact_digits(text.trim())
-}
-
-/// `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date. `now` is the time since the Unix epoch.
-#[must_use]
-pub fn retry_after(header: &str, now: Duration) -> Option<Duration> {
-    let header = header.trim();
-    let wait = match header.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let at = jiff::fmt::rfc2822::parse(header).ok()?.timestamp().as_second();
-            Duration::from_secs(u64::try_from(at).ok()?).saturating_sub(now)
-        }
-    };
-    Some(wait.min(RETRY_AFTER_MAX))
 }
 
 impl Reply {
@@ -97,6 +98,7 @@ impl Reply {
                 ),
                 MESSAGE_MAX,
             ),
+            _ if self.is_object() => "a JSON object without code and message".to_owned(),
             _ => excerpt(&self.body),
         }
     }
@@ -144,8 +146,7 @@ impl Reply {
             KryptonError::Nonsense(if e.is_eof() {
                 format!("the JSON is cut off after {} bytes", body.len())
             } else {
-                // serde_json quotes no values except scalars of a wrong type; a key is a string, never a wrong scalar.
-                format!("the JSON does not fit: {}", redact_digits(&e.to_string()))
+                format!("the JSON does not fit: {}", redact_digits(&unquoted(&e.to_string())))
             })
         })
     }
@@ -161,34 +162,13 @@ impl Reply {
         }
         match std::str::from_utf8(body) {
             Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => Ok(text.to_owned()),
+            _ if self.is_object() => Err(KryptonError::Nonsense(
+                "it is no PEM certificate, but a JSON object".to_owned(),
+            )),
             _ => Err(KryptonError::Nonsense(format!(
                 "it is no PEM certificate: it begins with {:?}",
                 excerpt(body)
             ))),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_in_both_forms() {
-        let now = Duration::from_secs(784_111_777);
-        // RFC 9110 section 5.6.7's own date, and the second before it.
-        assert_eq!(
-            retry_after("Sun, 06 Nov 1994 08:49:37 GMT", now - Duration::from_secs(9)),
-            Some(Duration::from_secs(9))
-        );
-        assert_eq!(
-            retry_after("Sun, 06 Nov 1994 08:49:37 GMT", now + now),
-            Some(Duration::ZERO)
-        );
-        assert_eq!(retry_after(" 120 ", now), Some(Duration::from_secs(120)));
-        assert_eq!(retry_after("99999999999", now), Some(RETRY_AFTER_MAX));
-        for bad in ["", "soon", "-1", "1.5"] {
-            assert_eq!(retry_after(bad, now), None, "{bad}");
         }
     }
 }

@@ -296,7 +296,8 @@ fn refusals_are_explained_and_unknown_ones_get_the_general_cure() {
 #[test]
 fn secrets_and_subscribers_stay_out_of_messages() {
     let secret = "-----BEGIN PRIVATE KEY-----SECRET";
-    let body = json!({"privateKey": secret, "host": "h", "clientId": "c", "certificate": "no"}).to_string();
+    let body =
+        json!({"privateKey": secret, "host": "h", "clientId": "d-295012345678901", "certificate": "no"}).to_string();
     let r = reply(200, &body);
     let thing = Thing::read(&r).unwrap();
     let shown = format!("{r:?} {thing:?}");
@@ -304,6 +305,39 @@ fn secrets_and_subscribers_stay_out_of_messages() {
     let fields = format!("{:?}", device.clone().aws());
     let e = device.clone().grant().unwrap_err();
     assert!(!format!("{shown} {device:?} {fields} {e} {e:?}").contains("SECRET"));
+    assert!(!format!("{device:?}").contains("295012345678901"));
+    // A secret in a place where something else belongs, and in an answer that is none.
+    let misplaced = json!({"region": "r", "identityId": "i", "credentials": "SECRET \"SECRET\" SECRET"}).to_string();
+    let e = reply(200, &misplaced).json::<CognitoCredentials>().unwrap_err();
+    assert!(
+        e.to_string().contains("does not fit: invalid type: string …") && !e.to_string().contains("SECRET"),
+        "{e}"
+    );
+    for status in [400, 500] {
+        let e = reply(status, r#"{"privateKey":"SECRET"}"#).good().unwrap_err();
+        assert!(
+            e.to_string().contains("without code and message") && !e.to_string().contains("SECRET"),
+            "{e}"
+        );
+    }
+    for stray in [r#"{"privateKey":"SECRET"}"#, "-----BEGIN PRIVATE KEY-----SECRET"] {
+        let e = [
+            reply(200, stray).pem().unwrap_err(),
+            reply(500, stray).pem().unwrap_err(),
+        ];
+        assert!(!format!("{e:?}").contains("SECRET"), "{e:?}");
+    }
+    let parameters = [("deviceId".to_owned(), "d-295012345678901".to_owned())];
+    let operation = Operation::RegisterAzureIotDevice(Parameters::new(parameters).unwrap());
+    let request = operation.signed(&key(), Duration::from_secs(1));
+    let shown = format!("{operation:?} {request:?}");
+    let [_, _, (_, signature)] = &request.headers[..] else {
+        panic!()
+    };
+    assert!(
+        !shown.contains("295012345678901") && !shown.contains(signature),
+        "{shown}"
+    );
     let e = registered(&reply(403, r#"{"code":"X","message":"IMSI 295012345678901 unknown"}"#)).unwrap_err();
     assert!(!e.to_string().contains("295012345678901"), "{e}");
     let e = registered(&reply(200, r#"{"operationId":295012345678901}"#)).unwrap_err();

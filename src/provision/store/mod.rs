@@ -130,6 +130,12 @@ impl Store {
         }
     }
 
+    /// With what private keys are written; `None` writes them as they are.
+    #[must_use]
+    pub fn seal(&self) -> Option<&Seal> {
+        self.seal.as_ref()
+    }
+
     /// The identities that have a directory below `state_dir`, sorted.
     ///
     /// # Errors
