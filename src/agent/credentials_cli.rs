@@ -26,7 +26,7 @@ use crate::config::agent::{AgentConfig, DEFAULT_PATH};
 use crate::files::{PUBLIC, SECRET};
 use crate::identity::{Imsi, redact_digits};
 use crate::provision::seal::{Seal, SealError};
-use crate::provision::store::{Described, Role, Store};
+use crate::provision::store::{Described, Role, SOURCES, Store};
 use crate::provision::{Grant, Material, Unusable};
 use crate::report::out;
 
@@ -87,7 +87,7 @@ pub(super) struct Which {
     #[arg(long, value_name = "IMSI")]
     sim: Option<Imsi>,
     /// From this source, as credentials.source writes it; needed when there are several
-    #[arg(long, value_name = "SOURCE")]
+    #[arg(long, value_name = "SOURCE", value_parser = clap::builder::PossibleValuesParser::new(SOURCES))]
     source: Option<String>,
 }
 
@@ -212,6 +212,7 @@ fn describe(open: &Open, set: Result<Described, Unusable>, now: Option<std::time
         "not_after": leaf.map(|l| rfc3339(l.not_after)),
         "fetched": rfc3339(set.fetched),
         "sealed": set.sealed,
+        "key_mode": set.key_mode.map(|mode| format!("{mode:04o}")),
         "operators_files": set.operators_files,
         "directory": open.shown(&set.directory.display().to_string()),
     })
@@ -252,7 +253,11 @@ fn render(v: &Value) -> String {
             let key = match (set["operators_files"] == true, set["sealed"] == true) {
                 (true, _) => "in the operator's files",
                 (_, true) => "encrypted",
-                _ => "in clear, mode 0600",
+                _ => match set["key_mode"].as_str() {
+                    None => "in clear",
+                    Some("0600" | "0400") => "in clear, readable by its owner only",
+                    Some(_) => "in clear, and OTHER USERS MAY READ IT: chmod 600 private.key",
+                },
             };
             for (what, value) in [
                 ("certificate", certificate),

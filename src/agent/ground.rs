@@ -220,6 +220,8 @@ impl Ground {
                             which: Which::Current,
                             ..(*held.ready).clone()
                         });
+                        // They are not "not proven yet" for the rest of the session, which may be months.
+                        self.ladder.up(Rung::Credentials, &held.ready.describe());
                     }
                     Err(why) => tracing::error!(
                         "the new credentials are proven, but could not be made the current ones: {}; it is tried again at the next \
@@ -280,7 +282,11 @@ impl Ground {
                 self.held = None;
                 return true;
             }
-            Ok(Brought::Memory(_)) => ("the new credentials could not be stored".to_owned(), None),
+            // The old ones are good, and on the disk.
+            Ok(Brought::Memory(_)) => (
+                "the new credentials could not be stored; free or repair the disk that holds state_dir".to_owned(),
+                None,
+            ),
             Err(refusal) => (
                 format!("{}; {}", refusal.fault.cause, refusal.fault.cure),
                 refusal.after,
@@ -488,7 +494,10 @@ impl Ground {
         })?;
         (self.trial, self.fresh) = (Trial::default(), true);
         Ok(match brought {
-            Brought::Memory(credentials) => Taken::loose(Some(credentials), Which::Memory, now),
+            Brought::Memory(credentials) => {
+                tracing::warn!("they are used from memory, and others are asked for at the next start");
+                Taken::loose(Some(credentials), Which::Memory, now)
+            }
             Brought::Staged(kept) => {
                 if is_good(&sets.current, now) {
                     Taken {
