@@ -23,12 +23,20 @@ pub const PUBLIC: u32 = 0o644;
 /// # Errors
 /// From the file system.
 pub fn lock(path: &Path) -> io::Result<Option<Flock<File>>> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(SECRET)
-        .open(path)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(SECRET);
+    hold(options.open(path)?)
+}
+
+/// Takes a directory itself for this process alone, without a file in it; `None` if another one has it.
+///
+/// # Errors
+/// From the file system.
+pub fn lock_directory(path: &Path) -> io::Result<Option<Flock<File>>> {
+    hold(File::open(path)?)
+}
+
+fn hold(mut file: File) -> io::Result<Option<Flock<File>>> {
     // A process that is just ending, or a child between fork and exec with copies of our own descriptors, holds the lock a moment longer.
     for _ in 0..LOCK_TRIES {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -123,6 +131,16 @@ mod tests {
                 io::ErrorKind::InvalidInput
             );
         }
+    }
+
+    #[test]
+    fn a_directory_is_held_by_one_and_nothing_is_written_into_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock_directory(dir.path()).unwrap().unwrap();
+        assert!(lock_directory(dir.path()).unwrap().is_none());
+        drop(held);
+        assert!(lock_directory(dir.path()).unwrap().is_some());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

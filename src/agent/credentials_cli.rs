@@ -213,6 +213,7 @@ fn describe(open: &Open, set: Result<Described, Unusable>, now: Option<std::time
         "not_after": leaf.map(|l| rfc3339(l.not_after)),
         "fetched": rfc3339(set.fetched),
         "sealed": set.sealed,
+        "key_mode": set.key_mode.map(|mode| format!("{mode:04o}")),
         "operators_files": set.operators_files,
         "directory": open.shown(&set.directory.display().to_string()),
     })
@@ -253,7 +254,11 @@ fn render(v: &Value) -> String {
             let key = match (set["operators_files"] == true, set["sealed"] == true) {
                 (true, _) => "in the operator's files",
                 (_, true) => "encrypted",
-                _ => "in clear, mode 0600",
+                _ => match set["key_mode"].as_str() {
+                    None => "in clear",
+                    Some("0600" | "0400") => "in clear, readable by its owner only",
+                    Some(_) => "in clear, and OTHER USERS MAY READ IT: chmod 600 private.key",
+                },
             };
             for (what, value) in [
                 ("certificate", certificate),

@@ -245,6 +245,8 @@ impl Ground {
                             which: Which::Current,
                             ..(*held.ready).clone()
                         });
+                        // They are not "not proven yet" for the rest of the session, which may be months.
+                        self.ladder.up(Rung::Credentials, &held.ready.describe());
                     }
                     Err(why) => tracing::error!(
                         "the new credentials are proven, but could not be made the current ones: {}; it is tried again at the next \
@@ -312,7 +314,11 @@ impl Ground {
                 self.held = None;
                 return true;
             }
-            Ok(Brought::Memory(_)) => ("the new credentials could not be stored".to_owned(), Some(self.waste())),
+            // The old ones are good, and on the disk.
+            Ok(Brought::Memory(_)) => (
+                "the new credentials could not be stored; free or repair the disk that holds state_dir".to_owned(),
+                Some(self.waste()),
+            ),
             Err(refusal) => {
                 let after = self.after(&refusal);
                 (format!("{}; {}", refusal.fault.cause, refusal.fault.cure), after)
@@ -570,6 +576,7 @@ impl Ground {
         Ok(match brought {
             Brought::Memory(credentials) => {
                 self.memory = Some(credentials.clone());
+                tracing::warn!("they are used from memory, and others are asked for at the next start");
                 Taken::loose(Some(credentials), Which::Memory, now)
             }
             Brought::Staged(kept) => {

@@ -225,7 +225,7 @@ fn keep(store: &Store, grant: &Grant, now: Duration) -> Result<Brought, Failure>
         Err(why) => {
             // Better connected and asking again at the next start than not connected.
             tracing::error!(
-                "the new credentials could not be stored and are used from memory: {}; free or repair the disk",
+                "the new credentials could not be stored: {}; free or repair the disk",
                 redact_digits(&why.to_string())
             );
             Brought::Memory(credentials)

@@ -151,6 +151,24 @@ fn show_tells_of_every_sim_source_and_role_and_why_a_set_cannot_be_used() {
         assert!(out.contains(want), "{want:?} is not in\n{out}{err}");
     }
     assert_discreet(&(out + &err + &v.to_string()));
+    // What it says of the key's file is what is there.
+    assert_eq!(current["key_mode"], "0600");
+    let key = store(&bench, AZURE, IMSI, None).current().join("private.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (_, out, _) = onyx_agent(&["credentials", "show", "--config", &config]);
+    assert!(out.contains("OTHER USERS MAY READ IT: chmod 600"), "{out}");
+    // A slip in the source must not look like a source that is empty.
+    let (output, _, err) = onyx_agent(&[
+        "credentials",
+        "forget",
+        "--yes",
+        "--source",
+        "krypton",
+        "--config",
+        &config,
+    ]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err.contains("krypton-azure, krypton-aws, dps, aws-fleet"), "{err}");
     let open = self::config(&bench, "log.identities = true\n");
     assert_eq!(shown(&open)["identities"][1]["imsi"], IMSI);
 }

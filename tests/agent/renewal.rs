@@ -76,6 +76,13 @@ fn a_certificate_is_renewed_again_and_again_and_no_sample_is_lost() {
         Some(&first),
         "the last good set is kept"
     );
+    let proven = agent.wait_status("a proven set that says so", |v| {
+        let rung = v["ladder"]
+            .as_array()
+            .and_then(|l| l.iter().find(|r| r["rung"] == "credentials"));
+        rung.is_some_and(|r| r["why"].as_str().is_some_and(|why| why.starts_with("certificate of")))
+    });
+    assert_eq!(proven["credentials"]["set"], "current", "{proven}");
     let third = wait_for(
         "a third set",
         || certificate(&bench, "current").filter(|pem| *pem != second),

@@ -360,6 +360,75 @@ fn a_device_that_made_its_own_key_keeps_it() {
 }
 
 #[test]
+fn what_is_there_for_other_names_or_of_another_authority_is_not_taken_for_what_was_asked() {
+    let (place, other) = (Place::new(&[]), Place::new(&[]));
+    place.well("issue", &["dev-1"]);
+    let devices = place.path("devices");
+    let (_, out, err) = other.ca("issue", &["--out", devices.to_str().unwrap(), "dev-1"]);
+    assert!(out.contains("dev-1.pem is of another authority"), "{out}{err}");
+    let err = place.refused("issue", &["dev-2", "DEV-1"]);
+    assert!(err.contains("\"dev-1\" is in") && err.contains("case only"), "{err}");
+    assert!(!place.path("devices/dev-2.pem").exists());
+    let err = place.refused("issue", &["dev-1.leaf"]);
+    assert!(err.contains("another device"), "{err}");
+    std::fs::copy(place.path("devices/dev-1.pem"), place.path("devices/dev-3.pem")).unwrap();
+    let (output, out, _) = place.ca("issue", &["dev-1", "dev-3"]);
+    assert_eq!(output.status.code(), Some(1));
+    for want in ["kept     dev-1\n", "dev-3.pem is for \"dev-1\"", "1 kept, 1 unusable"] {
+        assert!(out.contains(want), "{want:?}: {out}");
+    }
+
+    place.well("server", &["gw.example", "::1"]);
+    assert!(
+        place
+            .well("server", &["GW.example", "--out", place.path("s2").to_str().unwrap()])
+            .starts_with("issued")
+    );
+    assert!(
+        place
+            .well("server", &["gw.example", "0:0:0:0:0:0:0:1"])
+            .starts_with("kept")
+    );
+    let (output, out, _) = place.ca("server", &["gw.example", "10.0.0.1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        out.contains("gw.example.pem is not for 10.0.0.1; --renew replaces both"),
+        "{out}"
+    );
+    place.well("server", &["gw.example", "10.0.0.1", "--renew"]);
+    place.well("server", &["dev-1"]);
+    let (_, out, _) = place.ca("issue", &["--out", place.path("servers").to_str().unwrap(), "dev-1"]);
+    assert!(out.contains("dev-1.pem is a server's certificate"), "{out}");
+}
+
+#[test]
+fn commands_at_once_leave_no_key_beside_the_certificate_of_another() {
+    let place = Place::new(&[]);
+    let names: Vec<String> = (0..30).map(|n| format!("d{n}")).collect();
+    let out = place.path("race");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                let (output, _, err) =
+                    place.ca("issue", &[&["--out", out.to_str().unwrap()], names.as_slice()].concat());
+                // The one that came too late may have waited long enough, or says so.
+                assert!(
+                    output.status.success() || err.contains("another 'onyx-gateway ca' is writing into"),
+                    "{err}"
+                );
+            });
+        }
+    });
+    for name in &names {
+        let file = |suffix: &str| place.read(&format!("race/{name}.{suffix}"));
+        Identity::from_pem(file("pem").as_bytes(), file("key").as_bytes(), name)
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 3 * names.len());
+}
+
+#[test]
 fn the_proof_says_the_code_and_is_signed_by_the_key_in_question() {
     let place = Place::new(&[]);
     // As long as DPS's and AWS's codes are.
@@ -381,7 +450,15 @@ fn the_proof_says_the_code_and_is_signed_by_the_key_in_question() {
         ] {
             assert_eq!(place.leaf(file).common_name.as_ref(), Some(&code));
             place.openssl(&format!("verify -x509_strict {by} {file}"));
+            std::fs::remove_file(place.path(file)).unwrap();
         }
+    }
+    // A slip of the finger costs no authority.
+    for file in ["root.key", "intermediate.key", "intermediate.pem"] {
+        let before = place.read(file);
+        let err = place.refused("verify-code", &["XYZ", "--out", place.path(file).to_str().unwrap()]);
+        assert!(err.contains("is there already and is not replaced"), "{err}");
+        assert_eq!(place.read(file), before);
     }
     let printed = place.well("verify-code", &["XYZ"]);
     assert!(

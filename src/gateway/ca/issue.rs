@@ -8,9 +8,9 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::name::{NAME_MAX, all, lines};
+use super::name::{NAME_MAX, all, lines, others_in};
 use super::pair::{Done, Order, Pair};
-use super::place::{FILE_MAX, Place, Who, make_directory};
+use super::place::{FILE_MAX, Place, Who, take_directory};
 use super::{At, Curve, DAYS_MAX, Said, days, now, validity};
 use crate::clock::{Clock, rfc3339};
 use crate::files::read_small;
@@ -98,7 +98,8 @@ pub(super) fn devices(c: &Issue, clock: &Clock) -> anyhow::Result<Said> {
     let by = place.certificate(Who::Intermediate).display().to_string();
     let (validity, note) = validity(now, days(c.days), signer.validity(), &by)?;
     let out = c.out.clone().unwrap_or_else(|| place.directory().join("devices"));
-    make_directory(&out)?;
+    let _taken = take_directory(&out)?;
+    others_in(&out, &names)?;
     let mut told = clock.monotonic();
     let (mut results, mut tty) = (Vec::new(), false);
     for (n, name) in names.iter().enumerate() {
@@ -175,6 +176,13 @@ pub(super) fn server(c: &Server, clock: &Clock) -> anyhow::Result<Said> {
             bail!("{name:?} is neither a host name nor an IP address");
         }
     }
+    // It would name the files of another server, see `name::DeviceName`.
+    if c.names
+        .first()
+        .is_some_and(|name| name.to_ascii_lowercase().ends_with(".leaf"))
+    {
+        bail!("the first name names the files and cannot end with \".leaf\"; name another one first");
+    }
     let first = c.names.first().map(String::as_str).unwrap_or_default();
     // The names that count are the alternative ones; a common name has to be short.
     let common_name = if first.len() <= NAME_MAX { first } else { "server" };
@@ -184,7 +192,7 @@ pub(super) fn server(c: &Server, clock: &Clock) -> anyhow::Result<Said> {
     let by = place.certificate(Who::Intermediate).display().to_string();
     let (validity, note) = validity(now, days(c.days), signer.validity(), &by)?;
     let out = c.out.clone().unwrap_or_else(|| place.directory().join("servers"));
-    make_directory(&out)?;
+    let _taken = take_directory(&out)?;
     let pair = Pair::at(&out, &first.replace('*', "_"));
     let order = Order {
         signer: &signer,

@@ -1,9 +1,10 @@
 //! Which names a device may have: those that every cloud takes, because a certificate outlives the choice of one.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 /// Longest common name, in characters (ub-common-name of RFC 5280 appendix A; DPS says the same).
 pub(super) const NAME_MAX: usize = 64;
@@ -12,7 +13,8 @@ pub(super) const NAMES_MAX: usize = 100_000;
 
 /// A device's name: 1 to 64 letters, digits, `-`, `.`, `_` and `:`, the last one a letter, a digit or `-` (DPS's registration id,
 /// Microsoft, "X.509 certificate attestation"). Event Grid's authentication names, IoT Hub's device ids and MQTT client ids may be all
-/// of these. It names files too, so it does not begin with a dot.
+/// of these. It names files too, so it does not begin with a dot, and not end with `.leaf`: the chain of `x.leaf` would be where the leaf of
+/// `x` is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceName(String);
 
@@ -39,6 +41,8 @@ impl FromStr for DeviceName {
             format!("has {} characters: a common name has at most {NAME_MAX}", text.len())
         } else if text.starts_with('.') {
             "begins with '.', which hides its files".to_owned()
+        } else if text.to_ascii_lowercase().ends_with(".leaf") {
+            "ends with \".leaf\", and NAME.leaf.pem is where the certificate of another device is".to_owned()
         } else if text.ends_with(['.', '_', ':']) {
             "ends with '.', '_' or ':', and DPS wants a letter, a digit or '-' there".to_owned()
         } else {
@@ -48,11 +52,42 @@ impl FromStr for DeviceName {
     }
 }
 
-/// The names of a list: one a line; blank lines and what follows `#` do not count.
+/// The names of a list: one a line; blank lines do not count, nor what follows a `#` at the beginning of a line or after a blank (one
+/// within a name is a mistake, as in a pattern that nobody has filled in).
 pub(super) fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let comment = |line: &str| {
+        let mut marks = line.match_indices('#').map(|(at, _)| at);
+        marks.find(|at| line[..*at].chars().next_back().is_none_or(char::is_whitespace))
+    };
     text.lines()
-        .map(|line| line.split('#').next().unwrap_or_default().trim())
+        .map(move |line| line[..comment(line).unwrap_or(line.len())].trim())
         .filter(|line| !line.is_empty())
+}
+
+/// Looks whether one of the names was issued before in other letters.
+pub(super) fn others_in(directory: &Path, names: &[DeviceName]) -> anyhow::Result<()> {
+    let entries = std::fs::read_dir(directory).with_context(|| format!("cannot look into {}", directory.display()))?;
+    let there: HashMap<String, String> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let file = entry.file_name();
+            let name = file.to_str()?.strip_suffix(".pem")?;
+            Some((name.to_ascii_lowercase(), name.to_owned()))
+        })
+        .collect();
+    for name in names.iter().map(DeviceName::as_str) {
+        if let Some(other) = there.get(&name.to_ascii_lowercase()).filter(|other| *other != name) {
+            let exact = directory.join(format!("{name}.pem"));
+            if !exact.exists() {
+                bail!(
+                    "nothing was issued: {other:?} is in {} already and differs from {name:?} in case only, which DPS and Event Grid do not \
+                     see; write the name as it is there, or move its files away",
+                    directory.display()
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// All names, each once, or all that is wrong with them.
@@ -106,6 +141,7 @@ mod tests {
             ("../x", "has '/'"),
             ("a\nb", "has '\\n'"),
             (".x", "hides"),
+            ("x.leaf", "another device"),
             ("x.", "ends with"),
             (&"x".repeat(65), "65 characters"),
         ] {
@@ -116,7 +152,8 @@ mod tests {
 
     #[test]
     fn every_mistake_is_told_and_no_name_counts_twice() {
-        let list = "# fleet\n dev-1 \n\ndev-2 # garden\ndev-1\n";
+        let list = "# fleet\n dev-1 \n\ndev-2 # garden\r\ndev-1\t#\n#";
+        assert_eq!(lines("my-#{imsi}").collect::<Vec<_>>(), ["my-#{imsi}"]);
         let names = all(lines(list)).unwrap();
         assert_eq!(
             names.iter().map(DeviceName::as_str).collect::<Vec<_>>(),

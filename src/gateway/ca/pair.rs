@@ -1,16 +1,18 @@
 //! A certificate and its key in files: `NAME.key`, `NAME.leaf.pem`, `NAME.pem`, written in this order.
 //!
 //! `NAME.pem` comes last, so where it is the others are. A run that was killed between them is taken up: a key without a certificate
-//! gets one. What is whole is kept; what does not fit is told and not touched, because a key cannot be brought back.
+//! gets one. What is whole, of this authority and for these names is kept; what does not fit is told and not touched, because a key cannot
+//! be brought back.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::place::{text, write};
+use super::place::{taken, text, write};
 use crate::clock::rfc3339;
 use crate::files::{PUBLIC, SECRET};
 use crate::pki::{Issued, KeyKind, Purpose, Signer, Validity};
-use crate::tls::{Identity, Pem};
+use crate::tls::{Identity, Leaf, Pem, Traits, certificates};
 
 /// Where a pair is.
 #[derive(Debug)]
@@ -71,8 +73,8 @@ impl Pair {
             kind,
             ..
         } = *order;
-        match (self.chain.exists(), self.key.exists()) {
-            (true, _) if !order.renew => self.judge(order.now),
+        match (taken(&self.chain), taken(&self.key)) {
+            (true, _) if !order.renew => self.judge(order),
             (false, true) => {
                 // A run that was killed, or a key that somebody put here: it gets its certificate and stays.
                 let key = text(&self.key)?;
@@ -95,9 +97,12 @@ impl Pair {
         write(&self.chain, &issued.chain_pem, PUBLIC)
     }
 
-    fn judge(&self, now: Duration) -> anyhow::Result<(Done, Option<String>)> {
+    fn judge(&self, order: &Order<'_>) -> anyhow::Result<(Done, Option<String>)> {
         let unusable = |why: String| Ok((Done::Unusable, Some(format!("{why}; --renew replaces both"))));
-        if !self.key.exists() {
+        if let Some(why) = self.strange(order)? {
+            return unusable(why);
+        }
+        if !taken(&self.key) {
             let note = format!("{} is not there: the device has it, or it is lost", self.key.display());
             return Ok((Done::Kept, Some(note)));
         }
@@ -115,10 +120,48 @@ impl Pair {
         );
         match pair {
             Err(e) => unusable(e.what()),
-            Ok(identity) if now > identity.leaf.not_after => {
+            Ok(identity) if order.now > identity.leaf.not_after => {
                 unusable(format!("{from} expired on {}", rfc3339(identity.leaf.not_after)))
             }
             Ok(_) => Ok((Done::Kept, None)),
         }
+    }
+
+    /// Why the certificate that is there is not the one that is ordered: another authority's, for another name, for something else.
+    fn strange(&self, order: &Order<'_>) -> anyhow::Result<Option<String>> {
+        let (pem, from) = (text(&self.chain)?, self.chain.display().to_string());
+        let ours = certificates(order.signer.pem().as_bytes(), "the signer")?;
+        // What cannot be read is told by whoever reads it with its key.
+        let Ok(chain) = certificates(pem.as_bytes(), &from) else {
+            return Ok(None);
+        };
+        let Some(leaf) = chain.first() else { return Ok(None) };
+        if !chain.iter().skip(1).any(|c| ours.first() == Some(c)) {
+            return Ok(Some(format!("{from} is of another authority")));
+        }
+        let (read, traits) = (Leaf::read(leaf, &from)?, Traits::read(leaf, &from)?);
+        let name = read.common_name.unwrap_or_default();
+        if name != order.common_name {
+            return Ok(Some(format!("{from} is for {name:?}")));
+        }
+        Ok(match order.purpose {
+            Purpose::Server(wanted) => {
+                let there = |wanted: &String| traits.names.iter().any(|n| same_name(n, wanted));
+                let lacking = wanted.iter().find(|w| !there(w));
+                lacking.map(|name| format!("{from} is not for {name}"))
+            }
+            Purpose::Device => traits
+                .unfit
+                .map(|_| format!("{from} is a server's certificate, not a device's")),
+            Purpose::Proof => None,
+        })
+    }
+}
+
+/// Host names do not depend on case, and addresses have several spellings.
+fn same_name(one: &str, other: &str) -> bool {
+    match (one.parse::<IpAddr>(), other.parse::<IpAddr>()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one.eq_ignore_ascii_case(other),
     }
 }

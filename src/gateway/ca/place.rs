@@ -1,10 +1,12 @@
 //! The authority's directory.
 
+use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use nix::fcntl::Flock;
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -73,7 +75,11 @@ impl Place {
         let place = Self(directory.to_owned());
         for who in [Who::Root, Who::Intermediate] {
             let path = place.certificate(who);
-            if !path.exists() {
+            // One that may not be looked at is there, and a new authority would be no cure.
+            if !path
+                .try_exists()
+                .with_context(|| format!("cannot look at {}", path.display()))?
+            {
                 bail!(
                     "{} is not there, so {} holds no authority; make one with 'onyx-gateway ca init --dir {} --name NAME'",
                     path.display(),
@@ -113,7 +119,10 @@ impl Place {
     /// What is missing or does not fit.
     pub fn signer(&self, who: Who) -> anyhow::Result<Signer> {
         let (certificate, key) = (self.certificate(who), self.key(who));
-        if !key.exists() {
+        if !key
+            .try_exists()
+            .with_context(|| format!("cannot look at {}", key.display()))?
+        {
             bail!(
                 "{} is not there, and it signs; bring it back from where it is kept{}",
                 key.display(),
@@ -161,6 +170,24 @@ pub(super) fn make_directory(path: &Path) -> anyhow::Result<()> {
         .mode(0o700)
         .create(path)
         .with_context(|| format!("cannot make the directory {}", path.display()))
+}
+
+/// Makes a directory as [`make_directory`] does, and takes it: two commands that issue into it at once would leave one's key beside the
+/// other's certificate.
+pub(super) fn take_directory(path: &Path) -> anyhow::Result<Flock<File>> {
+    make_directory(path)?;
+    let lock = files::lock_directory(path).with_context(|| format!("cannot lock {}", path.display()))?;
+    lock.with_context(|| {
+        format!(
+            "another 'onyx-gateway ca' is writing into {}; try again when it has ended",
+            path.display()
+        )
+    })
+}
+
+/// Whether something has this name. A link to nowhere counts: a key may lie on a disk that is not there just now.
+pub(super) fn taken(path: &Path) -> bool {
+    !matches!(std::fs::symlink_metadata(path), Err(e) if e.kind() == std::io::ErrorKind::NotFound)
 }
 
 pub(super) fn write(path: &Path, content: &str, mode: u32) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::name::NAME_MAX;
-use super::place::{Place, Who, write};
+use super::place::{Place, Who, taken, write};
 use super::{At, Said, days, now, validity};
 use crate::clock::{Clock, rfc3339};
 use crate::files::PUBLIC;
@@ -39,6 +39,12 @@ pub(super) fn run(c: &VerifyCode, clock: &Clock) -> anyhow::Result<Said> {
         bail!(
             "{code:?} cannot be a verification code; it has 1 to {NAME_MAX} letters and digits: copy it from the page of the uploaded \
              certificate (DPS), or take 'aws iot get-registration-code'"
+        );
+    }
+    if let Some(path) = c.out.as_ref().filter(|path| taken(path)) {
+        bail!(
+            "{} is there already and is not replaced; name another file with --out",
+            path.display()
         );
     }
     let place = Place::open(&c.at.dir)?;

@@ -6,9 +6,9 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::name::DeviceName;
+use super::name::{DeviceName, others_in};
 use super::pair::Pair;
-use super::place::{Place, Who, make_directory, text, write};
+use super::place::{Place, Who, take_directory, taken, text, write};
 use super::{At, DAYS_MAX, Said, days, now, validity};
 use crate::clock::{Clock, rfc3339};
 use crate::files::PUBLIC;
@@ -43,7 +43,8 @@ pub(super) fn run(c: &Sign, clock: &Clock) -> anyhow::Result<Said> {
         bail!("{from} holds no certificate signing request; it must hold -----BEGIN CERTIFICATE REQUEST-----");
     }
     let request = Csr::from_pem(&pem).with_context(|| {
-        format!("the request in {from} cannot be used; it must be PKCS #10 with a good signature by its own key")
+        format!("the request in {from} cannot be used; it must be PKCS #10 with a good signature by its own key, which may be RSA of at \
+             least 2048 bits, P-256, P-384 or Ed25519")
     })?;
     let name = match (&c.name, request.common_name()) {
         (Some(name), _) => name.clone(),
@@ -56,12 +57,13 @@ pub(super) fn run(c: &Sign, clock: &Clock) -> anyhow::Result<Said> {
     let by = place.certificate(Who::Intermediate).display().to_string();
     let (validity, note) = validity(now(clock)?, days(c.days), signer.validity(), &by)?;
     let out = c.out.clone().unwrap_or_else(|| place.directory().join("devices"));
-    make_directory(&out)?;
+    let _taken = take_directory(&out)?;
+    others_in(&out, std::slice::from_ref(&name))?;
     let pair = Pair::at(&out, name.as_str());
-    if pair.chain.exists() && !c.renew {
+    if taken(&pair.chain) && !c.renew {
         bail!("{} is there already; --renew replaces it", pair.chain.display());
     }
-    if pair.key.exists() {
+    if taken(&pair.key) {
         bail!(
             "{} is there, a key that this request was not made with; choose another --out",
             pair.key.display()

@@ -42,6 +42,7 @@ mod tests;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -108,6 +109,8 @@ pub struct Described {
     pub fetched: Duration,
     /// The private key is encrypted.
     pub sealed: bool,
+    /// Permission bits of the private key in clear, where there is one.
+    pub key_mode: Option<u32>,
     /// Key and certificate are the operator's files: the set holds none.
     pub operators_files: bool,
     /// The certificate's; `None` for the operator's files.
@@ -196,6 +199,9 @@ impl Store {
                         client_id: about.client_id.clone(),
                         fetched: about.fetched(),
                         sealed: about.sealed,
+                        key_mode: fs::metadata(set.directory.join(set::KEY))
+                            .ok()
+                            .map(|key| key.permissions().mode() & 0o777),
                         operators_files: about.holds == Holds::OperatorsFiles,
                         leaf: tls::certificates(set.certificate.as_bytes(), &what)
                             .ok()
