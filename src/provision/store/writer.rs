@@ -20,6 +20,8 @@ use crate::files;
 const LOCK: &str = ".lock";
 /// How often the lock is asked for; each time takes half a second ([`files::lock`]), and a write on a slow card seconds.
 const LOCK_ROUNDS: u32 = 20;
+/// How often the directory or the lock file may be gone again before it is held: `forget` removes both, at once and without a wait.
+const LOST_ROUNDS: u32 = 10_000;
 
 /// Holds an identity's directory for writing.
 pub(super) struct Writer<'a> {
@@ -46,10 +48,20 @@ impl<'a> Writer<'a> {
     pub(super) fn begin(directory: &'a Path) -> io::Result<Self> {
         let heir = Heir::of(directory);
         let path = directory.join(LOCK);
-        for _ in 0..LOCK_ROUNDS {
+        let (mut waited, mut lost) = (0, 0);
+        while waited < LOCK_ROUNDS && lost < LOST_ROUNDS {
             heir.make_directories(directory)?;
-            let Some(lock) = files::lock(&path).or_else(gone)? else {
-                continue;
+            let lock = match files::lock(&path) {
+                Ok(Some(lock)) => lock,
+                Ok(None) => {
+                    waited += 1;
+                    continue;
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    lost += 1;
+                    continue;
+                }
+                Err(e) => return Err(e),
             };
             let held = lock.metadata()?.ino();
             let writer = Self {
@@ -63,6 +75,7 @@ impl<'a> Writer<'a> {
                 writer.clean();
                 return Ok(writer);
             }
+            lost += 1;
         }
         Err(io::Error::new(
             io::ErrorKind::ResourceBusy,
@@ -190,13 +203,6 @@ impl<'a> Writer<'a> {
             sets.extend(entry?.file_name().to_str().and_then(|n| n.parse::<Name>().ok()));
         }
         Ok(sets)
-    }
-}
-
-fn gone<T>(e: io::Error) -> io::Result<Option<T>> {
-    match e.kind() {
-        io::ErrorKind::NotFound => Ok(None),
-        _ => Err(e),
     }
 }
 
