@@ -318,10 +318,11 @@ fn export(open: &Open, which: &Which, folder: &Path) -> anyhow::Result<ExitCode>
     };
     out(&format!(
         "{} in {}\nhost       {host}\nclient id  {}\nfor example: mosquitto_pub -h {host} -p 8883 {ca} --cert certificate.pem --key \
-         private.key -i CLIENT_ID …\nprivate.key is in clear: remove it when it is no longer needed\n",
+         private.key -i {client_id} …\nprivate.key is in clear: remove it when it is no longer needed\n",
         files.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", "),
         folder.display(),
-        open.shown(client_id.as_str()),
+        client_id.as_str(),
+        client_id = client_id.as_str(),
     ))?;
     Ok(ExitCode::SUCCESS)
 }
