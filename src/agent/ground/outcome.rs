@@ -148,7 +148,8 @@ impl Ground {
                 if used == Some(&kept.directory) {
                     return false; // between two sessions it was taken from the disk
                 }
-                self.held = None;
+                // What failed before has nothing to do with the new set.
+                (self.held, self.trial) = (None, Trial::default());
                 return true;
             }
             // The old ones are good, and on the disk.
