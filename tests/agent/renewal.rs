@@ -14,13 +14,31 @@ use crate::seqs::Arrived;
 use crate::stage::{Agent, Bench, IMSI, PATIENCE, Toml, onyx_agent, wait_for};
 
 const N: u64 = 5;
-/// A certificate that is due 6 to 6.4 s after it was fetched.
-const SHORT: Duration = Duration::from_secs(8);
+/// A certificate that is due 9 to 9.6 s after it was fetched.
+const SHORT: Duration = Duration::from_secs(12);
 
 /// Where a role of the set leads.
 fn set(bench: &Bench, role: &str) -> Option<PathBuf> {
     let link = bench.path(&format!("state/credentials/krypton-azure-{IMSI}/{role}"));
     std::fs::canonicalize(link).ok()
+}
+
+/// How many sets there were so far: they are numbered from 1.
+fn sets(bench: &Bench) -> usize {
+    let numbers = ["current", "candidate", "previous"].into_iter().filter_map(|role| {
+        let name = set(bench, role)?.file_name()?.to_str()?.to_owned();
+        name.strip_prefix("set-")?.parse().ok()
+    });
+    numbers.max().unwrap_or(0)
+}
+
+/// Waits until a role has this certificate: the links are set one after the other.
+fn wait_for_role(bench: &Bench, agent: &Agent, role: &str, pem: &str) {
+    wait_for(
+        &format!("the right {role} set"),
+        || certificate(bench, role).filter(|there| there == pem),
+        || agent.log(),
+    );
 }
 
 fn certificate(bench: &Bench, role: &str) -> Option<String> {
@@ -71,11 +89,7 @@ fn a_certificate_is_renewed_again_and_again_and_no_sample_is_lost() {
         || certificate(&bench, "current").filter(|pem| *pem != first),
         || agent.log(),
     );
-    assert_eq!(
-        certificate(&bench, "previous").as_ref(),
-        Some(&first),
-        "the last good set is kept"
-    );
+    wait_for_role(&bench, &agent, "previous", &first);
     let proven = agent.wait_status("a proven set that says so", |v| {
         let rung = v["ladder"]
             .as_array()
@@ -88,10 +102,15 @@ fn a_certificate_is_renewed_again_and_again_and_no_sample_is_lost() {
         || certificate(&bench, "current").filter(|pem| *pem != second),
         || agent.log(),
     );
-    assert_eq!(certificate(&bench, "previous"), Some(second));
+    wait_for_role(&bench, &agent, "previous", &second);
     assert_ne!(third, first);
     let ended = all_arrived(agent, &bench, &clouds);
-    assert_eq!(asked(&mut events), 3, "one request for each set");
+    // A renewal may have been on its way when the agent was stopped.
+    let (asked, sets) = (asked(&mut events), sets(&bench));
+    assert!(
+        sets >= 3 && (sets..=sets + 1).contains(&asked),
+        "{asked} requests for {sets} sets"
+    );
     assert!(ended.log.contains("are proven by this connection"), "{}", ended.log);
 }
 
