@@ -5,7 +5,7 @@
 //! | room | what it is for |
 //! |---|---|
 //! | [`identity`], [`backoff`], [`clock`], [`mqtt`] | names and numbers, the retry policy, what time it is, MQTT as bytes |
-//! | [`files`], [`control`], [`logging`], [`report`] | atomic writes, the status socket, log lines, last words |
+//! | [`files`], `digest`, [`control`], [`logging`], [`report`] | atomic writes, SHA-256, the status socket, log lines, last words |
 //! | [`link`], [`tls`], [`pki`] | the way out; the one place that knows rustls; making certificates |
 //! | [`modem`] | the EG25-G's AT dialogue |
 //! | [`cloud`] | what each broker demands |

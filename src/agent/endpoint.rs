@@ -59,7 +59,10 @@ impl Ready {
                     identity: Some(&c.identity),
                     roots,
                     versions: config.tls,
-                    alpn: alpn(config.to, config.port),
+                    alpn: match config.to {
+                        Kind::AwsIot => aws_iot::alpn(config.port),
+                        _ => &[],
+                    },
                 };
                 let built = client.build(clock);
                 Some(built.map_err(|e| fault(e.to_string(), "check the files of the credentials"))?)
@@ -116,14 +119,6 @@ impl Ready {
                 ""
             }
         )
-    }
-}
-
-/// On port 443 AWS IoT Core wants to be told that MQTT is meant.
-fn alpn(to: Kind, port: u16) -> &'static [&'static str] {
-    match (to, port) {
-        (Kind::AwsIot, 443) => &[aws_iot::ALPN_443],
-        _ => &[],
     }
 }
 

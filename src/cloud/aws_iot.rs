@@ -25,6 +25,12 @@ pub const PORT_ALPN: u16 = 443;
 /// ALPN for MQTT with a client certificate on port 443.
 pub const ALPN_443: &str = "x-amzn-mqtt-ca";
 
+/// The application protocols to offer: on [`PORT_ALPN`] AWS IoT Core wants to be told that MQTT is meant.
+#[must_use]
+pub fn alpn(port: u16) -> &'static [&'static str] {
+    if port == PORT_ALPN { &[ALPN_443] } else { &[] }
+}
+
 /// Basic Ingest: the first three levels of `$aws/rules/<rule>/…` are not counted.
 const RULES_PREFIX: &str = "$aws/rules/";
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use onyx::agent::ladder::Rung;
 use onyx::bench::clouds::{Cloud, Clouds};
 use serde_json::Value;
 
@@ -177,16 +178,7 @@ fn steps_of_years_while_it_delivers_change_nothing() {
             "{after}"
         );
         // No deadline fired: the session is the same, and nothing failed.
-        for rung in [
-            "modem",
-            "sim",
-            "network",
-            "link",
-            "clock",
-            "credentials",
-            "session",
-            "delivery",
-        ] {
+        for rung in Rung::ALL.map(Rung::word) {
             let line = rung_of(&after, rung);
             assert_eq!(line["state"], "up", "{line}");
             assert_eq!(line["since"], rung_of(&before, rung)["since"], "{line}");

@@ -1,5 +1,6 @@
 //! The commands beside `run`: check, modem, provision, status.
 
+use onyx::agent::ladder::Rung;
 use onyx::bench::clouds::{Cloud, KryptonFault};
 use serde_json::Value;
 
@@ -288,16 +289,7 @@ fn status_for_people_shows_the_ladder() {
     let (output, out, err) = onyx_agent(&["status", "--socket", socket.to_str().unwrap()]);
     assert!(output.status.success(), "{err}");
     let mut from = 0;
-    for rung in [
-        "modem",
-        "sim",
-        "network",
-        "link",
-        "clock",
-        "credentials",
-        "session",
-        "delivery",
-    ] {
+    for rung in Rung::ALL.map(Rung::word) {
         let line = format!("● {rung:<12} up");
         from += out[from..]
             .find(&line)

@@ -8,6 +8,8 @@ use onyx::clock::Clock;
 use onyx::files::lock;
 use onyx::tls::{Leaf, certificates};
 
+use serde_json::Value;
+
 use crate::krypton::{asked, assert_arrived};
 use crate::program::Ended;
 use crate::seqs::Arrived;
@@ -39,6 +41,22 @@ fn wait_for_role(bench: &Bench, agent: &Agent, role: &str, pem: &str) {
         || certificate(bench, role).filter(|there| there == pem),
         || agent.log(),
     );
+}
+
+/// Waits for a current certificate that is another than this one.
+fn wait_for_other(bench: &Bench, agent: &Agent, pem: &str) -> String {
+    wait_for(
+        "another current set",
+        || certificate(bench, "current").filter(|there| there != pem),
+        || agent.log(),
+    )
+}
+
+/// Waits until `status` says that a renewal failed: why, and what it says of the credentials.
+fn wait_for_failure(agent: &Agent) -> (String, Value) {
+    let status = agent.wait_status("a failed renewal", |v| v["credentials"]["renew_failure"].is_string());
+    let credentials = status["credentials"].clone();
+    (credentials["renew_failure"].as_str().unwrap().to_owned(), credentials)
 }
 
 fn certificate(bench: &Bench, role: &str) -> Option<String> {
@@ -84,11 +102,7 @@ fn a_certificate_is_renewed_again_and_again_and_no_sample_is_lost() {
     );
     let (from, to) = (c["renew_from"].as_str().unwrap(), c["not_after"].as_str().unwrap());
     assert!(c["not_before"].as_str().unwrap() < from && from < to, "{c}");
-    let second = wait_for(
-        "a second set",
-        || certificate(&bench, "current").filter(|pem| *pem != first),
-        || agent.log(),
-    );
+    let second = wait_for_other(&bench, &agent, &first);
     wait_for_role(&bench, &agent, "previous", &first);
     let proven = agent.wait_status("a proven set that says so", |v| {
         let rung = v["ladder"]
@@ -97,11 +111,7 @@ fn a_certificate_is_renewed_again_and_again_and_no_sample_is_lost() {
         rung.is_some_and(|r| r["why"].as_str().is_some_and(|why| why.starts_with("certificate of")))
     });
     assert_eq!(proven["credentials"]["set"], "current", "{proven}");
-    let third = wait_for(
-        "a third set",
-        || certificate(&bench, "current").filter(|pem| *pem != second),
-        || agent.log(),
-    );
+    let third = wait_for_other(&bench, &agent, &second);
     wait_for_role(&bench, &agent, "previous", &second);
     assert_ne!(third, first);
     let ended = all_arrived(agent, &bench, &clouds);
@@ -136,10 +146,8 @@ fn a_new_set_that_does_not_connect_gives_way_to_the_old() {
         || set(&bench, "candidate").is_none().then_some(()),
         || agent.log(),
     );
-    let status = agent.wait_status("the failure in status", |v| {
-        v["credentials"]["renew_failure"].is_string()
-    });
-    assert!(status["credentials"]["renew_next"].is_string(), "{status}");
+    let (_, credentials) = wait_for_failure(&agent);
+    assert!(credentials["renew_next"].is_string(), "{credentials}");
     all_arrived(agent, &bench, &clouds);
 }
 
@@ -152,15 +160,10 @@ fn while_nobody_renews_the_old_set_goes_on_and_the_next_try_comes_by_itself() {
     let agent = Agent::start(&bench, &toml, &[]);
     let first = wait_for("a first set", || certificate(&bench, "current"), || agent.log());
     clouds.put_fault(&"krypton:http-500*1".parse().unwrap()).unwrap();
-    let status = agent.wait_status("a failed renewal", |v| v["credentials"]["renew_failure"].is_string());
-    let why = status["credentials"]["renew_failure"].as_str().unwrap().to_owned();
+    let (why, _) = wait_for_failure(&agent);
     assert!(why.contains("HTTP 500"), "{why}");
     assert_eq!(certificate(&bench, "current").as_ref(), Some(&first));
-    wait_for(
-        "the next try",
-        || certificate(&bench, "current").filter(|pem| *pem != first),
-        || agent.log(),
-    );
+    wait_for_other(&bench, &agent, &first);
     all_arrived(agent, &bench, &clouds);
 }
 
@@ -239,11 +242,7 @@ fn a_renewal_outlives_the_session_beside_which_it_began() {
     }
     assert_eq!(certificate(&bench, "current").as_ref(), Some(&first));
     clouds.set_krypton_fault(None);
-    wait_for(
-        "the new set proven",
-        || certificate(&bench, "current").filter(|pem| *pem != first),
-        || agent.log(),
-    );
+    wait_for_other(&bench, &agent, &first);
     all_arrived(agent, &bench, &clouds);
     assert_eq!(asked(&mut events), 2, "the first and the new one");
 }
@@ -260,19 +259,14 @@ fn a_renewal_that_could_not_be_kept_costs_no_certificate() {
     // Somebody writes there and does not end.
     let path = bench.path(&format!("state/credentials/krypton-azure-{IMSI}/.lock"));
     let lock = wait_for("the lock", || lock(&path).unwrap(), || agent.log());
-    let status = agent.wait_status("a failed renewal", |v| v["credentials"]["renew_failure"].is_string());
-    let why = status["credentials"]["renew_failure"].as_str().unwrap().to_owned();
+    let (why, _) = wait_for_failure(&agent);
     assert!(
         why.contains("none are asked for") && why.contains("another onyx-agent"),
         "{why}"
     );
     assert_eq!(asked(&mut events), 1, "the first alone");
     drop(lock);
-    wait_for(
-        "the next try",
-        || certificate(&bench, "current").filter(|pem| *pem != first),
-        || agent.log(),
-    );
+    wait_for_other(&bench, &agent, &first);
     all_arrived(agent, &bench, &clouds);
 }
 

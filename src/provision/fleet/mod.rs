@@ -43,9 +43,10 @@ use self::refusal::Step;
 use super::operator::read_limited;
 use super::request::{Kind, Request};
 use super::{Asker, Failure, Grant, Material};
+use crate::clock::Clock;
 use crate::cloud::aws_iot;
 use crate::config::agent::{FleetConfig, SessionConfig};
-use crate::identity::{ClientId, redact_digits};
+use crate::identity::{ClientId, Subscriber, redact_digits};
 use crate::mqtt::Connect;
 use crate::session::SessionError;
 use crate::session::Target;
@@ -64,18 +65,14 @@ const WAITS: u32 = 10;
 /// # Errors
 /// [`Failure`]: the step, what AWS says, and what to do.
 pub async fn provision(config: &FleetConfig, session: &SessionConfig, asker: Asker<'_>) -> Result<Grant, Failure> {
-    let plan = Plan::new(config, session, asker)?;
-    let auth_name = asker.auth_name.clone();
-    let request = tokio::task::spawn_blocking(move || Request::new(Kind::P256, &auth_name))
-        .await
-        .map_err(|e| e.to_string())
-        .and_then(|made| made)
-        .map_err(|why| {
-            failure(
-                why,
-                "look at the random source of this machine; it is tried again later".to_owned(),
-            )
-        })?;
+    let (own, session, who) = (config.clone(), session.clone(), asker.who.clone());
+    let (auth_name, clock) = (asker.auth_name.clone(), asker.clock.clone());
+    // Files and key generation stay off the async threads.
+    let prepared = tokio::task::spawn_blocking(move || {
+        let plan = Plan::new(&own, &session, &who, &clock)?;
+        Ok((plan, Request::new(Kind::P256, &auth_name).map_err(no_key)?))
+    });
+    let (plan, request) = prepared.await.unwrap_or_else(|e| Err(no_key(e.to_string())))?;
     let machine = Machine::new(plan.topics.clone(), request, plan.parameters.clone());
     let done = tokio::time::timeout(longest(config), converse(&plan, asker, machine))
         .await
@@ -106,6 +103,11 @@ fn failure(cause: String, cure: String) -> Failure {
     }
 }
 
+fn no_key(why: String) -> Failure {
+    let cure = "look at the random source of this machine; it is tried again later";
+    failure(why, cure.to_owned())
+}
+
 /// Everything that is known before the line is touched.
 struct Plan {
     target: Target,
@@ -116,7 +118,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(config: &FleetConfig, session: &SessionConfig, asker: Asker<'_>) -> Result<Self, Failure> {
+    fn new(config: &FleetConfig, session: &SessionConfig, who: &Subscriber, clock: &Clock) -> Result<Self, Failure> {
         let host = session.host.clone().ok_or_else(|| {
             failure(
                 "nobody says where AWS IoT is".to_owned(),
@@ -131,25 +133,20 @@ impl Plan {
                 "write certificates in PEM into session.ca_file".to_owned(),
             )
         })?;
-        let now = asker.clock.now().map_or_else(|| asker.clock.system(), |(now, _)| now);
-        let claim = config.claim.load(asker.who, ca.as_deref(), now).map_err(|e| {
+        let now = clock.now().map_or_else(|| clock.system(), |(now, _)| now);
+        let claim = config.claim.load(who, ca.as_deref(), now).map_err(|e| {
             failure(
                 format!("the claim: {e}"),
                 "put the fleet's claim certificate and its key (PEM) where credentials.certificate and credentials.key say".to_owned(),
             )
         })?;
-        let alpn: &[&str] = if session.port == aws_iot::PORT_ALPN {
-            &[aws_iot::ALPN_443]
-        } else {
-            &[]
-        };
         let client = tls::Client {
             identity: Some(&claim.identity),
             roots: claim.roots.clone(),
             versions: session.tls,
-            alpn,
+            alpn: aws_iot::alpn(session.port),
         };
-        let tls = client.build(asker.clock).map_err(|e| {
+        let tls = client.build(clock).map_err(|e| {
             failure(
                 format!("the claim: {e}"),
                 "check the files in credentials.certificate and credentials.key".to_owned(),
@@ -158,7 +155,7 @@ impl Plan {
         let filled = config
             .parameters
             .iter()
-            .map(|(name, template)| template.fill(asker.who).map(|value| (name.clone(), value)))
+            .map(|(name, template)| template.fill(who).map(|value| (name.clone(), value)))
             .collect::<Result<_, _>>();
         let parameters = filled.map_err(|e| {
             failure(
@@ -166,7 +163,7 @@ impl Plan {
                 "change credentials.parameters, or find out why the modem does not tell".to_owned(),
             )
         })?;
-        let client_id = names::client_id(asker.who, fastrand::u16(..))
+        let client_id = names::client_id(who, fastrand::u16(..))
             .map_err(|e| failure(e.to_string(), "report this: it cannot happen".to_owned()))?;
         Ok(Self {
             target: Target {

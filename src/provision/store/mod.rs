@@ -49,7 +49,7 @@ use std::time::Duration;
 use self::manifest::Holds;
 use self::role::Name;
 use self::set::{Draft, Opened, leaf_fingerprint};
-use self::writer::Writer;
+use self::writer::{LOCK, Writer};
 use super::seal::Seal;
 use super::{Credentials, Grant, Material, Unusable};
 use crate::identity::Imsi;
@@ -63,6 +63,8 @@ const CREDENTIALS: &str = "credentials";
 pub const SOURCES: [&str; 4] = ["krypton-azure", "krypton-aws", "dps", "aws-fleet"];
 /// How often a reader begins again because a writer was faster.
 const READ_TRIES: u32 = 5;
+/// How often it does so before and after waiting half a second for the writers' lock.
+const READ_ROUNDS: u32 = 4;
 /// Most identities that [`Store::list`] tells of.
 const IDENTITIES_MAX: usize = 4096;
 
@@ -404,18 +406,23 @@ impl Store {
         })
     }
 
-    /// Reads again when a writer has changed the roles meanwhile.
+    /// Reads again when a writer has changed the roles meanwhile, and after [`READ_TRIES`] with the writers kept out. Whoever may not
+    /// keep them out, or cannot in [`READ_ROUNDS`], takes what is seen then.
     fn steadily<T>(&self, read: impl Fn() -> T) -> T {
         let links = || Role::ALL.map(|role| role.read(&self.directory).ok().flatten());
-        let mut tries = 1;
-        loop {
-            let before = links();
-            let value = read();
-            if tries == READ_TRIES || links() == before {
-                return value;
+        for _ in 0..READ_ROUNDS {
+            for _ in 0..READ_TRIES {
+                let before = links();
+                let value = read();
+                if links() == before {
+                    return value;
+                }
             }
-            tries += 1;
+            if let Ok(Some(_held)) = crate::files::lock(&self.directory.join(LOCK)) {
+                return read();
+            }
         }
+        read()
     }
 }
 

@@ -17,7 +17,7 @@ use super::set::{self, Draft};
 use crate::files;
 
 /// The lock file of an identity's directory.
-const LOCK: &str = ".lock";
+pub(super) const LOCK: &str = ".lock";
 /// How often the lock is asked for; each time takes half a second ([`files::lock`]), and a write on a slow card seconds.
 const LOCK_ROUNDS: u32 = 20;
 /// How often the directory or the lock file may be gone again before it is held: `forget` removes both, at once and without a wait.
