@@ -295,6 +295,32 @@ impl<'t, 'i> Section<'t, 'i> {
         }
     }
 
+    /// A list of strings that parse into a type; empty when the key is absent.
+    pub fn list<T>(&mut self, key: &'static str) -> Vec<T>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        let name = self.path(key);
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let Some(array) = value.get_ref().as_array() else {
+            self.complain(
+                value.span(),
+                format!("{name} must be a list of strings: write {key} = [\"...\"]"),
+            );
+            return Vec::new();
+        };
+        let mut out = Vec::new();
+        for item in array.iter() {
+            match item.get_ref().as_str().map(str::parse::<T>) {
+                Some(Ok(x)) => out.push(x),
+                Some(Err(e)) => self.complain(item.span(), format!("{name}: {e}")),
+                None => self.complain(item.span(), format!("{name} must hold strings only")),
+            }
+        }
+        out
+    }
+
     /// A path; a relative one starts at the configuration file's directory.
     pub fn file(&mut self, key: &'static str) -> Option<PathBuf> {
         let base = self.base;

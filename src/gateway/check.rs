@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::config::{Config, Rule};
-use super::connect::names;
-use super::credentials::{Credentials, Files};
-use super::subscriber::Token;
+use super::book::{self, Paths};
+use super::config::{Config, FilesConfig, Rule, Source};
+use super::group::{Group, Proof, Trust};
+use super::subscriber::{Token, TokenError};
+use super::upstream::tickets;
 use crate::clock::{Clock, rfc3339};
 use crate::tls::Identity;
 
@@ -113,40 +114,38 @@ fn finding(level: Level, id: &'static str, message: impl Into<String>) -> Findin
 /// Looks at everything the configuration names. Reads files, and nothing else.
 #[must_use]
 pub fn check(config: &Config, clock: &Clock) -> Report {
-    let mut gateway = vec![];
-    gateway.push(
-        match Credentials::open(&config.credentials, &config.group.upstream, clock) {
-            Ok(_) => {
-                let trust = config
-                    .group
-                    .upstream
-                    .ca_file
-                    .as_ref()
-                    .map_or("the system's authorities".to_owned(), |p| p.display().to_string());
-                finding(
-                    Level::Ok,
-                    "upstream",
-                    format!("{} trusted by {trust}", config.group.upstream.host),
-                )
-            }
-            Err(e) => finding(Level::Error, "upstream", e.to_string()),
+    match &config.source {
+        Source::Files(files) => check_files(files, clock),
+        Source::Store(_) => Report {
+            gateway: vec![],
+            subscribers: vec![],
+            worst: Level::Ok,
         },
-    );
+    }
+}
+
+fn check_files(config: &FilesConfig, clock: &Clock) -> Report {
+    let mut gateway = vec![];
+    for group in &config.groups {
+        gateway.push(upstream(group));
+        if let Proof::Stored { id, .. } = &group.proof {
+            if !id.is_individual() && config.subscribers.len() > 1 {
+                gateway.push(finding(
+                    Level::Warning,
+                    "subscribers",
+                    "device.credential has no #{imsi}: upstream cannot tell the devices apart",
+                ));
+            }
+        }
+    }
     if config.subscribers.is_empty() {
         gateway.push(finding(
             Level::Error,
             "subscribers",
             "there are none: every device would be refused; add a [[subscriber]]",
         ));
-    } else if let Err(e @ super::subscriber::TokenError::Twice { .. }) = super::directory(config) {
+    } else if let Err(e @ TokenError::Twice { .. }) = book::view(config) {
         gateway.push(finding(Level::Error, "subscribers", e.to_string()));
-    }
-    if !config.group.credential.is_individual() && config.subscribers.len() > 1 {
-        gateway.push(finding(
-            Level::Warning,
-            "subscribers",
-            "device.credential has no #{imsi}: upstream cannot tell the devices apart",
-        ));
     }
     let subscribers: Vec<Subject> = config.subscribers.iter().map(|r| subject(config, r, clock)).collect();
     let levels = gateway
@@ -161,7 +160,22 @@ pub fn check(config: &Config, clock: &Clock) -> Report {
     }
 }
 
-fn subject(config: &Config, rule: &Rule, clock: &Clock) -> Subject {
+fn upstream(group: &Group) -> Finding {
+    let host = &group.upstream.host;
+    match tickets::roots(&group.upstream.trust) {
+        Ok(_) => {
+            let trust = match &group.upstream.trust {
+                Trust::System => "the system's authorities".to_owned(),
+                Trust::File(path) => path.display().to_string(),
+                Trust::Pem(_) => "authorities of its own".to_owned(),
+            };
+            finding(Level::Ok, "upstream", format!("{host} trusted by {trust}"))
+        }
+        Err(e) => finding(Level::Error, "upstream", e),
+    }
+}
+
+fn subject(config: &FilesConfig, rule: &Rule, clock: &Clock) -> Subject {
     let mut findings = Vec::new();
     if let Some(path) = &rule.token_file {
         findings.push(match Token::read(path) {
@@ -169,16 +183,22 @@ fn subject(config: &Config, rule: &Rule, clock: &Clock) -> Subject {
             Err(e) => finding(Level::Error, "token", e.to_string()),
         });
     }
-    let (username, credential) = match names(&rule.subscriber, &config.group) {
-        Ok((username, credential)) => (username, Some(credential)),
-        Err(why) => {
+    let group = config.groups.iter().find(|g| g.id == rule.group);
+    let names = match group.map(|g| g.names(&rule.subscriber)) {
+        Some(Ok(names)) => names,
+        Some(Err(why)) => {
             findings.push(finding(Level::Error, "name", why));
-            (None, None)
+            super::group::Names::default()
+        }
+        None => {
+            let why = format!("there is no group {}", rule.group);
+            findings.push(finding(Level::Error, "name", why));
+            super::group::Names::default()
         }
     };
-    if let Some(id) = &credential {
-        let files = Files::of(&config.credentials, id);
-        match files.load() {
+    if let Some(id) = &names.credential {
+        let paths = Paths::of(&config.folder, id);
+        match paths.load() {
             Ok((identity, roots)) => {
                 let ca = if roots.is_some() {
                     ", with its own authorities"
@@ -188,16 +208,16 @@ fn subject(config: &Config, rule: &Rule, clock: &Clock) -> Subject {
                 findings.push(finding(
                     Level::Ok,
                     "credential",
-                    format!("{} and its key fit each other{ca}", files.certificate.display()),
+                    format!("{} and its key fit each other{ca}", paths.certificate.display()),
                 ));
-                look(&identity, username.as_deref(), clock, &mut findings);
+                look(&identity, names.username.as_deref(), clock, &mut findings);
             }
             Err(e) => findings.push(finding(Level::Error, "credential", e.to_string())),
         }
-        if let Ok(meta) = std::fs::metadata(&files.key) {
+        if let Ok(meta) = std::fs::metadata(&paths.key) {
             let mode = meta.permissions().mode() & 0o777;
             if mode & 0o077 != 0 {
-                let path = files.key.display();
+                let path = paths.key.display();
                 findings.push(finding(
                     Level::Warning,
                     "key_mode",
@@ -208,8 +228,8 @@ fn subject(config: &Config, rule: &Rule, clock: &Clock) -> Subject {
     }
     Subject {
         imsi: rule.subscriber.imsi.to_string(),
-        username,
-        credential: credential.map(|c| c.as_str().to_owned()),
+        username: names.username,
+        credential: names.credential.map(|c| c.as_str().to_owned()),
         findings,
     }
 }

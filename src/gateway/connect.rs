@@ -12,8 +12,9 @@
 
 use std::time::Duration;
 
-use super::config::Group;
-use super::credentials::CredentialId;
+use bytes::Bytes;
+
+use super::group::{Group, Login, Names};
 use super::refusal::Refusal;
 use super::subscriber::By;
 use crate::identity::Subscriber;
@@ -34,8 +35,8 @@ const PROTOCOL_SHOWN: usize = 16;
 pub struct Plan {
     /// The CONNECT for upstream.
     pub connect: Connect,
-    /// Which credential proves it.
-    pub credential: CredentialId,
+    /// The names it was made from.
+    pub names: Names,
     /// After this long without a byte from the device, it is cut.
     pub idle: Duration,
 }
@@ -72,11 +73,14 @@ pub fn read(frame: &Frame) -> Result<Connect, Refusal> {
 /// [`Refusal::KeepAlive`], or [`Refusal::Credential`] when a template asks for a number this subscriber does not have.
 pub fn plan(device: Connect, who: &Subscriber, by: By, group: &Group) -> Result<Plan, Refusal> {
     let idle = idle(device.keep_alive).ok_or(Refusal::KeepAlive(device.keep_alive))?;
-    let (username, credential) = names(who, group).map_err(Refusal::Credential)?;
-    let (username, password) = match username {
-        Some(name) => (Some(name), None),
-        None if group.pass_login => (device.username, device.password.filter(|_| by != By::Token)),
-        None => (None, None),
+    let names = group.names(who).map_err(Refusal::Credential)?;
+    let (username, password) = match &group.login {
+        Login::Fixed { .. } => (
+            names.username.clone(),
+            names.password.as_ref().map(|p| Bytes::copy_from_slice(p.as_bytes())),
+        ),
+        Login::PassThrough => (device.username, device.password.filter(|_| by != By::Token)),
+        Login::None => (None, None),
     };
     Ok(Plan {
         connect: Connect {
@@ -84,27 +88,9 @@ pub fn plan(device: Connect, who: &Subscriber, by: By, group: &Group) -> Result<
             password,
             ..device
         },
-        credential,
+        names,
         idle,
     })
-}
-
-/// The user name (if one is configured) and the credential of a subscriber.
-///
-/// # Errors
-/// A sentence: a number is missing, or the name cannot be a file name.
-pub fn names(who: &Subscriber, group: &Group) -> Result<(Option<String>, CredentialId), String> {
-    let fill = |key: &str, t: &crate::identity::NameTemplate| {
-        t.fill(who)
-            .map_err(|e| format!("{key} = {:?}: {e}; add it to the [[subscriber]]", t.source()))
-    };
-    let username = group
-        .username
-        .as_ref()
-        .map(|t| fill("device.username", t))
-        .transpose()?;
-    let credential = fill("device.credential", &group.credential)?.parse::<CredentialId>()?;
-    Ok((username, credential))
 }
 
 /// How long a device with this keep-alive may be silent; `None` when Beam would not take it.
@@ -125,8 +111,14 @@ mod tests {
 
     fn group(username: Option<&str>, pass_login: bool) -> Group {
         let mut g = Group::for_tests("localhost", "myClient-#{imsi}");
-        g.username = username.map(|t| t.parse().unwrap());
-        g.pass_login = pass_login;
+        g.login = match username {
+            Some(t) => Login::Fixed {
+                username: t.parse().unwrap(),
+                password: None,
+            },
+            None if pass_login => Login::PassThrough,
+            None => Login::None,
+        };
         g
     }
 
@@ -164,7 +156,7 @@ mod tests {
         want.username = Some("myClient-295012345678901".into());
         want.password = None;
         assert_eq!(p.connect, want);
-        assert_eq!(p.credential.as_str(), "myClient-295012345678901");
+        assert_eq!(p.names.credential.unwrap().as_str(), "myClient-295012345678901");
         assert_eq!(p.idle, Duration::from_secs(90));
     }
 

@@ -9,13 +9,15 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::config::{Group, Listen};
+use super::book::Book;
+use super::config::Listen;
 use super::connect::{self, Plan};
-use super::credentials::Credentials;
+use super::credential::{Credential, CredentialId};
+use super::group::{Group, Proof};
 use super::refusal::Refusal;
 use super::relay::{Limits, relay};
 use super::status::{Connection, Status, Who};
-use super::subscriber::Directory;
+use super::upstream::tickets::Tickets;
 use super::{socket, upstream};
 use crate::identity::redact_digits;
 use crate::mqtt::{FrameError, connack, peek_frame, split_frame};
@@ -24,9 +26,8 @@ use crate::mqtt::{FrameError, connack, peek_frame, split_frame};
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) listen: Listen,
-    pub(super) group: Group,
-    pub(super) directory: Directory,
-    pub(super) credentials: Credentials,
+    pub(super) book: Arc<Book>,
+    pub(super) tickets: Tickets,
     pub(super) status: Arc<Status>,
 }
 
@@ -93,27 +94,28 @@ async fn admit(
         .map_err(|_| Refusal::Silent(patience.as_secs()))??;
     who.client_id = shown(&asked.client_id);
     let password = asked.password.clone();
-    let (known, by) = shared
+    let view = shared.book.view().await;
+    let (known, by) = view
         .directory
         .find(peer.ip(), password.as_deref())
         .ok_or(Refusal::Unknown)?;
     who.imsi = known.subscriber.imsi.redacted();
-    let Plan {
-        connect,
-        credential,
-        idle,
-    } = connect::plan(asked, &known.subscriber, by, &shared.group)?;
-    who.credential = credential.redacted();
+    let group = view
+        .group(&known.group)
+        .ok_or_else(|| Refusal::Credential(format!("there is no group {}", known.group)))?;
+    let Plan { connect, names, idle } = connect::plan(asked, &known.subscriber, by, group)?;
+    who.credential = names
+        .credential
+        .as_ref()
+        .map(CredentialId::redacted)
+        .unwrap_or_default();
     "dialling".clone_into(&mut who.upstream);
     connection.set(who.clone());
-    let store = shared.clone();
-    let looking = tokio::task::spawn_blocking(move || store.credentials.config(&credential));
-    let config = tokio::time::timeout(shared.group.upstream.connect_timeout, looking)
-        .await
-        .map_err(|_| Refusal::Credential("its files could not be read in time: does their disk hang?".to_owned()))?
-        .map_err(|e| Refusal::Credential(e.to_string()))?
-        .map_err(|e| Refusal::Credential(e.redacted()))?;
-    let way = upstream::open(&shared.group.upstream, config, &connect, shared.listen.write_timeout).await?;
+    let config = proof(shared, group, names.credential.as_ref());
+    let config = timeout(group.upstream.connect_timeout, config).await.map_err(|_| {
+        Refusal::Credential("it could not be read in time: does its disk or database hang?".to_owned())
+    })??;
+    let way = upstream::open(&group.upstream, config, &connect, shared.listen.write_timeout).await?;
     who.upstream.clone_from(&way.tls);
     connection.set(who.clone());
     Ok(Through {
@@ -122,6 +124,43 @@ async fn admit(
         idle,
         who: who.clone(),
     })
+}
+
+/// The TLS configuration with what proves the device.
+async fn proof(
+    shared: &Arc<Shared>,
+    group: &Arc<Group>,
+    id: Option<&CredentialId>,
+) -> Result<Arc<rustls::ClientConfig>, Refusal> {
+    let credential = match (&group.proof, id) {
+        (Proof::Stored { default, .. }, Some(id)) => Some(stored(shared, id, default.as_ref()).await?),
+        (Proof::Inline(credential), _) => Some(credential.clone()),
+        _ => None,
+    };
+    let (shared, group) = (shared.clone(), group.clone());
+    let made = tokio::task::spawn_blocking(move || shared.tickets.config(&group.upstream, credential.as_deref()));
+    made.await
+        .map_err(|e| Refusal::Credential(e.to_string()))?
+        .map_err(Refusal::Credential)
+}
+
+/// The credential of that id, or the default one while there is none.
+async fn stored(
+    shared: &Shared,
+    id: &CredentialId,
+    default: Option<&CredentialId>,
+) -> Result<Arc<Credential>, Refusal> {
+    for id in std::iter::once(id).chain(default) {
+        match shared.book.credential(id).await {
+            Ok(Some(credential)) => return Ok(credential),
+            Ok(None) => {}
+            Err(e) => return Err(Refusal::Credential(e.redacted())),
+        }
+    }
+    Err(Refusal::Credential(format!(
+        "there is no credential {}: add it, or a default one",
+        id.redacted()
+    )))
 }
 
 /// The CONNECT, and what the device sent after it (it need not wait for CONNACK: MQTT 3.1.1 section 3.1.4).

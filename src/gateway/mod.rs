@@ -6,13 +6,14 @@
 //! | room | job | I/O |
 //! |---|---|---|
 //! | [`config`] | `gateway.toml` | - |
+//! | [`book`], [`store`] | who may connect, as what, proved how: in files or a database | files, SQL |
 //! | this file | the listener: accept, bound, stop | yes |
 //! | `connection` | one device from its first byte to its last | yes |
 //! | [`subscriber`] | who is this? | - |
+//! | [`group`], [`credential`] | what devices share; what proves one | - |
 //! | [`connect`] | the rewritten CONNECT, or a refusal | - |
-//! | [`credentials`] | that subscriber's certificate and key, and its TLS tickets | files |
-//! | [`upstream`] | dial, TLS, CONNACK | yes |
-//! | [`rules`], [`relay`] | what may pass; passing it | -, yes |
+//! | [`upstream`] | TLS tickets by credential and version; dial, TLS, CONNACK | yes |
+//! | [`rules`], [`flow`], [`relay`] | what may pass; what becomes of it; passing it | -, -, yes |
 //! | [`ca`] | an authority for those who have none | files |
 //! | [`refusal`], [`status`], [`check`] | why not; what goes on; is it right before a device calls? | -, -, files |
 //!
@@ -22,22 +23,27 @@
 //! (`listen.connect_timeout`), a packet (`listen.max_packet`), the way upstream (`upstream.connect_timeout`), a stuck write
 //! (`listen.write_timeout`), silence (one and a half times the keep-alive), and the end of the program ([`STOP_TIMEOUT`]).
 
+pub mod book;
 pub mod ca;
 pub mod check;
 pub mod cli;
 pub mod config;
 pub mod connect;
 mod connection;
-pub mod credentials;
+pub mod credential;
+pub mod flow;
+pub mod group;
+pub mod http;
 pub mod refusal;
 pub mod relay;
+pub mod reload;
 pub mod rules;
 mod socket;
 pub mod status;
+pub mod store;
 pub mod subscriber;
 pub mod upstream;
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -54,10 +60,10 @@ pub use status::Status;
 
 use crate::clock::Clock;
 use crate::control::StatusSocket;
+use book::{Book, BookError};
 use connection::Shared;
-use credentials::{CredentialError, Credentials};
 use refusal::Refusal;
-use subscriber::{Directory, Known, Token, TokenError};
+use upstream::tickets::Tickets;
 
 /// How long connections may take to end once the gateway stops.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -75,12 +81,12 @@ pub enum StartError {
         /// What the operating system says.
         source: std::io::Error,
     },
+    /// Who may connect cannot be read.
+    #[error("{0}")]
+    Book(#[from] BookError),
     /// The authorities for upstream cannot be read.
     #[error("upstream.ca_file: {0}")]
-    Authorities(#[source] CredentialError),
-    /// A subscriber's token cannot be used.
-    #[error("subscriber.token_file: {0}")]
-    Token(#[from] TokenError),
+    Authorities(String),
     /// The status socket cannot be made.
     #[error("status.socket: cannot listen on {path}: {source}")]
     Socket {
@@ -89,29 +95,6 @@ pub enum StartError {
         /// What the operating system says.
         source: std::io::Error,
     },
-}
-
-/// Reads the tokens and builds the index of subscribers.
-///
-/// # Errors
-/// [`TokenError`], of the first subscriber whose token cannot be used.
-pub fn directory(config: &Config) -> Result<Directory, TokenError> {
-    let mut seen = HashSet::new();
-    let mut all = Vec::with_capacity(config.subscribers.len());
-    for rule in &config.subscribers {
-        let token = rule.token_file.as_deref().map(Token::read).transpose()?;
-        if let (Some(token), Some(path)) = (&token, &rule.token_file) {
-            if !seen.insert(token.clone()) {
-                return Err(TokenError::Twice { path: path.clone() });
-            }
-        }
-        all.push(Known {
-            subscriber: rule.subscriber.clone(),
-            source: rule.source,
-            token,
-        });
-    }
-    Ok(Directory::new(all))
 }
 
 /// A gateway that listens and does not serve yet.
@@ -129,9 +112,16 @@ impl Gateway {
     /// # Errors
     /// [`StartError`].
     pub async fn bind(config: Config, clock: &Clock) -> Result<Self, StartError> {
-        let directory = directory(&config)?;
-        let upstream = &config.group.upstream;
-        let credentials = Credentials::open(&config.credentials, upstream, clock).map_err(StartError::Authorities)?;
+        let book = Arc::new(Book::open(&config, clock).await?);
+        let view = book.view().await;
+        let tickets = Tickets::new(clock);
+        for group in view
+            .groups
+            .values()
+            .filter(|g| g.upstream.scheme == group::Scheme::Mqtts)
+        {
+            tickets.config(&group.upstream, None).map_err(StartError::Authorities)?;
+        }
         let address = config.listen.address;
         let listen = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
@@ -145,16 +135,13 @@ impl Gateway {
                 .inspect_err(|e| warn!("no status socket: {e}; name one with status.socket"))
                 .ok(),
         };
-        let to = match &upstream.address {
-            Some(address) => format!("{} at {address}", upstream.host),
-            None => format!("{}:{}", upstream.host, upstream.port),
-        };
-        let status = Arc::new(Status::new(clock.clone(), address, to, directory.len()));
+        let mut to: Vec<String> = view.groups.values().map(|g| g.upstream.shown()).collect();
+        to.sort();
+        let status = Arc::new(Status::new(clock.clone(), address, to.join(", "), view.directory.len()));
         let shared = Shared {
             listen: config.listen,
-            group: config.group,
-            directory,
-            credentials,
+            book,
+            tickets,
             status,
         };
         Ok(Self {
@@ -197,7 +184,7 @@ impl Gateway {
         let tasks = TaskTracker::new();
         let cut = Arc::new(AtomicUsize::new(0));
         warn_of_few_files(shared.listen.max_connections);
-        info!(%address, subscribers = shared.directory.len(), upstream = %shared.group.upstream.host, "listening");
+        info!(%address, "listening");
         loop {
             let (stream, peer) = tokio::select! {
                 biased;

@@ -21,6 +21,7 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
+use super::group::GroupId;
 use crate::files::read_small;
 use crate::identity::Subscriber;
 
@@ -207,6 +208,8 @@ impl Token {
 pub struct Known {
     /// The SIM (and modem, and card) behind the device.
     pub subscriber: Subscriber,
+    /// Its group.
+    pub group: GroupId,
     /// Where it calls from, if that is told.
     pub source: Option<Prefix>,
     /// Its secret, if it has one.
@@ -307,6 +310,7 @@ mod tests {
                 imei: None,
                 iccid: None,
             },
+            group: GroupId::default(),
             source: source.map(|s| s.parse().unwrap()),
             token: token.map(|t| Token::new(t.as_bytes())),
         }

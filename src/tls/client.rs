@@ -10,7 +10,7 @@ use super::{Identity, TlsError, provider};
 use crate::clock::Clock;
 
 /// Which versions of TLS to offer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Versions {
     /// 1.3 and 1.2.
     #[default]

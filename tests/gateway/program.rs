@@ -179,6 +179,6 @@ fn check_says_what_is_wrong_with_each_subscriber() {
     let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!(
         (out.status.code(), report["configuration"][0]["line"].as_u64()),
-        (Some(1), Some(1))
+        (Some(1), Some(2))
     );
 }

@@ -1,6 +1,8 @@
 //! Dialling the cloud for one device: DNS, TCP, TLS with the device's certificate, CONNECT, and upstream's CONNACK. All of it
 //! together has one deadline, `upstream.connect_timeout`.
 
+pub mod tickets;
+
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -11,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::config::Upstream;
+use super::group::Upstream;
 use super::refusal::Refusal;
 use super::socket;
 use crate::mqtt::{Connect, Frame, PacketType, split_frame};
