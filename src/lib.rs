@@ -31,15 +31,15 @@ pub mod tls;
 
 #[cfg(feature = "agent")]
 pub mod agent;
-#[cfg(feature = "agent")]
+#[cfg(any(feature = "agent", feature = "gateway"))]
 pub mod cloud;
 #[cfg(feature = "agent")]
 mod digest;
-#[cfg(feature = "agent")]
+#[cfg(any(feature = "agent", feature = "gateway"))]
 pub mod link;
 #[cfg(feature = "agent")]
 pub mod modem;
-#[cfg(feature = "agent")]
+#[cfg(any(feature = "agent", feature = "gateway"))]
 pub mod provision;
 #[cfg(feature = "agent")]
 pub mod session;

@@ -28,7 +28,7 @@ fn a_whole_dps_section_and_its_defaults() {
         panic!()
     };
     assert_eq!(
-        (d.protocol, d.host.as_str(), d.csr),
+        (d.service.protocol, d.service.host.as_str(), d.service.csr),
         (DpsProtocol::Https, DPS_HOST, false)
     );
     assert!(d.registration_id.is_none());

@@ -6,7 +6,7 @@
 
 #[cfg(feature = "agent")]
 pub mod agent;
-#[cfg(feature = "agent")]
+#[cfg(any(feature = "agent", feature = "gateway"))]
 pub mod credentials;
 pub mod reader;
 pub mod units;

@@ -6,48 +6,38 @@
 //!
 //! All of them end in [`Credentials`], which are known to be usable: the key fits the certificate, and the authority can be read.
 
+#[cfg(feature = "agent")]
+mod asker;
 pub mod dps;
+#[cfg(feature = "agent")]
 pub mod fleet;
 pub mod https;
+#[cfg(feature = "agent")]
 pub mod keys;
+#[cfg(feature = "agent")]
 pub mod krypton;
 pub mod operator;
+#[cfg(feature = "agent")]
 pub mod renewal;
+#[cfg(feature = "agent")]
 pub mod request;
+#[cfg(feature = "agent")]
 pub mod seal;
+#[cfg(feature = "agent")]
 pub mod store;
+#[cfg(feature = "agent")]
 pub mod way;
 
-use std::path::Path;
+#[cfg(feature = "agent")]
+pub use asker::Asker;
+
 use std::time::Duration;
 
 use rustls::RootCertStore;
 use zeroize::Zeroizing;
 
-use crate::clock::Clock;
-use crate::identity::{AuthName, ClientId, Subscriber};
-use crate::link::Via;
-use crate::modem::usim::SimDoor;
+use crate::identity::ClientId;
 use crate::tls::{self, Identity, TlsError};
-
-/// Who asks for credentials, and by which means.
-#[derive(Debug, Clone, Copy)]
-pub struct Asker<'a> {
-    /// Whose they are to be.
-    pub who: &'a Subscriber,
-    /// The name that the certificate is to prove.
-    pub auth_name: &'a AuthName,
-    /// The way out.
-    pub via: &'a Via,
-    /// The time.
-    pub clock: &'a Clock,
-    /// The SIM, for SIM authentication.
-    pub sim: &'a SimDoor,
-    /// Where keys that are worth keeping are kept.
-    pub state_dir: &'a Path,
-    /// With what they are encrypted there; `None` keeps them as they are.
-    pub seal: Option<&'a seal::Seal>,
-}
 
 /// Why no credentials were given.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{Credentials, Failure};
 use crate::clock::rfc3339;
-use crate::config::agent::Files;
+use crate::config::credentials::Files;
 use crate::files::read_small;
 use crate::identity::Subscriber;
 use crate::tls::{self, Identity, Pem, TlsError};

@@ -28,7 +28,7 @@ pub async fn fetch(config: &AgentConfig, asker: Asker<'_>) -> Result<Grant, Fail
 pub fn describe(config: &AgentConfig) -> String {
     match &config.credentials {
         CredentialsConfig::Krypton(k) => format!("asking Krypton at {}", k.url.host_str().unwrap_or("?")),
-        CredentialsConfig::Dps(d) => format!("asking Azure's provisioning service at {}", d.host),
+        CredentialsConfig::Dps(d) => format!("asking Azure's provisioning service at {}", d.service.host),
         CredentialsConfig::Fleet(f) => format!("asking AWS IoT, template {}", f.template),
         CredentialsConfig::None | CredentialsConfig::Files(_) => "nobody is asked".to_owned(),
     }

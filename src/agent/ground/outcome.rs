@@ -196,7 +196,7 @@ impl Ground {
         let ours = match &self.config.credentials {
             CredentialsConfig::Krypton(_) | CredentialsConfig::Fleet(_) => true,
             // Without a signing request the certificate is the operator's.
-            CredentialsConfig::Dps(dps) => dps.csr,
+            CredentialsConfig::Dps(dps) => dps.service.csr,
             CredentialsConfig::None | CredentialsConfig::Files(_) => false,
         };
         let life = held.life()?;

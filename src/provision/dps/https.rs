@@ -7,7 +7,7 @@ use super::error::DpsError;
 use super::name::RegistrationId;
 use super::registration::Ask;
 use super::reply::{BODY_MAX, Reply};
-use super::{API_VERSION_CSR, DpsConfig};
+use super::{API_VERSION_CSR, DpsService};
 use crate::clock::Clock;
 use crate::link::Via;
 use crate::provision::https::{Https, HttpsError, Question, Settings};
@@ -27,7 +27,7 @@ pub(super) struct Door {
 
 impl Door {
     pub(super) fn new(
-        config: &DpsConfig,
+        config: &DpsService,
         id: &RegistrationId,
         identity: &Identity,
         roots: RootCertStore,

@@ -11,7 +11,7 @@ use super::error::DpsError;
 use super::name::RegistrationId;
 use super::registration::{Ask, WAIT_MAX};
 use super::reply::{ANSWERS, Reply};
-use super::{API_VERSION_CSR, DpsConfig};
+use super::{API_VERSION_CSR, DpsService};
 use crate::clock::Clock;
 use crate::link::Via;
 use crate::mqtt::{Connect, connack};
@@ -43,7 +43,7 @@ pub(super) struct Door {
 
 impl Door {
     pub(super) fn new(
-        config: &DpsConfig,
+        config: &DpsService,
         id: &RegistrationId,
         identity: &Identity,
         roots: RootCertStore,

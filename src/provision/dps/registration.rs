@@ -21,7 +21,7 @@ use super::error::DpsError;
 use super::name::RegistrationId;
 use super::reply::{Assigned, Meaning, OperationId, Reply};
 use crate::backoff::{Backoff, Policy};
-use crate::config::agent::Patience;
+use crate::config::credentials::Patience;
 
 /// Longest wait within a registration.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
