@@ -34,6 +34,7 @@ pub mod credential;
 pub mod flow;
 pub mod group;
 pub mod http;
+pub mod provisioning;
 pub mod refusal;
 pub mod relay;
 pub mod reload;

@@ -136,7 +136,9 @@ impl Ground {
     /// Takes one of the sets on disk, or asks for a new one.
     async fn kept(&mut self, store: Store, who: &Subscriber, via: &Via, now: Duration) -> Result<Taken, Fault> {
         let own = match &self.config.clone().credentials {
-            CredentialsConfig::Dps(dps) if !dps.service.csr => Some(self.files(&dps.files, who, now, false).await?.identity),
+            CredentialsConfig::Dps(dps) if !dps.service.csr => {
+                Some(self.files(&dps.files, who, now, false).await?.identity)
+            }
             _ => None,
         };
         let sets = {

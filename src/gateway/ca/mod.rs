@@ -40,7 +40,7 @@ use crate::clock::{Clock, rfc3339};
 use crate::pki::{KeyKind, Validity};
 
 pub use name::DeviceName;
-pub use place::Place;
+pub use place::{Place, Who};
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// Longest validity that can be asked for, in days: a century.

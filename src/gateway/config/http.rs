@@ -1,4 +1,4 @@
-//! The doors for those who speak HTTP.
+//! The door for people and programs that speak HTTP.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,19 +18,6 @@ pub struct ApiConfig {
     pub hosts: Vec<String>,
 }
 
-/// For devices: what SORACOM Krypton answers.
-#[derive(Debug, Clone)]
-pub struct ProvisioningConfig {
-    /// Where to listen.
-    pub address: SocketAddr,
-    /// The folder of the authority that signs (`onyx-gateway ca init`).
-    pub ca: PathBuf,
-    /// How long a certificate lives, in days.
-    pub days: u16,
-    /// Certificates a subscriber may get in a day.
-    pub per_day: u32,
-}
-
 pub(super) fn api(mut s: Section<'_, '_>) -> ApiConfig {
     if !s.has("token_file") {
         s.required_text("token_file", "api.token");
@@ -43,24 +30,4 @@ pub(super) fn api(mut s: Section<'_, '_>) -> ApiConfig {
     };
     s.finish();
     api
-}
-
-pub(super) fn provisioning(mut s: Section<'_, '_>) -> ProvisioningConfig {
-    if !s.has("ca") {
-        s.required_text("ca", "ca");
-    }
-    let provisioning = ProvisioningConfig {
-        address: s.parsed("address").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8036))),
-        ca: s.file("ca").unwrap_or_default(),
-        days: s
-            .number("days", 1..=3_650)
-            .and_then(|n| u16::try_from(n).ok())
-            .unwrap_or(365),
-        per_day: s
-            .number("per_day", 1..=10_000)
-            .and_then(|n| u32::try_from(n).ok())
-            .unwrap_or(10),
-    };
-    s.finish();
-    provisioning
 }

@@ -8,19 +8,22 @@
 //! | `listen` | `[listen]`, `[listen.tls]`: the doors for devices |
 //! | `files` | `[upstream]`, `[device]`, `[credentials]`, `[[subscriber]]`: a gateway whose whole knowledge is in files |
 //! | `store` | `[store]`: a gateway whose knowledge is in a database |
-//! | `http` | `[api]`, `[provisioning]`: the doors for people, programs and devices that speak HTTP |
+//! | `http` | `[api]`: the door for people and programs that speak HTTP |
+//! | `provisioning` | `[provisioning]`: what SORACOM Krypton answers |
 
 mod files;
 mod http;
 mod listen;
+mod provisioning;
 mod store;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use files::{FilesConfig, Rule};
-pub use http::{ApiConfig, ProvisioningConfig};
+pub use http::ApiConfig;
 pub use listen::{Listen, ListenTls};
+pub use provisioning::{AwsProvisioning, AzurePlace, AzureProvisioning, ProvisioningConfig};
 pub use store::{Database, StoreConfig};
 
 use crate::config::{ConfigError, Reader, Section};
@@ -99,7 +102,7 @@ fn schema(top: &mut Section<'_, '_>) -> Config {
     let api = top.has("api").then(|| http::api(top.section("api")));
     let provisioning = top
         .has("provisioning")
-        .then(|| http::provisioning(top.section("provisioning")));
+        .then(|| provisioning::read(top.section("provisioning")));
     let mut status = top.section("status");
     let socket = status.file("socket");
     status.finish();
@@ -142,20 +145,38 @@ mod tests {
         assert!(!files.subscribers.is_empty());
     }
 
-    #[test]
-    fn every_commented_key_of_the_example_is_known_and_its_value_the_default() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/gateway.toml");
+    /// The example with every shown default in force, and as it stands.
+    fn both(example: &str) -> (Config, Config) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(example);
         let text = std::fs::read_to_string(&path).unwrap();
         let full: String = text
             .lines()
-            .map(|l| match l.strip_prefix("#: ") {
-                Some(key) => format!("{key}\n"),
-                None => format!("{l}\n"),
-            })
+            .map(|l| format!("{}\n", l.strip_prefix("#: ").unwrap_or(l)))
             .collect();
         assert_ne!(full, text);
         let full = Config::from_text(&path, full).unwrap_or_else(|e| panic!("{e}"));
-        let plain = Config::read(&path).unwrap();
+        (full, Config::read(&path).unwrap_or_else(|e| panic!("{e}")))
+    }
+
+    #[test]
+    fn the_example_with_a_store_shows_the_defaults() {
+        let (full, plain) = both("gateway-store.toml");
+        let without_socket = |c: &Config| {
+            format!(
+                "{:?}",
+                Config {
+                    socket: None,
+                    ..c.clone()
+                }
+            )
+        };
+        assert_eq!(without_socket(&full), without_socket(&plain));
+        assert_eq!(full.socket, Some(DEFAULT_SOCKET.into()));
+    }
+
+    #[test]
+    fn every_commented_key_of_the_example_is_known_and_its_value_the_default() {
+        let (full, plain) = both("gateway.toml");
         assert_eq!(format!("{:?}", full.listen), format!("{:?}", plain.listen));
         assert_eq!(full.log, plain.log);
         assert_eq!(full.socket, Some(DEFAULT_SOCKET.into()));

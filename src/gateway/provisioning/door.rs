@@ -1,0 +1,226 @@
+//! HTTP for devices that ask for credentials: who asks, for what, and the answer.
+//!
+//! A device is known as at the MQTT doors ([`Directory::find`](crate::gateway::subscriber::Directory::find)): by its address, by its
+//! token, or by its certificate on the door's TLS. An IMEI lock cannot be looked at here, for nobody tells the IMEI; it holds when the
+//! device connects.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tracing::{info, warn};
+use zeroize::Zeroizing;
+
+use super::Provisioning;
+use super::denied::Denied;
+use super::operation::OperationId;
+use super::request::Parameters;
+use crate::gateway::book::Book;
+use crate::gateway::subscriber::{Caller, Known, PeerCertificate, Unknown};
+use crate::identity::Subscriber;
+
+/// Largest body that is read, in bytes; clients send some hundred.
+const BODY_MAX: usize = 16 << 10;
+/// Where Krypton's operations begin.
+const ROOT: &str = "/v1/provisioning/";
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// Where it calls from.
+    pub peer: SocketAddr,
+    /// The certificate it has shown.
+    pub certificate: Option<PeerCertificate>,
+}
+
+/// What the answers are made from.
+#[derive(Debug)]
+pub struct Door {
+    /// Who may ask.
+    pub book: Arc<Book>,
+    /// What they get.
+    pub provisioning: Arc<Provisioning>,
+}
+
+/// What Krypton answers; each connection brings an [`Asker`].
+pub fn routes(door: Arc<Door>) -> Router {
+    Router::new()
+        .fallback(answer)
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(door)
+}
+
+async fn answer(
+    State(door): State<Arc<Door>>,
+    ConnectInfo(asker): ConnectInfo<Asker>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let mut imsi = String::new();
+    let outcome = reply(&door, &asker, &method, uri.path(), &headers, &body, &mut imsi).await;
+    // The path may end in an operation id, which holds the IMSI.
+    let operation = operation(uri.path());
+    match outcome {
+        Ok(answer) => {
+            info!(peer = %asker.peer, imsi, operation, "provisioning: answered");
+            answer
+        }
+        Err(denied) => {
+            let why = crate::identity::redact_digits(&denied.to_string());
+            warn!(peer = %asker.peer, imsi, operation, status = denied.status(), "provisioning: refused: {why}");
+            refusal(&denied)
+        }
+    }
+}
+
+/// The operation's name for logs: the path's fixed part.
+fn operation(path: &str) -> &'static str {
+    match path.strip_prefix(ROOT) {
+        Some("azure/iot/register") => "azure register",
+        Some(p) if p.starts_with("azure/iot/registrations/") => "azure registration",
+        Some("aws/iot/bootstrap") => "aws bootstrap",
+        Some(p) if p.starts_with("aws/iot/certificates/") => "aws certificate",
+        Some("aws/iot/ca_certificate") => "aws root",
+        _ => "unknown",
+    }
+}
+
+fn refusal(denied: &Denied) -> Response {
+    let status = StatusCode::from_u16(denied.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, axum::Json(denied.body())).into_response();
+    if let Some(seconds) = denied.retry_after() {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    if *denied == Denied::Unknown {
+        let challenge = axum::http::HeaderValue::from_static("Bearer");
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+async fn reply(
+    door: &Door,
+    asker: &Asker,
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+    imsi: &mut String,
+) -> Result<Response, Denied> {
+    let who = who(door, asker, headers).await?;
+    *imsi = who.imsi.redacted();
+    let no_path = || Denied::NoPath(format!("{method} {}", path.chars().take(200).collect::<String>()));
+    let operation = path.strip_prefix(ROOT).ok_or_else(no_path)?;
+    let provisioning = &door.provisioning;
+    let post = *method == Method::POST;
+    match operation {
+        "azure/iot/register" if post => {
+            let asked = Parameters::read(body)?;
+            json(&provisioning.register(&who, &asked)?)
+        }
+        "aws/iot/bootstrap" if post => {
+            let asked = Parameters::read(body)?;
+            let provisioning = provisioning.clone();
+            let made = tokio::task::spawn_blocking(move || provisioning.bootstrap(&who, &asked));
+            json(&made.await.map_err(|e| Denied::Here(e.to_string()))??)
+        }
+        "aws/iot/ca_certificate" if post => text(provisioning.aws_root()?),
+        other => {
+            if let Some(id) = other.strip_prefix("azure/iot/registrations/") {
+                // GET at the cellular door, POST from clients written for the other one.
+                if *method == Method::GET || post {
+                    return json(&provisioning.registration(&who, &OperationId::new(id)).await?);
+                }
+            }
+            if let Some(id) = other.strip_prefix("aws/iot/certificates/").filter(|_| post) {
+                return text(provisioning.certificate(&who, id)?);
+            }
+            let kryptons = ["aws/cognito/", "soracom/", "azure/iot/bootstrap"];
+            if kryptons.iter().any(|p| other.starts_with(p)) {
+                return Err(Denied::NotHere(other.chars().take(100).collect()));
+            }
+            Err(no_path())
+        }
+    }
+}
+
+/// Answers hold private keys: nobody on the way may keep them.
+fn json(value: &serde_json::Value) -> Result<Response, Denied> {
+    let mut response = axum::Json(value).into_response();
+    let no_store = axum::http::HeaderValue::from_static("no-store");
+    response.headers_mut().insert(CACHE_CONTROL, no_store);
+    Ok(response)
+}
+
+fn text(pem: String) -> Result<Response, Denied> {
+    Ok(([(CONTENT_TYPE, "application/x-pem-file")], pem).into_response())
+}
+
+async fn who(door: &Door, asker: &Asker, headers: &HeaderMap) -> Result<Subscriber, Denied> {
+    let view = door.book.view().await;
+    let token = token(headers);
+    let address: IpAddr = asker.peer.ip();
+    let caller = Caller {
+        address,
+        password: token.as_deref().map(Vec::as_slice),
+        client_id: "",
+        certificate: asker.certificate.as_ref(),
+    };
+    let known: &Known = match view.directory.find(&caller) {
+        Ok((known, _)) | Err(Unknown::Imei(known)) => known,
+        Err(Unknown::Disabled(_)) => return Err(Denied::Disabled),
+        Err(Unknown::Nobody) => return Err(Denied::Unknown),
+    };
+    match view.group(&known.group) {
+        Some(group) if !group.enabled => Err(Denied::Disabled),
+        _ => Ok(known.subscriber.clone()),
+    }
+}
+
+/// `Authorization: Bearer TOKEN`, or the password of `Basic` (RFC 6750, RFC 7617).
+fn token(headers: &HeaderMap) -> Option<Zeroizing<Vec<u8>>> {
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
+    let at = value.iter().position(|b| *b == b' ')?;
+    let (scheme, rest) = (value.get(..at)?, value.get(at + 1..)?.trim_ascii());
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        return Some(Zeroizing::new(rest.to_vec()));
+    }
+    if !scheme.eq_ignore_ascii_case(b"basic") {
+        return None;
+    }
+    let login = Zeroizing::new(STANDARD.decode(rest).ok()?);
+    let colon = login.iter().position(|b| *b == b':')?;
+    Some(Zeroizing::new(login.get(colon + 1..)?.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_come_in_two_ways() {
+        let with = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, value.parse().unwrap());
+            token(&headers).map(|t| String::from_utf8(t.to_vec()).unwrap())
+        };
+        assert_eq!(with("Bearer abc").as_deref(), Some("abc"));
+        assert_eq!(with("bearer  abc ").as_deref(), Some("abc"));
+        assert_eq!(
+            with(&format!("Basic {}", STANDARD.encode("device:a:b"))).as_deref(),
+            Some("a:b")
+        );
+        for nothing in ["Bearer", "Basic !!", "Basic YWJj", "Digest x"] {
+            assert_eq!(with(nothing), None, "{nothing}");
+        }
+    }
+}
