@@ -24,7 +24,7 @@
 
 use zeroize::Zeroizing;
 
-use super::json::{Grade, Node, Notes, Object, short};
+use crate::gateway::json::{Grade, Node, Notes, Object, short};
 use super::{Login, Platform, Scheme, Topics, secret};
 use crate::gateway::credential::CredentialId;
 use crate::identity::{NameTemplate, Numbers};

@@ -8,11 +8,10 @@
 //! | `beam` | the namespace `SoracomBeam`, as SORACOM's API and `soracom groups put-config` write it |
 //! | `own` | the namespace `OnyxGateway`: what Beam has no word for (private authorities, limits, policies) |
 //! | `record` | both together: stored groups, and files with a group's configuration |
-//! | `json`, `secret` | JSON with positions; passwords with placeholders |
+//! | `secret` | passwords with placeholders |
 //! | [`super::config`] | `[upstream]` and `[device]` of `gateway.toml` |
 
 pub mod beam;
-mod json;
 mod kind;
 pub mod own;
 mod record;
@@ -26,7 +25,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-pub use json::{Grade, Remark};
+pub use super::json::{Grade, Remark};
 pub use record::{GroupFile, Judged, KRYPTON, from_record, judge, may_be_put, read_files};
 
 use super::credential::{Credential, CredentialId};

@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use super::json::{Node, Object, short};
+use crate::gateway::json::{Node, Object, short};
 use super::{KeepAlive, Kind, Rate, Trust};
 use crate::gateway::credential::CredentialId;
 use crate::tls::{self, Versions};

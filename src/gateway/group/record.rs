@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::json::{Grade, Notes, Remark};
+use crate::gateway::json::{Grade, Notes, Remark};
 use super::own::{self, Own};
 use super::{Group, GroupId, Kind, Proof, Scheme, Trust, Upstream, beam};
 use crate::digest::sha256;

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::config::reader::near;
 
 /// Most remarks that are kept of one text; a text with more is not a configuration.
-pub(super) const REMARKS_MAX: usize = 100;
+pub(in crate::gateway) const REMARKS_MAX: usize = 100;
 /// Most characters of a key that a remark repeats.
 const SHOWN_MAX: usize = 64;
 
@@ -54,7 +54,7 @@ impl fmt::Display for Remark {
 }
 
 /// What was remarked, while a text is read.
-pub(super) struct Notes<'t> {
+pub(in crate::gateway) struct Notes<'t> {
     text: &'t str,
     /// Whether somebody wrote this text, so that a line and a column help.
     located: bool,
@@ -63,7 +63,7 @@ pub(super) struct Notes<'t> {
 
 impl<'t> Notes<'t> {
     /// For a text that a person wrote.
-    pub(super) fn of_text(text: &'t str) -> Self {
+    pub(in crate::gateway) fn of_text(text: &'t str) -> Self {
         Self {
             text,
             located: true,
@@ -72,7 +72,7 @@ impl<'t> Notes<'t> {
     }
 
     /// For a text that was made from a stored value: positions in it would help nobody.
-    pub(super) fn of_value(text: &'t str) -> Self {
+    pub(in crate::gateway) fn of_value(text: &'t str) -> Self {
         Self {
             located: false,
             ..Self::of_text(text)
@@ -80,7 +80,7 @@ impl<'t> Notes<'t> {
     }
 
     /// The whole text, if it is JSON; if not, that is remarked.
-    pub(super) fn top<'n>(&'n self, path: &str) -> Option<Node<'t, 'n>> {
+    pub(in crate::gateway) fn top<'n>(&'n self, path: &str) -> Option<Node<'t, 'n>> {
         match serde_json::from_str::<&RawValue>(self.text) {
             Ok(raw) => Some(Node {
                 raw: raw.get(),
@@ -116,7 +116,7 @@ impl<'t> Notes<'t> {
     }
 
     /// All remarks, in the order of the text.
-    pub(super) fn done(self) -> Vec<Remark> {
+    pub(in crate::gateway) fn done(self) -> Vec<Remark> {
         let mut list = self.list.into_inner();
         list.sort_by_key(|(at, _)| *at);
         list.into_iter().map(|(_, r)| r).collect()
@@ -168,7 +168,7 @@ impl<'de> Deserialize<'de> for Pairs<'de> {
 
 /// A value and where it stands.
 #[derive(Clone)]
-pub(super) struct Node<'t, 'n> {
+pub(in crate::gateway) struct Node<'t, 'n> {
     raw: &'t str,
     path: String,
     notes: &'n Notes<'t>,
@@ -180,17 +180,17 @@ impl<'t, 'n> Node<'t, 'n> {
     }
 
     /// Remarks something here.
-    pub(super) fn say(&self, grade: Grade, message: impl Into<String>) {
+    pub(in crate::gateway) fn say(&self, grade: Grade, message: impl Into<String>) {
         self.notes.add(grade, self.at(self.raw), &self.path, message.into());
     }
 
     /// Remarks a mistake here.
-    pub(super) fn mistake(&self, message: impl Into<String>) {
+    pub(in crate::gateway) fn mistake(&self, message: impl Into<String>) {
         self.say(Grade::Error, message);
     }
 
     /// What kind of value it is, for people.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(in crate::gateway) fn kind(&self) -> &'static str {
         match self.raw.bytes().next() {
             Some(b'{') => "an object",
             Some(b'[') => "a list",
@@ -202,12 +202,12 @@ impl<'t, 'n> Node<'t, 'n> {
     }
 
     /// Whether it is null.
-    pub(super) fn is_null(&self) -> bool {
+    pub(in crate::gateway) fn is_null(&self) -> bool {
         self.raw == "null"
     }
 
     /// Whether it says nothing: null, false, an empty text, list or object.
-    pub(super) fn is_off(&self) -> bool {
+    pub(in crate::gateway) fn is_off(&self) -> bool {
         let squeezed: String = self.raw.chars().filter(|c| !c.is_whitespace()).take(8).collect();
         matches!(squeezed.as_str(), "null" | "false" | "\"\"" | "{}" | "[]")
     }
@@ -232,17 +232,17 @@ impl<'t, 'n> Node<'t, 'n> {
     }
 
     /// A string.
-    pub(super) fn text(&self) -> Option<String> {
+    pub(in crate::gateway) fn text(&self) -> Option<String> {
         self.decode(self.kind() == "a string", "a string")
     }
 
     /// True or false.
-    pub(super) fn boolean(&self) -> Option<bool> {
+    pub(in crate::gateway) fn boolean(&self) -> Option<bool> {
         self.decode(self.kind() == "true or false", "true or false")
     }
 
     /// A whole number between two limits.
-    pub(super) fn number(&self, limits: std::ops::RangeInclusive<u32>) -> Option<u32> {
+    pub(in crate::gateway) fn number(&self, limits: std::ops::RangeInclusive<u32>) -> Option<u32> {
         let want = format!("a whole number from {} to {}", limits.start(), limits.end());
         let n = self.decode::<u32>(self.kind() == "a number", &want)?;
         if !limits.contains(&n) {
@@ -253,7 +253,7 @@ impl<'t, 'n> Node<'t, 'n> {
     }
 
     /// The items of a list.
-    pub(super) fn list(&self) -> Option<Vec<Self>> {
+    pub(in crate::gateway) fn list(&self) -> Option<Vec<Self>> {
         if self.kind() != "a list" {
             self.wrong("a list");
             return None;
@@ -268,7 +268,7 @@ impl<'t, 'n> Node<'t, 'n> {
     }
 
     /// The keys of an object.
-    pub(super) fn object(&self) -> Option<Object<'t, 'n>> {
+    pub(in crate::gateway) fn object(&self) -> Option<Object<'t, 'n>> {
         if self.kind() != "an object" {
             self.wrong("an object");
             return None;
@@ -310,7 +310,7 @@ impl<'t, 'n> Node<'t, 'n> {
 }
 
 /// A key for people, not for ever.
-pub(super) fn short(key: &str) -> String {
+pub(in crate::gateway) fn short(key: &str) -> String {
     let mut short: String = key.chars().take(SHOWN_MAX).collect();
     if short.len() < key.len() {
         short.push('…');
@@ -331,7 +331,7 @@ fn join(path: &str, key: &str) -> String {
 }
 
 /// An object whose keys are asked for one by one; [`Object::finish`] names those that nobody asked for.
-pub(super) struct Object<'t, 'n> {
+pub(in crate::gateway) struct Object<'t, 'n> {
     here: Node<'t, 'n>,
     keys: Vec<(String, usize, Node<'t, 'n>)>,
     known: BTreeSet<&'static str>,
@@ -339,39 +339,39 @@ pub(super) struct Object<'t, 'n> {
 
 impl<'t, 'n> Object<'t, 'n> {
     /// A key's value, also if it is null.
-    pub(super) fn get(&mut self, key: &'static str) -> Option<Node<'t, 'n>> {
+    pub(in crate::gateway) fn get(&mut self, key: &'static str) -> Option<Node<'t, 'n>> {
         self.known.insert(key);
         self.keys.iter().find(|(k, _, _)| k == key).map(|(_, _, n)| n.clone())
     }
 
     /// A key's value; null counts as absent, as SORACOM's console may write it.
-    pub(super) fn some(&mut self, key: &'static str) -> Option<Node<'t, 'n>> {
+    pub(in crate::gateway) fn some(&mut self, key: &'static str) -> Option<Node<'t, 'n>> {
         self.get(key).filter(|n| !n.is_null())
     }
 
     /// True or false, or the default.
-    pub(super) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
+    pub(in crate::gateway) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
         self.some(key).and_then(|n| n.boolean()).unwrap_or(default)
     }
 
     /// A text, with its place.
-    pub(super) fn text(&mut self, key: &'static str) -> Option<(String, Node<'t, 'n>)> {
+    pub(in crate::gateway) fn text(&mut self, key: &'static str) -> Option<(String, Node<'t, 'n>)> {
         let node = self.some(key)?;
         Some((node.text()?, node))
     }
 
     /// All keys with their values.
-    pub(super) fn each(&self) -> impl Iterator<Item = (&str, &Node<'t, 'n>)> {
+    pub(in crate::gateway) fn each(&self) -> impl Iterator<Item = (&str, &Node<'t, 'n>)> {
         self.keys.iter().map(|(k, _, n)| (k.as_str(), n))
     }
 
     /// Remarks a mistake at the object.
-    pub(super) fn mistake(&self, message: impl Into<String>) {
+    pub(in crate::gateway) fn mistake(&self, message: impl Into<String>) {
         self.here.mistake(message);
     }
 
     /// Names every key that nobody asked for, with the nearest known one.
-    pub(super) fn finish(self) {
+    pub(in crate::gateway) fn finish(self) {
         for (name, at, node) in &self.keys {
             if !self.known.contains(name.as_str()) {
                 let near = near(name, self.known.iter().copied());
