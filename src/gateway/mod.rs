@@ -15,6 +15,7 @@
 //! | [`upstream`] | TLS tickets by credential and version; dial, TLS, CONNACK | yes |
 //! | [`rules`], [`flow`], [`relay`] | what may pass; what becomes of it; passing it | -, -, yes |
 //! | [`ca`] | an authority for those who have none | files |
+//! | [`admin`], [`http`], [`cli`] | what an operator may do with a store, and the ways to it | SQL, HTTP |
 //! | [`refusal`], [`status`], [`check`] | why not; what goes on; is it right before a device calls? | -, -, files |
 //!
 //! One task serves one connection and shares nothing with another but counters and the credential cache, so a slow, silent or broken
@@ -23,6 +24,7 @@
 //! (`listen.connect_timeout`), a packet (`listen.max_packet`), the way upstream (`upstream.connect_timeout`), a stuck write
 //! (`listen.write_timeout`), silence (one and a half times the keep-alive), and the end of the program ([`STOP_TIMEOUT`]).
 
+pub mod admin;
 pub mod book;
 pub mod ca;
 pub mod check;
@@ -35,6 +37,7 @@ pub mod flow;
 pub mod group;
 pub mod http;
 pub mod provisioning;
+mod json;
 pub mod refusal;
 pub mod relay;
 pub mod reload;

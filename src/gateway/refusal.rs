@@ -51,10 +51,13 @@ pub enum Refusal {
     /// Upstream's own CONNACK.
     #[error("upstream refuses with CONNACK {0} ({meaning})", meaning = connack::meaning(*.0))]
     Upstream(u8),
+    /// The device's group is switched off.
+    #[error("its group {0} is not enabled: set enabled to true in the group's configuration")]
+    GroupDisabled(String),
 }
 
 /// The keys of [`Refusal::key`], for counters.
-pub const KEYS: [&str; 12] = [
+pub const KEYS: [&str; 13] = [
     "full",
     "silent",
     "gone",
@@ -67,6 +70,7 @@ pub const KEYS: [&str; 12] = [
     "upstream_tls",
     "upstream_no_answer",
     "upstream_refused",
+    "group_disabled",
 ];
 
 impl Refusal {
@@ -76,7 +80,7 @@ impl Refusal {
         match self {
             Self::Full(_) | Self::Silent(_) | Self::Gone | Self::Malformed(_) => None,
             Self::Version(_) => Some(connack::BAD_PROTOCOL),
-            Self::Unknown | Self::KeepAlive(_) => Some(connack::NOT_AUTHORIZED),
+            Self::Unknown | Self::KeepAlive(_) | Self::GroupDisabled(_) => Some(connack::NOT_AUTHORIZED),
             Self::Credential(_) | Self::Unreachable(_) | Self::Tls(_) | Self::NoAnswer(_) => Some(connack::UNAVAILABLE),
             Self::Upstream(code) => Some(*code),
         }
@@ -98,6 +102,7 @@ impl Refusal {
             Self::Tls(_) => 9,
             Self::NoAnswer(_) => 10,
             Self::Upstream(_) => 11,
+            Self::GroupDisabled(_) => 12,
         }
     }
 
