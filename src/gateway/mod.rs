@@ -43,6 +43,7 @@ pub mod status;
 pub mod store;
 pub mod subscriber;
 pub mod upstream;
+pub mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
