@@ -145,6 +145,7 @@ impl Gateway {
             book,
             tickets,
             status,
+            epoch: tokio::time::Instant::now(),
         };
         Ok(Self {
             listener,
