@@ -44,6 +44,7 @@ pub mod store;
 pub mod subscriber;
 pub mod upstream;
 pub mod wire;
+pub mod workers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -144,6 +145,7 @@ impl Gateway {
             book,
             tickets,
             status,
+            epoch: tokio::time::Instant::now(),
         };
         Ok(Self {
             listener,
