@@ -24,7 +24,6 @@
 //! (`listen.connect_timeout`), a packet (`listen.max_packet`), the way upstream (`upstream.connect_timeout`), a stuck write
 //! (`listen.write_timeout`), silence (one and a half times the keep-alive), and the end of the program ([`STOP_TIMEOUT`]).
 
-pub mod admin;
 pub mod book;
 pub mod ca;
 pub mod check;
@@ -36,8 +35,8 @@ pub mod credential;
 pub mod flow;
 pub mod group;
 pub mod http;
-pub mod provisioning;
 mod json;
+pub mod provisioning;
 pub mod refusal;
 pub mod relay;
 pub mod reload;
@@ -47,6 +46,8 @@ pub mod status;
 pub mod store;
 pub mod subscriber;
 pub mod upstream;
+pub mod wire;
+pub mod workers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -147,6 +148,7 @@ impl Gateway {
             book,
             tickets,
             status,
+            epoch: tokio::time::Instant::now(),
         };
         Ok(Self {
             listener,
