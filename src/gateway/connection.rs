@@ -13,10 +13,12 @@ use super::book::Book;
 use super::config::Listen;
 use super::connect::{self, Plan};
 use super::credential::{Credential, CredentialId};
+use super::flow::{Flow, Terms};
 use super::group::{Group, Proof};
 use super::refusal::Refusal;
-use super::relay::{Limits, relay};
+use super::relay::{Bounds, relay};
 use super::status::{Connection, Status, Who};
+use super::subscriber::{Caller, Unknown};
 use super::upstream::tickets::Tickets;
 use super::{socket, upstream};
 use crate::identity::redact_digits;
@@ -29,6 +31,8 @@ pub(super) struct Shared {
     pub(super) book: Arc<Book>,
     pub(super) tickets: Tickets,
     pub(super) status: Arc<Status>,
+    /// The zero of every flow's time.
+    pub(super) epoch: tokio::time::Instant,
 }
 
 /// A device that got through to upstream.
@@ -57,18 +61,28 @@ pub(super) async fn serve(shared: &Arc<Shared>, mut device: TcpStream, peer: Soc
     };
     shared.status.count_relayed();
     info!(peer = %peer, imsi = %who.imsi, client_id = %who.client_id, credential = %who.credential, upstream = %who.upstream, "connected");
-    let limits = Limits {
-        max_packet: shared.listen.max_packet,
-        idle,
+    let bounds = Bounds {
+        epoch: shared.epoch,
         write_timeout: shared.listen.write_timeout,
     };
-    let first = timeout(limits.write_timeout, device.write_all(&way.connack.bytes)).await;
+    let terms = Terms {
+        max_packet: shared.listen.max_packet,
+        idle,
+    };
+    let flow = Flow::new(terms, shared.epoch.elapsed());
+    let first = timeout(bounds.write_timeout, device.write_all(&way.connack.bytes)).await;
     let end = if matches!(first, Ok(Ok(()))) {
-        let rest = std::mem::take(&mut way.rest);
+        let (from_device, rest) = (Vec::from(from_device), Vec::from(std::mem::take(&mut way.rest)));
         let traffic = (&connection.up, &connection.down);
-        relay((&mut device, from_device), (&mut way.stream, rest), limits, traffic)
-            .await
-            .to_string()
+        relay(
+            (&mut device, from_device),
+            (&mut way.stream, rest),
+            flow,
+            bounds,
+            traffic,
+        )
+        .await
+        .to_string()
     } else {
         "the device went before its CONNACK".to_owned()
     };
@@ -97,8 +111,17 @@ async fn admit(
     let view = shared.book.view().await;
     let (known, by) = view
         .directory
-        .find(peer.ip(), password.as_deref())
-        .ok_or(Refusal::Unknown)?;
+        .find(&Caller {
+            address: peer.ip(),
+            password: password.as_deref(),
+            client_id: &asked.client_id,
+            certificate: None,
+        })
+        .map_err(|unknown| match unknown {
+            Unknown::Nobody => Refusal::Unknown,
+            Unknown::Disabled(_) => Refusal::Disabled,
+            Unknown::Imei(_) => Refusal::Imei,
+        })?;
     who.imsi = known.subscriber.imsi.redacted();
     let group = view
         .group(&known.group)

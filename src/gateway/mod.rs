@@ -46,6 +46,8 @@ pub mod status;
 pub mod store;
 pub mod subscriber;
 pub mod upstream;
+pub mod wire;
+pub mod workers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -146,6 +148,7 @@ impl Gateway {
             book,
             tickets,
             status,
+            epoch: tokio::time::Instant::now(),
         };
         Ok(Self {
             listener,

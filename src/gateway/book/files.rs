@@ -20,7 +20,7 @@ use crate::files::read_small;
 use crate::gateway::config::FilesConfig;
 use crate::gateway::credential::{Credential, CredentialId, Version};
 use crate::gateway::group::read_files;
-use crate::gateway::subscriber::{Directory, Known, Token, TokenError};
+use crate::gateway::subscriber::{Directory, Known, Secret, Token, TokenError};
 use crate::tls::{self, Identity, TlsError};
 
 /// Largest certificate, key or CA file that is read, in bytes.
@@ -136,8 +136,11 @@ pub fn view(config: &FilesConfig) -> Result<View, BookError> {
         all.push(Known {
             subscriber: rule.subscriber.clone(),
             group: rule.group.clone(),
+            enabled: rule.enabled,
+            imei_lock: rule.imei_lock,
             source: rule.source,
-            token,
+            token: token.map(Secret::Token),
+            certificate: rule.certificate,
         });
     }
     let (read, warnings) = read_files(&config.group_files).map_err(|(group, why)| BookError::Group { group, why })?;

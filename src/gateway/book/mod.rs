@@ -17,8 +17,8 @@ mod stored;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-pub use stored::{Away, Health};
 pub use files::{FILE_MAX, Files, FolderError, Paths, view};
+pub use stored::{Away, Health};
 
 use super::config::Config;
 use super::credential::{Credential, CredentialId};

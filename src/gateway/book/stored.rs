@@ -27,7 +27,7 @@ use super::{BookError, NO_GROUP, View};
 use crate::gateway::credential::{Credential, CredentialId};
 use crate::gateway::group::{self, GroupId};
 use crate::gateway::store::{Collector, CredentialSecret, Snapshot, Store, StoreError, SubscriberRecord, TokenDigest};
-use crate::gateway::subscriber::{Directory, Known};
+use crate::gateway::subscriber::{Digester, Directory, Known, Secret};
 use crate::identity::redact_digits;
 use crate::tls::{self, Identity};
 
@@ -220,7 +220,13 @@ impl Stored {
             generation: state.generation,
             subscribers: state.view.directory.len(),
             groups: state.view.groups.len(),
-            broken: state.view.broken.clone().into_iter().filter(|(id, _)| id.as_str() != NO_GROUP).collect(),
+            broken: state
+                .view
+                .broken
+                .clone()
+                .into_iter()
+                .filter(|(id, _)| id.as_str() != NO_GROUP)
+                .collect(),
             damaged: state.damaged,
             credentials,
             notes_dropped: self.collector.dropped(),
@@ -329,12 +335,18 @@ impl Inner {
             let state = held(&self.state);
             (state.generation, state.away.clone())
         };
-        let kept = held(&self.cache).kept.get(id).map(|k| (k.generation, k.credential.clone()));
+        let kept = held(&self.cache)
+            .kept
+            .get(id)
+            .map(|k| (k.generation, k.credential.clone()));
         match (&kept, away) {
             (Some((of, credential)), None) if *of == generation => return Ok(credential.clone()),
             (Some((_, credential)), Some(_)) => return Ok(credential.clone()),
             (None, Some(why)) => {
-                let why = format!("credential {} is not in memory, and the store is away: {why}", id.as_str());
+                let why = format!(
+                    "credential {} is not in memory, and the store is away: {why}",
+                    id.as_str()
+                );
                 return Err(StoreError::Unreachable(why).into());
             }
             _ => {}
@@ -402,8 +414,8 @@ fn x509(stored: &CredentialSecret) -> Result<Credential, BookError> {
         )));
     }
     // The parser's message would show what stands there.
-    let secret: X509Secret =
-        serde_json::from_str(&stored.secret).map_err(|_| wrong("is not an object of texts key, cert and ca: write it again"))?;
+    let secret: X509Secret = serde_json::from_str(&stored.secret)
+        .map_err(|_| wrong("is not an object of texts key, cert and ca: write it again"))?;
     let (Some(key), Some(cert)) = (secret.key, secret.cert) else {
         return Err(wrong("has no key or no cert: write it again"));
     };
@@ -435,7 +447,10 @@ fn build(snapshot: Snapshot, store: &Store, before: &BTreeMap<GroupId, String>) 
     }
     for (id, why) in &broken {
         if before.get(id) != Some(why) {
-            tracing::error!("group {id} cannot be used, and its devices are refused: {}", redact_digits(why));
+            tracing::error!(
+                "group {id} cannot be used, and its devices are refused: {}",
+                redact_digits(why)
+            );
         }
     }
     let nowhere: Option<GroupId> = NO_GROUP.parse().ok();
@@ -455,19 +470,20 @@ fn build(snapshot: Snapshot, store: &Store, before: &BTreeMap<GroupId, String>) 
     }
 }
 
-fn directory(known: Vec<Known>, _store: &Store) -> Arc<Directory> {
-    Arc::new(Directory::new(known))
+fn directory(known: Vec<Known>, store: &Store) -> Arc<Directory> {
+    let key = store.token_key();
+    Arc::new(Directory::with(known, Digester::new(move |token| key.digest(token))))
 }
 
-fn known(record: SubscriberRecord, _digest: Option<TokenDigest>, nowhere: Option<&GroupId>) -> Option<Known> {
-    if record.has_token || !record.enabled {
-        return None;
-    }
+fn known(record: SubscriberRecord, digest: Option<TokenDigest>, nowhere: Option<&GroupId>) -> Option<Known> {
     let group = record.group.clone().or_else(|| nowhere.cloned())?;
     Some(Known {
         subscriber: record.subscriber(),
         group,
+        enabled: record.enabled,
+        imei_lock: record.imei_lock,
         source: record.source,
-        token: None,
+        token: digest.map(Secret::Digest),
+        certificate: record.certificate,
     })
 }
