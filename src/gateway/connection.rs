@@ -139,7 +139,7 @@ async fn admit(
     who.imsi = known.subscriber.imsi.redacted();
     let group = view
         .group(&known.group)
-        .ok_or_else(|| Refusal::Credential(format!("there is no group {}", known.group)))?;
+        .ok_or_else(|| Refusal::Credential(redact_digits(&view.why_no_group(&known.group))))?;
     if !group.enabled {
         return Err(Refusal::GroupDisabled(group.id.to_string()));
     }

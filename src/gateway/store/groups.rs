@@ -100,6 +100,9 @@ pub(super) async fn put(
     seal: &Seal,
 ) -> Result<GroupRecord, Fail> {
     let version = raise(tx).await?;
+    if id.as_str().starts_with('.') {
+        return Err(StoreError::Refused(format!("a group's name does not begin with '.': {id}")).into());
+    }
     if name.chars().count() > super::NAME_MAX {
         return Err(StoreError::Refused(format!("the name has more than {} characters", super::NAME_MAX)).into());
     }

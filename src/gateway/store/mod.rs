@@ -49,7 +49,7 @@ pub use seal::TokenKey;
 use super::config::{Database, StoreConfig};
 use super::credential::{CredentialId, Version};
 use super::group::GroupId;
-use super::subscriber::Prefix;
+use super::subscriber::{Prefix, TOKEN_MAX, TOKEN_MIN};
 use crate::clock::{self, Clock};
 use crate::identity::{Iccid, Imei, Imsi, Subscriber};
 use owner::Owner;
@@ -399,12 +399,21 @@ impl Store {
     /// Writes one, new or not; `has_token` and `last_seen` of the record are not looked at.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] for its group; [`StoreError::Conflict`] when its source (without a token), token or certificate is another's.
+    /// [`StoreError::Missing`] for its group; [`StoreError::Conflict`] when its source (alone: with neither token nor certificate), token or
+    /// certificate is another's; [`StoreError::Refused`] for a token that is too short or too long.
     pub async fn put_subscriber(&self, record: &SubscriberRecord, token: TokenChange) -> Result<(), StoreError> {
         let token = match token {
             TokenChange::Keep => Digest::Keep,
             TokenChange::Remove => Digest::Remove,
-            TokenChange::Set(token) => Digest::Set(self.token_key().digest(&token)),
+            TokenChange::Set(token) => {
+                if !(TOKEN_MIN..=TOKEN_MAX).contains(&token.len()) {
+                    return Err(StoreError::Refused(format!(
+                        "the token has {} bytes; it must have {TOKEN_MIN} to {TOKEN_MAX}: make one with 'openssl rand -hex 16'",
+                        token.len()
+                    )));
+                }
+                Digest::Set(self.token_key().digest(&token))
+            }
         };
         let new = Arc::new((record.clone(), token));
         self.owner

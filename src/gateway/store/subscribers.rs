@@ -173,8 +173,9 @@ pub(super) async fn put(tx: &Tx<'_>, r: &SubscriberRecord, token: &Digest) -> Re
         .await?;
     }
     let (address, length) = r.source.map_or(Ok((Cell::Null, Cell::Null)), columns)?;
-    if let (Some(source), None) = (&r.source, &token) {
-        let sql = "SELECT imsi FROM subscriber WHERE source_address = $1 AND source_length = $2 AND token IS NULL AND imsi <> $3";
+    if let (Some(source), None, None) = (&r.source, &token, &certificate) {
+        let sql = "SELECT imsi FROM subscriber WHERE source_address = $1 AND source_length = $2 AND token IS NULL AND \
+                   certificate IS NULL AND imsi <> $3";
         let values = vec![address.clone(), length.clone(), imsi.clone()];
         other(sql, values, format!("the source {source}")).await?;
     }

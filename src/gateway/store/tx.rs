@@ -236,7 +236,7 @@ impl From<tokio_postgres::Error> for Fail {
 /// A rule of the schema, in words. The checks before a write name the other party; this is for what gets past them.
 fn conflict(text: &str) -> StoreError {
     let words = if text.contains("subscriber_source") || text.contains("subscriber.source_address") {
-        "the source is also another subscriber's, and neither has a token to tell them apart"
+        "the source is also another subscriber's, and neither has a token or certificate to tell them apart"
     } else if text.contains("subscriber_token") || text.contains("subscriber.token") {
         "the token is also another subscriber's: every device needs its own"
     } else if text.contains("subscriber_certificate") || text.contains("subscriber.certificate") {
