@@ -42,8 +42,8 @@ pub mod group;
 pub mod guess;
 pub mod http;
 mod json;
-pub mod provisioning;
 pub mod listener;
+pub mod provisioning;
 pub mod refusal;
 pub mod relay;
 pub mod reload;
@@ -74,6 +74,7 @@ use crate::control::StatusSocket;
 use book::{Book, BookError};
 use connection::Shared;
 use listener::{Door, DoorTls, Hall, Inherited, Kind, Stop};
+use provisioning::Provisioning;
 use reload::{Current, Reload, Reloads};
 use upstream::tickets::Tickets;
 use workers::Workers;
@@ -102,6 +103,9 @@ pub enum StartError {
     /// The door with TLS has no good certificate, key or authorities.
     #[error("{0}")]
     Tls(String),
+    /// The authority that signs, or what devices are told to trust, cannot be used.
+    #[error("{0}")]
+    Provisioning(String),
     /// A socket that systemd passed has no door.
     #[error(
         "systemd passes a socket for the door {0:?}, which gateway.toml does not have: add its section, or remove the .socket unit"
@@ -125,6 +129,7 @@ pub enum StartError {
 pub struct Gateway {
     doors: Vec<Door>,
     api: Vec<TcpListener>,
+    provisioning: Option<ProvisioningDoor>,
     address: SocketAddr,
     socket: Option<StatusSocket>,
     shared: Arc<Shared>,
@@ -132,6 +137,14 @@ pub struct Gateway {
     reload: Reload,
     reloads: Reloads,
     path: Option<PathBuf>,
+}
+
+/// The door for devices that ask for credentials.
+#[derive(Debug)]
+struct ProvisioningDoor {
+    sockets: Vec<TcpListener>,
+    secure: Option<DoorTls>,
+    service: Arc<Provisioning>,
 }
 
 /// The sockets of a door: those from systemd, or one of our own.
@@ -178,7 +191,7 @@ impl Gateway {
         }
         let tls = config.listen.tls.as_ref();
         let door_tls = tls
-            .map(|tls| DoorTls::read(tls, clock))
+            .map(|tls| DoorTls::read("listen.tls", tls, clock))
             .transpose()
             .map_err(StartError::Tls)?;
         let mut doors = Vec::new();
@@ -191,6 +204,19 @@ impl Gateway {
         let api = match &config.api {
             Some(api) => listen(&mut inherited, "api", api.address, "api.address").await?,
             None => Vec::new(),
+        };
+        let provisioning = match &config.provisioning {
+            Some(settings) => Some(ProvisioningDoor {
+                sockets: listen(&mut inherited, "provisioning", settings.address, "provisioning.address").await?,
+                secure: settings
+                    .tls
+                    .as_ref()
+                    .map(|tls| DoorTls::read("provisioning", tls, clock))
+                    .transpose()
+                    .map_err(StartError::Tls)?,
+                service: Arc::new(Provisioning::open(settings, clock).map_err(StartError::Provisioning)?),
+            }),
+            None => None,
         };
         if let Some(name) = inherited.left().into_iter().next() {
             return Err(StartError::NoDoor(name));
@@ -228,6 +254,7 @@ impl Gateway {
         Ok(Self {
             doors,
             api,
+            provisioning,
             address,
             socket,
             shared: Arc::new(shared),
@@ -309,6 +336,21 @@ impl Gateway {
             let (at, tls) = (door.listener.local_addr().unwrap_or(address), door.kind == Kind::Tls);
             info!(address = %at, tls, "listening");
             tasks.spawn(listener::accept(door, shared.clone(), workers.clone()));
+        }
+        if let Some(door) = self.provisioning {
+            let (book, clock) = (shared.book.clone(), shared.hall.clock.clone());
+            let router = provisioning::door::routes(Arc::new(provisioning::door::Door {
+                book,
+                provisioning: door.service,
+            }));
+            let secure = door.secure.map(|tls| listener::http::Secure { tls, clock });
+            for socket in door.sockets {
+                let at = socket.local_addr().map(|a| a.to_string()).unwrap_or_default();
+                info!(address = %at, tls = secure.is_some(), "provisioning");
+                let served =
+                    listener::http::serve_with(socket, secure.clone(), router.clone(), shared.stop.drain.clone());
+                tasks.spawn(served);
+            }
         }
         let quit = shared.stop.clone();
         stop.cancelled().await;

@@ -134,7 +134,7 @@ async fn once(path: &Path, config: &mut Config, shared: &Arc<Shared>) -> Outcome
                 .listen
                 .tls
                 .as_ref()
-                .map(|tls| DoorTls::read(tls, &clock))
+                .map(|tls| DoorTls::read("listen.tls", tls, &clock))
                 .transpose()?;
             if let Source::Files(files) = &new.source {
                 for group in files.groups.iter().filter(|g| g.upstream.scheme == Scheme::Mqtts) {

@@ -43,7 +43,11 @@ fn read(dir: &tempfile::TempDir, name: &str) -> String {
 
 impl Gateway {
     async fn start(dir: tempfile::TempDir, clouds: &str) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let token = dir.path().join("token");
         std::fs::write(&token, TOKEN).unwrap();
         std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
@@ -73,7 +77,15 @@ impl Gateway {
     /// curl: status and body.
     async fn curl(&self, args: &[&str], path: &str) -> (u16, String) {
         let mut c = command("curl");
-        c.args(["-sS", "-m", "20", "-w", "\n%{http_code}", "--cacert", &self.path("ca/root.pem")]);
+        c.args([
+            "-sS",
+            "-m",
+            "20",
+            "-w",
+            "\n%{http_code}",
+            "--cacert",
+            &self.path("ca/root.pem"),
+        ]);
         let said = succeed(c.args(args).arg(format!("{}/{path}", self.url))).await;
         let (body, status) = said.rsplit_once('\n').unwrap();
         (status.parse().unwrap(), body.to_owned())
@@ -81,14 +93,24 @@ impl Gateway {
 
     async fn json(&self, args: &[&str], path: &str) -> (u16, Value) {
         let (status, body) = self.curl(args, path).await;
-        (status, serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e}: {body}")))
+        (
+            status,
+            serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e}: {body}")),
+        )
     }
 
     /// The article's two requests, the second one again until the device is assigned.
     async fn article(&self, who: &[&str]) -> Value {
         let (status, registered) = self.json(&[&["-X", "POST"], who].concat(), "azure/iot/register").await;
-        assert_eq!((status, &registered["status"]), (200, &json!("assigning")), "{registered}");
-        let path = format!("azure/iot/registrations/{}", registered["operationId"].as_str().unwrap());
+        assert_eq!(
+            (status, &registered["status"]),
+            (200, &json!("assigning")),
+            "{registered}"
+        );
+        let path = format!(
+            "azure/iot/registrations/{}",
+            registered["operationId"].as_str().unwrap()
+        );
         for _ in 0..100 {
             let (status, answer) = self.json(who, &path).await;
             assert_eq!(status, 200, "{answer}");
@@ -109,14 +131,34 @@ impl Gateway {
         }
     }
 
-    fn publish(&self, b: &Bench, cloud: Cloud, name: &str, id: &str, username: &str, topic: &str) -> tokio::process::Command {
+    fn publish(
+        &self,
+        b: &Bench,
+        cloud: Cloud,
+        name: &str,
+        id: &str,
+        username: &str,
+        topic: &str,
+    ) -> tokio::process::Command {
         let mut c = command("mosquitto_pub");
         let host = b.clouds.door(cloud, Protocol::Mqtts).unwrap();
-        c.args(["-h", "localhost", "-p", &host.port().to_string(), "--cafile", &b.path("ca.pem")]);
+        c.args([
+            "-h",
+            "localhost",
+            "-p",
+            &host.port().to_string(),
+            "--cafile",
+            &b.path("ca.pem"),
+        ]);
         if !host.ip().is_loopback() || host.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST) {
             c.args(["--insecure", "-h", &host.ip().to_string()]);
         }
-        c.args(["--cert", &self.path(&format!("{name}.pem")), "--key", &self.path(&format!("{name}.key"))]);
+        c.args([
+            "--cert",
+            &self.path(&format!("{name}.pem")),
+            "--key",
+            &self.path(&format!("{name}.key")),
+        ]);
         c.args(["-i", id, "-u", username, "-t", topic, "-q", "1", "-m", name]);
         c
     }
@@ -132,8 +174,11 @@ async fn azure(last: u8, dir: &tempfile::TempDir) -> Bench {
     })
     .await;
     let dps = b.clouds.dps().clone();
-    dps.put_certificate("field", &json!({"properties": {"certificate": read(dir, "ca/intermediate.pem")}}))
-        .unwrap();
+    dps.put_certificate(
+        "field",
+        &json!({"properties": {"certificate": read(dir, "ca/intermediate.pem")}}),
+    )
+    .unwrap();
     let group = json!({"attestation": {"type": "x509", "x509": {"caReferences": {"primary": "field"}}}});
     dps.put(Kind::Group, "field", &group, None).unwrap();
     let code = dps.verification_code(Owner::Service("field")).unwrap();
@@ -158,7 +203,10 @@ async fn the_articles_two_requests_and_the_agent_get_credentials_that_a_hub_take
     let answer = gateway.article(&[]).await;
     let device = format!("myDevice-{IMSI}");
     assert_eq!(answer["deviceId"], json!(device));
-    assert_eq!(answer["rootCaCertificate"].as_str().unwrap(), std::fs::read_to_string(b.path("ca.pem")).unwrap());
+    assert_eq!(
+        answer["rootCaCertificate"].as_str().unwrap(),
+        std::fs::read_to_string(b.path("ca.pem")).unwrap()
+    );
     gateway.keep(&answer, "curl");
     let hub = answer["host"].as_str().unwrap();
     let username = format!("{hub}/{device}/?api-version=2021-04-12");
@@ -171,7 +219,12 @@ async fn the_articles_two_requests_and_the_agent_get_credentials_that_a_hub_take
     assert_eq!(answer["deviceId"], json!(format!("myDevice-{OTHER}")));
     let out = gateway.path("agent");
     let mut agent = command(env!("CARGO_BIN_EXE_onyx-agent"));
-    agent.args(["krypton", "azure", "--url", gateway.url.trim_end_matches("/v1/provisioning")]);
+    agent.args([
+        "krypton",
+        "azure",
+        "--url",
+        gateway.url.trim_end_matches("/v1/provisioning"),
+    ]);
     agent.args(["--ca-file", &gateway.path("ca/root.pem"), "--out", &out]);
     succeed(&mut agent).await;
     for (from, to) in [("certificate.pem", "agent.pem"), ("private.key", "agent.key")] {
@@ -183,11 +236,18 @@ async fn the_articles_two_requests_and_the_agent_get_credentials_that_a_hub_take
 
 #[tokio::test]
 async fn nobody_gets_what_is_anothers() {
-    let gateway = Gateway::start(authority().await, "[provisioning.azure]\nhost = 'hub.azure-devices.net'\n").await;
+    let gateway = Gateway::start(
+        authority().await,
+        "[provisioning.azure]\nhost = 'hub.azure-devices.net'\n",
+    )
+    .await;
     let bearer = format!("Authorization: Bearer {TOKEN}");
     let basic = format!("device:{TOKEN}");
     let mine = gateway.article(&[]).await;
-    assert_eq!((&mine["host"], &mine["rootCaCertificate"]), (&json!("hub.azure-devices.net"), &Value::Null));
+    assert_eq!(
+        (&mine["host"], &mine["rootCaCertificate"]),
+        (&json!("hub.azure-devices.net"), &Value::Null)
+    );
     // The same id again gives the same key: the first answer may have been lost.
     let id = mine["operationId"].as_str().unwrap();
     let path = format!("azure/iot/registrations/{id}");
@@ -200,10 +260,23 @@ async fn nobody_gets_what_is_anothers() {
     let from_afar = ["--interface", "127.0.0.99", "-X", "POST"];
     let (status, answer) = gateway.json(&from_afar, "azure/iot/register").await;
     assert_eq!(status, 401, "{answer}");
-    assert!(answer["message"].as_str().unwrap().contains("no subscriber"), "{answer}");
+    assert!(
+        answer["message"].as_str().unwrap().contains("no subscriber"),
+        "{answer}"
+    );
     for (body, path, status, why) in [
-        (r#"{"requestParameters":{"deviceId":"myDevice-295012345678902"}}"#, "azure/iot/register", 400, "must be"),
-        (r#"{"requestParameters":{"host":"evil.example"}}"#, "azure/iot/register", 400, "must be"),
+        (
+            r#"{"requestParameters":{"deviceId":"myDevice-295012345678902"}}"#,
+            "azure/iot/register",
+            400,
+            "must be",
+        ),
+        (
+            r#"{"requestParameters":{"host":"evil.example"}}"#,
+            "azure/iot/register",
+            400,
+            "must be",
+        ),
         ("{", "azure/iot/register", 400, "not what is expected"),
         ("", "aws/iot/bootstrap", 404, "[provisioning.aws]"),
         ("", "soracom/arc/bootstrap", 404, "SORACOM's own"),
@@ -219,7 +292,10 @@ async fn nobody_gets_what_is_anothers() {
         gateway.article(&[]).await;
     }
     let (_, registered) = gateway.json(&["-X", "POST"], "azure/iot/register").await;
-    let path = format!("azure/iot/registrations/{}", registered["operationId"].as_str().unwrap());
+    let path = format!(
+        "azure/iot/registrations/{}",
+        registered["operationId"].as_str().unwrap()
+    );
     let (status, answer) = gateway.json(&[], &path).await;
     assert_eq!((status, &answer["code"]), (429, &json!("ONX0429")), "{answer}");
     gateway.article(&["-H", &bearer]).await;
@@ -236,7 +312,14 @@ async fn aws_registers_just_in_time_what_the_gateway_has_made() {
     let code = succeed(command("curl").args(["-sS", &format!("{base}/registration-code")])).await;
     let code: Value = serde_json::from_str(&code).unwrap();
     let ca = dir.path().join("ca").to_str().unwrap().to_owned();
-    let proof = tool(&["ca", "verify-code", "--dir", &ca, code["registrationCode"].as_str().unwrap()]).await;
+    let proof = tool(&[
+        "ca",
+        "verify-code",
+        "--dir",
+        &ca,
+        code["registrationCode"].as_str().unwrap(),
+    ])
+    .await;
     let register = json!({"caCertificate": read(&dir, "ca/intermediate.pem"), "registration": "jitr-at-once",
                           "certificateMode": "DEFAULT", "verificationCertificate": proof});
     succeed(command("curl").args(["-sSf", "-d", &register.to_string(), &format!("{base}/cas")])).await;
@@ -254,6 +337,7 @@ async fn aws_registers_just_in_time_what_the_gateway_has_made() {
     let publish = |name: &str| gateway.publish(&b, Cloud::AwsIot, name, &thing, &thing, "exampletopics/topic1");
     // The first connection registers the certificate and is closed, the next one is let in.
     fail(&mut publish("whole")).await;
+    b.refusal("aws-iot/first-connection").await;
     succeed(&mut publish("whole")).await;
 
     // Piece by piece, as a small device does.
@@ -265,22 +349,40 @@ async fn aws_registers_just_in_time_what_the_gateway_has_made() {
     assert_eq!(status, 200);
     std::fs::write(gateway.path("leaf.pem"), &pem).unwrap();
     let digest = command("openssl")
-        .args(["x509", "-noout", "-fingerprint", "-sha256", "-in", &gateway.path("leaf.pem")])
+        .args([
+            "x509",
+            "-noout",
+            "-fingerprint",
+            "-sha256",
+            "-in",
+            &gateway.path("leaf.pem"),
+        ])
         .kill_on_drop(true)
         .output();
-    let digest = String::from_utf8(digest.await.unwrap().stdout).unwrap().replace(':', "").to_lowercase();
-    assert!(digest.trim().ends_with(pieces["certificateId"].as_str().unwrap()), "{digest}");
+    let digest = String::from_utf8(digest.await.unwrap().stdout)
+        .unwrap()
+        .replace(':', "")
+        .to_lowercase();
+    assert!(
+        digest.trim().ends_with(pieces["certificateId"].as_str().unwrap()),
+        "{digest}"
+    );
     pieces["certificate"] = json!(pem);
     gateway.keep(&pieces, "pieces");
     fail(&mut gateway.publish(&b, Cloud::AwsIot, "pieces", &thing, &thing, "exampletopics/topic1")).await;
+    b.refusal("aws-iot/first-connection").await;
     succeed(&mut gateway.publish(&b, Cloud::AwsIot, "pieces", &thing, &thing, "exampletopics/topic1")).await;
     let (_, root) = gateway.curl(&["-X", "POST"], "aws/iot/ca_certificate").await;
     assert_eq!(root, std::fs::read_to_string(b.path("ca.pem")).unwrap());
     assert_eq!(b.payloads(Cloud::AwsIot), ["whole", "pieces"]);
-    b.refusal("aws-iot/first-connection").await;
 
     let mut agent = command(env!("CARGO_BIN_EXE_onyx-agent"));
-    agent.args(["krypton", "aws", "--url", gateway.url.trim_end_matches("/v1/provisioning")]);
+    agent.args([
+        "krypton",
+        "aws",
+        "--url",
+        gateway.url.trim_end_matches("/v1/provisioning"),
+    ]);
     agent.args(["--ca-file", &gateway.path("ca/root.pem"), "--json"]);
     let out = output(&mut agent).await;
     let answer: Value = serde_json::from_slice(&out.stdout).unwrap();

@@ -21,6 +21,7 @@ mod event_grid;
 mod event_grid_5;
 mod faults;
 mod faults_all;
+mod gateway_provisioning;
 mod hub_service;
 mod iot_hub;
 mod iot_hub_judge;

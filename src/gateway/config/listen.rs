@@ -52,7 +52,7 @@ pub struct Listen {
 }
 
 /// The common name that `onyx-gateway ca issue` and the guides give a device.
-const DEFAULT_NAME: &str = "#{imsi}";
+pub(super) const DEFAULT_NAME: &str = "#{imsi}";
 
 pub(super) fn read(mut s: Section<'_, '_>) -> Listen {
     let count = |n: Option<i64>, default: usize| n.and_then(|n| usize::try_from(n).ok()).unwrap_or(default);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustls_pki_types::ServerName;
 
 use super::SECOND;
+use super::listen::{DEFAULT_NAME, ListenTls};
 use crate::config::Section;
 use crate::config::credentials::{DPS_HOST, DpsProtocol, DpsService, Patience, is_id_scope};
 use crate::identity::NameTemplate;
@@ -16,10 +17,8 @@ use crate::identity::NameTemplate;
 pub struct ProvisioningConfig {
     /// Where to listen.
     pub address: SocketAddr,
-    /// The door's own certificate and key; without them it speaks plain HTTP.
-    pub tls: Option<(PathBuf, PathBuf)>,
-    /// The authorities of certificates by which devices may be known here.
-    pub client_ca: Option<PathBuf>,
+    /// The door's own certificate and key, and how devices' certificates are judged; without them it speaks plain HTTP.
+    pub tls: Option<ListenTls>,
     /// The folder of the authority that signs (`onyx-gateway ca init`).
     pub ca: PathBuf,
     /// How long a certificate lives, in days.
@@ -106,10 +105,16 @@ pub(super) fn read(mut s: Section<'_, '_>) -> ProvisioningConfig {
             "certificates come with TLS only: set certificate and key too",
         );
     }
+    let address = s.parsed("address").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8036)));
     let config = ProvisioningConfig {
-        address: s.parsed("address").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8036))),
-        tls,
-        client_ca,
+        address,
+        tls: tls.map(|(certificate, key)| ListenTls {
+            address,
+            certificate,
+            key,
+            client_ca,
+            name: template(&mut s, "name", DEFAULT_NAME),
+        }),
         ca: s.file("ca").unwrap_or_default(),
         days: s
             .number("days", 1..=3_650)
@@ -248,7 +253,10 @@ mod tests {
             "[provisioning.azure]\nhost='h.azure-devices.net'\n[provisioning.aws]\nhost='x-ats.iot.eu-west-1.amazonaws.com'\n",
         )
         .unwrap();
-        assert_eq!((c.address.port(), c.days, c.per_day, c.tls), (8036, 365, 10, None));
+        assert_eq!(
+            (c.address.port(), c.days, c.per_day, c.tls.is_none()),
+            (8036, 365, 10, true)
+        );
         assert_eq!(c.ca, Path::new("/etc/onyx/ca"));
         assert_eq!(c.aws.unwrap().region, "eu-west-1");
         let azure = c.azure.unwrap();

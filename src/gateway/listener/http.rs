@@ -4,7 +4,7 @@
 //! hyper below, and not `axum::serve`, because the latter has no time-out for a request's head: somebody who sends a byte a minute would
 //! keep a connection for ever.
 //!
-//! The other side's address is in each request's extensions as [`ConnectInfo<SocketAddr>`].
+//! The other side's address is in each request's extensions as [`ConnectInfo<SocketAddr>`], with its certificate as [`ConnectInfo<Asker>`].
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -21,11 +21,18 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
+
+use super::tls::DoorTls;
+use crate::clock::Clock;
+use crate::gateway::refusal::Refusal;
+use crate::gateway::subscriber::PeerCertificate;
+use crate::gateway::wire::Wire;
 
 /// Connections at once, on each door.
 pub const CONNECTIONS_MAX: usize = 128;
@@ -44,8 +51,31 @@ const END_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause when the operating system refuses to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Serves a door until `stop`; then answers that have begun may end.
+/// Who is at the other end of a connection; in each request's extensions as [`ConnectInfo<Asker>`].
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// Where it calls from.
+    pub peer: SocketAddr,
+    /// The certificate it has shown, at a door with TLS.
+    pub certificate: Option<PeerCertificate>,
+}
+
+/// A door's TLS, and the time by which certificates are judged.
+#[derive(Debug, Clone)]
+pub struct Secure {
+    /// Certificate, key and authorities.
+    pub tls: DoorTls,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Serves a plain door until `stop`; then answers that have begun may end.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    serve_with(listener, None, router, stop).await;
+}
+
+/// The same with TLS, if it is given.
+pub async fn serve_with(listener: TcpListener, secure: Option<Secure>, router: Router, stop: CancellationToken) {
     let router = router.layer(DefaultBodyLimit::max(BODY_MAX));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let tasks = TaskTracker::new();
@@ -69,9 +99,13 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
                 continue;
             }
         };
-        let (router, stop) = (router.clone(), stop.clone());
+        let (router, stop, secure) = (router.clone(), stop.clone(), secure.clone());
         tasks.spawn(async move {
-            one(TokioIo::new(stream), peer, router, stop).await;
+            match tokio::time::timeout(HEAD_TIMEOUT, enter(stream, peer, secure.as_ref())).await {
+                Ok(Ok((wire, asker))) => one(TokioIo::new(wire), asker, router, stop).await,
+                Ok(Err(why)) => debug!(%peer, "an HTTP connection ended: {why}"),
+                Err(_) => debug!(%peer, "an HTTP connection ended: no TLS handshake in time"),
+            }
             drop(place);
         });
     }
@@ -80,10 +114,25 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     let _ = tokio::time::timeout(END_TIMEOUT, tasks.wait()).await;
 }
 
-async fn one(io: TokioIo<tokio::net::TcpStream>, peer: SocketAddr, router: Router, stop: CancellationToken) {
+async fn enter(stream: TcpStream, peer: SocketAddr, secure: Option<&Secure>) -> Result<(Wire, Asker), Refusal> {
+    let (wire, certificate) = match secure {
+        None => (Wire::Plain(stream), None),
+        Some(Secure { tls, clock }) => {
+            let accepted = TlsAcceptor::from(tls.config.clone()).accept(stream).await;
+            let wire = accepted.map(Wire::from).map_err(|e| super::tls::failed(&e))?;
+            let certificate = tls.certificate(&wire, clock)?;
+            (wire, certificate)
+        }
+    };
+    Ok((wire, Asker { peer, certificate }))
+}
+
+async fn one(io: TokioIo<Wire>, asker: Asker, router: Router, stop: CancellationToken) {
+    let peer = asker.peer;
     let inner = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(ConnectInfo(asker.clone()));
         let answer = inner.call(request);
         async move {
             let answer = match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
@@ -122,7 +171,6 @@ mod tests {
     use super::*;
     use axum::routing::{get, post};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
 
     async fn door(router: Router) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

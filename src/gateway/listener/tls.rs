@@ -28,15 +28,15 @@ pub struct DoorTls {
 }
 
 impl DoorTls {
-    /// Reads the files. Blocks.
+    /// Reads the files; `section` is the one they are named in. Blocks.
     ///
     /// # Errors
     /// A sentence that names the file and what is wrong with it.
-    pub fn read(settings: &ListenTls, clock: &Clock) -> Result<Self, String> {
+    pub fn read(section: &str, settings: &ListenTls, clock: &Clock) -> Result<Self, String> {
         let file = |key: &str, path: &Path| {
             read_small(path, FILE_MAX)
                 .map(zeroize::Zeroizing::new)
-                .map_err(|e| format!("listen.tls.{key}: cannot read {}: {e}", path.display()))
+                .map_err(|e| format!("{section}.{key}: cannot read {}: {e}", path.display()))
         };
         let certificate = file("certificate", &settings.certificate)?;
         let key = file("key", &settings.key)?;
@@ -54,13 +54,13 @@ impl DoorTls {
                 from: &key_shown,
             },
         )
-        .map_err(|e| format!("listen.tls: {e}"))?;
+        .map_err(|e| format!("{section}: {e}"))?;
         let clients = match &settings.client_ca {
             None => Clients::Anybody,
             Some(path) => {
                 let pem = file("client_ca", path)?;
                 let roots = tls::roots(&pem, &path.display().to_string());
-                Clients::SignedByIfSent(roots.map_err(|e| format!("listen.tls.client_ca: {e}"))?)
+                Clients::SignedByIfSent(roots.map_err(|e| format!("{section}.client_ca: {e}"))?)
             }
         };
         let server = tls::Server {
@@ -70,7 +70,7 @@ impl DoorTls {
             alpn: &[],
         };
         Ok(Self {
-            config: server.build(clock).map_err(|e| format!("listen.tls: {e}"))?,
+            config: server.build(clock).map_err(|e| format!("{section}: {e}"))?,
             name: settings.name.clone(),
         })
     }

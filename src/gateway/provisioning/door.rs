@@ -4,7 +4,7 @@
 //! token, or by its certificate on the door's TLS. An IMEI lock cannot be looked at here, for nobody tells the IMEI; it holds when the
 //! device connects.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -23,22 +23,14 @@ use super::denied::Denied;
 use super::operation::OperationId;
 use super::request::Parameters;
 use crate::gateway::book::Book;
-use crate::gateway::subscriber::{Caller, Known, PeerCertificate, Unknown};
+use crate::gateway::listener::http::Asker;
+use crate::gateway::subscriber::{Caller, Known, Unknown};
 use crate::identity::Subscriber;
 
 /// Largest body that is read, in bytes; clients send some hundred.
 const BODY_MAX: usize = 16 << 10;
 /// Where Krypton's operations begin.
 const ROOT: &str = "/v1/provisioning/";
-
-/// Who is at the other end of a connection.
-#[derive(Debug, Clone)]
-pub struct Asker {
-    /// Where it calls from.
-    pub peer: SocketAddr,
-    /// The certificate it has shown.
-    pub certificate: Option<PeerCertificate>,
-}
 
 /// What the answers are made from.
 #[derive(Debug)]
