@@ -334,11 +334,12 @@ async fn aws_registers_just_in_time_what_the_gateway_has_made() {
     let thing = format!("thing-{IMSI}");
     assert_eq!(answer["clientId"], json!(thing));
     gateway.keep(&answer, "whole");
-    let publish = |name: &str| gateway.publish(&b, Cloud::AwsIot, name, &thing, &thing, "exampletopics/topic1");
+    let publish =
+        |b: &Bench, name: &str| gateway.publish(b, Cloud::AwsIot, name, &thing, &thing, "exampletopics/topic1");
     // The first connection registers the certificate and is closed, the next one is let in.
-    fail(&mut publish("whole")).await;
+    fail(&mut publish(&b, "whole")).await;
     b.refusal("aws-iot/first-connection").await;
-    succeed(&mut publish("whole")).await;
+    succeed(&mut publish(&b, "whole")).await;
 
     // Piece by piece, as a small device does.
     let body = r#"{"requestParameters":{"skipCertificates":true}}"#;
