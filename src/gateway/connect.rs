@@ -18,7 +18,7 @@ use super::group::{Group, Login, Names};
 use super::refusal::Refusal;
 use super::subscriber::By;
 use crate::identity::Subscriber;
-use crate::mqtt::{Connect, ConnectError, Frame, PacketType};
+use crate::mqtt::{Connect, ConnectError, Frame, Level, PacketType};
 
 /// Shortest keep-alive other than 0, in seconds (Beam).
 pub const KEEP_ALIVE_MIN: u16 = 5;
@@ -57,14 +57,19 @@ pub fn read(frame: &Frame) -> Result<Connect, Refusal> {
             "CONNECT has reserved header flags set [MQTT-2.2.2-1]".into(),
         ));
     }
-    Connect::decode(frame.body()).map_err(|e| match e {
+    let connect = Connect::decode(frame.body()).map_err(|e| match e {
         ConnectError::Protocol { name, level } => {
             // The name is the device's own text, and may be 64 KiB long.
             let name = name.chars().take(PROTOCOL_SHOWN).collect();
             Refusal::Version(ConnectError::Protocol { name, level }.to_string())
         }
         ConnectError::Malformed(_) => Refusal::Malformed(e.to_string()),
-    })
+    })?;
+    // Until the flow speaks version 5.
+    if connect.level == Level::V5 {
+        return Err(Refusal::Version("MQTT 5 is not relayed yet; use MQTT 3.1.1".into()));
+    }
+    Ok(connect)
 }
 
 /// Rewrites the CONNECT for a known subscriber.
@@ -139,6 +144,7 @@ mod tests {
             payload: Bytes::from_static(&[0, 255]),
             qos: 1,
             retain: true,
+            properties: bytes::Bytes::new(),
         });
         c
     }
