@@ -103,7 +103,7 @@ async fn admit(
     let group = view
         .group(&known.group)
         .ok_or_else(|| Refusal::Credential(format!("there is no group {}", known.group)))?;
-    let Plan { connect, names, idle } = connect::plan(asked, &known.subscriber, by, group)?;
+    let Plan { connect, names, idle, .. } = connect::plan(asked, &known.subscriber, by, group)?;
     who.credential = names
         .credential
         .as_ref()

@@ -234,7 +234,7 @@ impl Deal {
     }
 
     /// Why a topic or filter is too long or too deep. A policy of passing knows the protocol's own bound only.
-    pub(super) fn shape(&self, matter: Matter, topic: &[u8]) -> Option<String> {
+    pub(crate) fn shape(&self, matter: Matter, topic: &[u8]) -> Option<String> {
         let (longest, deepest) = match self.answer(matter) {
             Answer::Pass => (TOPIC_MAX, usize::MAX),
             _ => (self.bounds.topic, self.bounds.levels),
@@ -251,7 +251,7 @@ impl Deal {
     }
 
     /// Why a topic or filter below `$` is none of the cloud's.
-    pub(super) fn foreign(&self, topic: &[u8]) -> Option<String> {
+    pub(crate) fn foreign(&self, topic: &[u8]) -> Option<String> {
         if topic.first() != Some(&b'$') || self.answer(Matter::DollarTopic) == Answer::Pass {
             return None;
         }
