@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -14,11 +15,12 @@ use super::config::Listen;
 use super::connect::{self, Plan};
 use super::credential::{Credential, CredentialId};
 use super::flow::{Flow, Terms};
-use super::group::{Group, Proof};
+use super::group::{Group, Proof, Scheme};
 use super::refusal::Refusal;
 use super::relay::{Bounds, relay};
 use super::status::{Connection, Status, Who};
 use super::upstream::tickets::Tickets;
+use super::wire::Wire;
 use super::{socket, upstream};
 use crate::identity::redact_digits;
 use crate::mqtt::{FrameError, connack, peek_frame, split_frame};
@@ -34,73 +36,105 @@ pub(super) struct Shared {
     pub(super) epoch: tokio::time::Instant,
 }
 
-/// A device that got through to upstream.
+/// A device that got through to upstream, and has been told so.
 struct Through {
-    way: upstream::Open,
-    from_device: BytesMut,
-    idle: std::time::Duration,
+    device: Wire,
+    from_device: Vec<u8>,
+    upstream: Wire,
+    from_upstream: Vec<u8>,
+    flow: Flow,
     who: Who,
 }
 
 /// Serves one device to its end. Every way out has been logged and counted when this returns.
-pub(super) async fn serve(shared: &Arc<Shared>, mut device: TcpStream, peer: SocketAddr, connection: &Connection) {
-    socket::tune(&device, shared.listen.write_timeout);
-    let mut who = Who::default();
-    let Through {
-        mut way,
-        from_device,
-        idle,
-        who,
-    } = match admit(shared, &mut device, peer, connection, &mut who).await {
-        Ok(through) => through,
-        Err(refusal) => {
-            refuse(shared, device, peer, &who, &refusal).await;
-            return;
-        }
+///
+/// What comes before and after the relay is boxed: it is given back while the connection lives, and an idle one is small.
+pub(super) async fn serve(shared: &Arc<Shared>, device: Wire, peer: SocketAddr, connection: &Connection) {
+    let Some(through) = Box::pin(enter(shared, device, peer, connection)).await else {
+        return;
     };
-    shared.status.count_relayed();
-    info!(peer = %peer, imsi = %who.imsi, client_id = %who.client_id, credential = %who.credential, upstream = %who.upstream, "connected");
+    let Through {
+        mut device,
+        from_device,
+        mut upstream,
+        from_upstream,
+        flow,
+        who,
+    } = *through;
     let bounds = Bounds {
         epoch: shared.epoch,
         write_timeout: shared.listen.write_timeout,
     };
+    let (near, far) = ((&mut device, from_device), (&mut upstream, from_upstream));
+    let end = relay(near, far, flow, bounds, (&connection.up, &connection.down)).await;
+    ended(peer, &who, connection, &end.to_string());
+    Box::pin(async { tokio::join!(socket::close(device), socket::close(upstream)) }).await;
+}
+
+/// Everything up to the device's CONNACK.
+async fn enter(
+    shared: &Arc<Shared>,
+    mut device: Wire,
+    peer: SocketAddr,
+    connection: &Connection,
+) -> Option<Box<Through>> {
+    socket::tune(device.tcp(), shared.listen.write_timeout);
+    let mut who = Who::default();
+    let Admitted { way, from_device, idle } = match admit(shared, &mut device, peer, connection, &mut who).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            refuse(shared, device, peer, &who, &refusal).await;
+            return None;
+        }
+    };
+    shared.status.count_relayed();
+    info!(peer = %peer, imsi = %who.imsi, client_id = %who.client_id, credential = %who.credential, upstream = %who.upstream, "connected");
+    let first = timeout(shared.listen.write_timeout, async {
+        device.write_all(&way.connack.bytes).await?;
+        device.flush().await
+    });
+    if !matches!(first.await, Ok(Ok(()))) {
+        ended(peer, &who, connection, "the device went before its CONNACK");
+        tokio::join!(socket::close(device), socket::close(way.wire));
+        return None;
+    }
     let terms = Terms {
         max_packet: shared.listen.max_packet,
         idle,
     };
-    let flow = Flow::new(terms, shared.epoch.elapsed());
-    let first = timeout(bounds.write_timeout, device.write_all(&way.connack.bytes)).await;
-    let end = if matches!(first, Ok(Ok(()))) {
-        let (from_device, rest) = (Vec::from(from_device), Vec::from(std::mem::take(&mut way.rest)));
-        let traffic = (&connection.up, &connection.down);
-        relay(
-            (&mut device, from_device),
-            (&mut way.stream, rest),
-            flow,
-            bounds,
-            traffic,
-        )
-        .await
-        .to_string()
-    } else {
-        "the device went before its CONNACK".to_owned()
-    };
-    use std::sync::atomic::Ordering::Relaxed;
+    Some(Box::new(Through {
+        device,
+        // Of what was read ahead, no more is kept than there is.
+        from_device: from_device.to_vec(),
+        upstream: way.wire,
+        from_upstream: way.rest.to_vec(),
+        flow: Flow::new(terms, shared.epoch.elapsed()),
+        who,
+    }))
+}
+
+fn ended(peer: SocketAddr, who: &Who, connection: &Connection, end: &str) {
     info!(
         peer = %peer, imsi = %who.imsi, client_id = %who.client_id,
         up = connection.up.packets.load(Relaxed), down = connection.down.packets.load(Relaxed),
         "ended: {end}"
     );
-    tokio::join!(socket::close(device), socket::close(way.stream));
+}
+
+/// A device that upstream has taken.
+struct Admitted {
+    way: upstream::Open,
+    from_device: BytesMut,
+    idle: Duration,
 }
 
 async fn admit(
     shared: &Arc<Shared>,
-    device: &mut TcpStream,
+    device: &mut Wire,
     peer: SocketAddr,
     connection: &Connection,
     who: &mut Who,
-) -> Result<Through, Refusal> {
+) -> Result<Admitted, Refusal> {
     let patience = shared.listen.connect_timeout;
     let (asked, from_device) = timeout(patience, first_packet(device, shared.listen.max_packet))
         .await
@@ -128,32 +162,35 @@ async fn admit(
     let config = timeout(group.upstream.connect_timeout, config).await.map_err(|_| {
         Refusal::Credential("it could not be read in time: does its disk or database hang?".to_owned())
     })??;
-    let way = upstream::open(&group.upstream, config, &connect, shared.listen.write_timeout).await?;
-    who.upstream.clone_from(&way.tls);
+    let bytes = connect.encode().map_err(|e| Refusal::Malformed(e.to_string()))?;
+    let way = upstream::open(&group.upstream, config, &bytes, shared.listen.write_timeout).await?;
+    way.wire.shown().clone_into(&mut who.upstream);
     connection.set(who.clone());
-    Ok(Through {
-        way,
-        from_device,
-        idle,
-        who: who.clone(),
-    })
+    Ok(Admitted { way, from_device, idle })
 }
 
-/// The TLS configuration with what proves the device.
+/// The TLS configuration with what proves the device; none for a plain upstream.
 async fn proof(
     shared: &Arc<Shared>,
     group: &Arc<Group>,
     id: Option<&CredentialId>,
-) -> Result<Arc<rustls::ClientConfig>, Refusal> {
+) -> Result<Option<Arc<rustls::ClientConfig>>, Refusal> {
+    if group.upstream.scheme == Scheme::Mqtt {
+        return Ok(None);
+    }
     let credential = match (&group.proof, id) {
         (Proof::Stored { default, .. }, Some(id)) => Some(stored(shared, id, default.as_ref()).await?),
         (Proof::Inline(credential), _) => Some(credential.clone()),
         _ => None,
     };
+    if let Some(ready) = shared.tickets.ready(&group.upstream, credential.as_deref()) {
+        return Ok(Some(ready));
+    }
     let (shared, group) = (shared.clone(), group.clone());
     let made = tokio::task::spawn_blocking(move || shared.tickets.config(&group.upstream, credential.as_deref()));
     made.await
         .map_err(|e| Refusal::Credential(e.to_string()))?
+        .map(Some)
         .map_err(Refusal::Credential)
 }
 
@@ -177,7 +214,7 @@ async fn stored(
 }
 
 /// The CONNECT, and what the device sent after it (it need not wait for CONNACK: MQTT 3.1.1 section 3.1.4).
-async fn first_packet(device: &mut TcpStream, limit: usize) -> Result<(crate::mqtt::Connect, BytesMut), Refusal> {
+async fn first_packet(device: &mut Wire, limit: usize) -> Result<(crate::mqtt::Connect, BytesMut), Refusal> {
     let mut buffer = BytesMut::with_capacity(1_024);
     let malformed = |e: FrameError| Refusal::Malformed(e.to_string());
     loop {
@@ -211,7 +248,7 @@ fn shown(client_id: &str) -> String {
     redact_digits(&short).escape_debug().to_string()
 }
 
-async fn refuse(shared: &Shared, mut device: TcpStream, peer: SocketAddr, who: &Who, refusal: &Refusal) {
+async fn refuse(shared: &Shared, mut device: Wire, peer: SocketAddr, who: &Who, refusal: &Refusal) {
     shared.status.count_refused(refusal);
     let reason = refusal.key();
     match refusal.code() {
@@ -229,6 +266,15 @@ async fn refuse(shared: &Shared, mut device: TcpStream, peer: SocketAddr, who: &
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        fn size<F: Future>(_: impl FnOnce(&'static Arc<Shared>, Wire, SocketAddr, &'static Connection) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size(serve);
+        assert!(size <= 2_048, "{size} bytes");
+    }
 
     #[test]
     fn a_client_id_cannot_forge_a_log_line() {

@@ -21,7 +21,7 @@
 //! device harms itself alone. (A stranger who opens connections by the thousand can still take all places for as long as
 //! `listen.connect_timeout`: the port belongs on a private network.) Everything is bounded: connections (`listen.max_connections`), the wait for CONNECT
 //! (`listen.connect_timeout`), a packet (`listen.max_packet`), the way upstream (`upstream.connect_timeout`), a stuck write
-//! (`listen.write_timeout`), silence (one and a half times the keep-alive), and the end of the program ([`STOP_TIMEOUT`]).
+//! (`listen.write_timeout`), silence (one and a half times the keep-alive), and the end of the program.
 
 pub mod book;
 pub mod ca;
@@ -48,13 +48,11 @@ pub mod workers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 pub use config::Config;
@@ -66,9 +64,8 @@ use book::{Book, BookError};
 use connection::Shared;
 use refusal::Refusal;
 use upstream::tickets::Tickets;
+use workers::Workers;
 
-/// How long connections may take to end once the gateway stops.
-pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause when the operating system refuses to accept (out of descriptors), so that this does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -89,6 +86,9 @@ pub enum StartError {
     /// The authorities for upstream cannot be read.
     #[error("upstream.ca_file: {0}")]
     Authorities(String),
+    /// The threads that serve devices cannot be started.
+    #[error("listen.workers: cannot start a thread: {0}")]
+    Workers(std::io::Error),
     /// The status socket cannot be made.
     #[error("status.socket: cannot listen on {path}: {source}")]
     Socket {
@@ -106,6 +106,7 @@ pub struct Gateway {
     address: SocketAddr,
     socket: Option<StatusSocket>,
     shared: Arc<Shared>,
+    workers: Workers,
 }
 
 impl Gateway {
@@ -140,6 +141,7 @@ impl Gateway {
         let mut to: Vec<String> = view.groups.values().map(|g| g.upstream.shown()).collect();
         to.sort();
         let status = Arc::new(Status::new(clock.clone(), address, to.join(", "), view.directory.len()));
+        let workers = Workers::start(config.listen.workers).map_err(StartError::Workers)?;
         let shared = Shared {
             listen: config.listen,
             book,
@@ -152,6 +154,7 @@ impl Gateway {
             address,
             socket,
             shared: Arc::new(shared),
+            workers,
         })
     }
 
@@ -174,6 +177,7 @@ impl Gateway {
             address,
             socket,
             shared,
+            workers,
         } = self;
         let answers = tokio::spawn({
             let status = shared.status.clone();
@@ -184,8 +188,6 @@ impl Gateway {
             }
         });
         let places = Arc::new(Semaphore::new(shared.listen.max_connections));
-        let tasks = TaskTracker::new();
-        let cut = Arc::new(AtomicUsize::new(0));
         warn_of_few_files(shared.listen.max_connections);
         info!(%address, "listening");
         loop {
@@ -207,30 +209,22 @@ impl Gateway {
                 warn!(%peer, reason = refusal.key(), "refused: {refusal}");
                 continue;
             };
-            let (shared, stop, cut) = (shared.clone(), stop.clone(), cut.clone());
-            tasks.spawn(async move {
+            let Ok(stream) = stream.into_std() else { continue };
+            let shared = shared.clone();
+            workers.give(async move {
                 let listed = shared.status.list(peer);
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => { cut.fetch_add(1, Relaxed); }
-                    () = connection::serve(&shared, stream, peer, &listed.connection) => {}
+                // The socket belongs to the worker's runtime from here on.
+                if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
+                    connection::serve(&shared, stream.into(), peer, &listed.connection).await;
                 }
                 drop(place);
             });
         }
         drop(listener);
-        tasks.close();
-        if tokio::time::timeout(STOP_TIMEOUT, tasks.wait()).await.is_err() {
-            warn!(
-                "{} connections did not end within {} s",
-                tasks.len(),
-                STOP_TIMEOUT.as_secs()
-            );
-        }
+        let cut = workers.stop().await;
         answers.abort();
         // The socket's file is removed when its task is gone.
         let _ = answers.await;
-        let cut = cut.load(Relaxed);
         info!("stopped: {cut} connections closed");
         cut
     }
