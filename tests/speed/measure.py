@@ -8,41 +8,49 @@ import peers
 
 # Seconds that a measurement may take besides what it measures.
 PATIENCE = 90
+# Connections a second below which opening them is given up.
+CONNECTS_LEAST = 20
+# How many devices publish.
+DEVICES = 50
 
 # What other programs and the hypervisor may take, in cores, for a run to count.
 FOREIGN_MAX = 0.15
 STEAL_MAX = 0.10
 
-STALL_SECONDS = 5
-STALL_RATE = 10_000
 STALL_PAYLOAD = 1_000
 LATENCY_RATE = 1_000
-
-
-def flow_options(kind, seconds):
-    """The generator's options for one kind of measurement, and how long it measures."""
-    if kind == "stall":
-        # One second before, and time enough after for what was kept back.
-        return ["--rate", STALL_RATE, "--payload", STALL_PAYLOAD, "--stall-for", STALL_SECONDS], STALL_SECONDS + 4
-    if kind == "lat":
-        return ["--rate", LATENCY_RATE], seconds
-    return ["--window", kind.removeprefix("w")], seconds
+# Seconds that are measured before and after a stall.
+BEFORE_STALL, AFTER_STALL = 1, 3
 
 
 class Bench:
     """Starts, measures, stops."""
 
-    def __init__(self, place, generator, targets):
-        self.place, self.generator, self.targets = place, generator, targets
+    def __init__(self, place, generator, targets, options):
+        self.place, self.generator, self.targets, self.options = place, generator, targets, options
 
     def load(self, *options, limit):
         command = [str(o) for o in (self.generator, "load", *options)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=limit, text=True)
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=limit, text=True)
+        except subprocess.TimeoutExpired as e:
+            raise peers.Failed(f"{' '.join(command[1:5])}: not done within {limit} s") from e
         if done.returncode:
-            raise peers.Failed(f"{' '.join(command[1:4])}: {done.stderr.strip()}")
-        return json.loads(done.stdout) if done.stdout else None
+            raise peers.Failed(f"{' '.join(command[1:5])}: {done.stderr.strip()}")
+        return json.loads(done.stdout)
 
-    def run(self, kind, target, seconds, steps):
+    def flow_options(self, kind):
+        """The generator's options for one kind of measurement, and how long it measures."""
+        o = self.options
+        if kind == "stall":
+            stall = ["--rate", o.stall_rate, "--payload", STALL_PAYLOAD, "--stall-for", o.stall_seconds]
+            return stall, BEFORE_STALL + o.stall_seconds + AFTER_STALL
+        if kind == "lat":
+            return ["--rate", LATENCY_RATE], o.seconds
+        return ["--window", kind.removeprefix("w")], o.seconds
+
+    def run(self, kind, target, steps):
+        """One measurement of one target; what the generator says."""
         with contextlib.ExitStack() as stack:
             upstream = peers.Upstream(self.place)
             stack.callback(upstream.stop)
@@ -55,14 +63,15 @@ class Bench:
                 watch += ["--watch", upstream.watch("upstream")]
             to = ["--to", f"127.0.0.1:{gateway.port}"]
             if kind == "idle":
-                options = ["idle", *to, "--steps", ",".join(map(str, steps)), *watch]
-                result = self.load(*options, limit=PATIENCE + max(steps) // 20)
+                limit = PATIENCE + max(steps) // CONNECTS_LEAST
+                result = self.load("idle", *to, "--steps", ",".join(map(str, steps)), *watch, limit=limit)
             else:
-                options, seconds = flow_options(kind, seconds)
+                options, seconds = self.flow_options(kind)
                 if kind == "stall":
                     options += ["--stall", upstream.process.pid]
+                options += ["--devices", min(DEVICES, self.place.devices), "--seconds", seconds]
                 listen = ["--listen", f"127.0.0.1:{upstream.plain_port}"]
-                result = self.load("flow", *to, *listen, *options, "--seconds", seconds, *watch, limit=PATIENCE + seconds)
+                result = self.load("flow", *to, *listen, *options, *watch, limit=PATIENCE + seconds)
             if target in peers.OWN_IDENTITY:
                 strangers = [(c, u) for c, u in upstream.arrivals() if c.startswith("dev-") and c != u]
                 if strangers:

@@ -16,8 +16,6 @@ CONF = pathlib.Path(__file__).resolve().parent / "conf"
 START_LIMIT = 20
 STOP_LIMIT = 10
 PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
-# The devices that the gateway's configuration knows.
-DEVICES = 5000
 
 
 class Failed(Exception):
@@ -46,9 +44,11 @@ def free_port():
 class Place:
     """Where configuration, logs and certificates lie."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, devices):
         self.dir = pathlib.Path(directory)
         self.ca = self.dir / "ca"
+        # How many have a certificate and are known to the gateway.
+        self.devices = devices
 
     def render(self, template, name, more="", **values):
         """Writes a configuration; answers its path."""
@@ -136,7 +136,7 @@ def onyx(binary):
     def start(place, upstream):
         port = free_port()
         subscribers = "".join(
-            f'[[subscriber]]\nimsi = "{imsi(n)}"\nsource = "{source(n)}"\n' for n in range(DEVICES)
+            f'[[subscriber]]\nimsi = "{imsi(n)}"\nsource = "{source(n)}"\n' for n in range(place.devices)
         )
         conf = place.render("gateway.toml", "gateway.toml", subscribers, port=port, tls_port=upstream.tls_port)
         return Program(place, "onyx", [binary, "run", "--config", conf], port)

@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_millis(1);
 /// How often memory is looked at when upstream stalls.
 const LOOK: Duration = Duration::from_millis(50);
 /// At the end, nothing more is expected when nothing came for so long, or when it took so long in all.
-const QUIET: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_secs(2);
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
 /// What `onyx-bench load flow` takes.
