@@ -1,13 +1,12 @@
 //! One device from its first byte to its last: CONNECT, who is it, credential, upstream, relay.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::book::Book;
@@ -16,9 +15,12 @@ use super::connect::{self, Plan};
 use super::credential::{Credential, CredentialId};
 use super::flow::{Flow, Terms};
 use super::group::{Group, Proof, Scheme};
+use super::listener::{CONNECT_MAX, Hall, Kind, Peer, Stop, Visit, stranger};
 use super::refusal::Refusal;
 use super::relay::{Bounds, relay};
+use super::reload::Current;
 use super::status::{Connection, Status, Who};
+use super::subscriber::{Caller, Unknown};
 use super::upstream::tickets::Tickets;
 use super::wire::Wire;
 use super::{socket, upstream};
@@ -28,7 +30,12 @@ use crate::mqtt::{FrameError, connack, peek_frame, split_frame};
 /// What all connections share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) listen: Listen,
+    /// The bounds of now; a reload changes them.
+    pub(super) listen: Current<Listen>,
+    /// What all doors share.
+    pub(super) hall: Arc<Hall>,
+    /// How everything ends. A connection that can tell its device so watches `drain`.
+    pub(super) stop: Stop,
     pub(super) book: Arc<Book>,
     pub(super) tickets: Tickets,
     pub(super) status: Arc<Status>,
@@ -49,8 +56,8 @@ struct Through {
 /// Serves one device to its end. Every way out has been logged and counted when this returns.
 ///
 /// What comes before and after the relay is boxed: it is given back while the connection lives, and an idle one is small.
-pub(super) async fn serve(shared: &Arc<Shared>, device: Wire, peer: SocketAddr, connection: &Connection) {
-    let Some(through) = Box::pin(enter(shared, device, peer, connection)).await else {
+pub(super) async fn serve(shared: &Arc<Shared>, device: Wire, peer: &Peer, visit: &Visit, connection: &Connection) {
+    let Some(through) = Box::pin(enter(shared, device, peer, visit, connection)).await else {
         return;
     };
     let Through {
@@ -63,7 +70,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, device: Wire, peer: SocketAddr, 
     } = *through;
     let bounds = Bounds {
         epoch: shared.epoch,
-        write_timeout: shared.listen.write_timeout,
+        write_timeout: shared.listen.get().write_timeout,
     };
     let (near, far) = ((&mut device, from_device), (&mut upstream, from_upstream));
     let end = relay(near, far, flow, bounds, (&connection.up, &connection.down)).await;
@@ -75,12 +82,14 @@ pub(super) async fn serve(shared: &Arc<Shared>, device: Wire, peer: SocketAddr, 
 async fn enter(
     shared: &Arc<Shared>,
     mut device: Wire,
-    peer: SocketAddr,
+    peer: &Peer,
+    visit: &Visit,
     connection: &Connection,
 ) -> Option<Box<Through>> {
-    socket::tune(device.tcp(), shared.listen.write_timeout);
+    let listen = shared.listen.get();
     let mut who = Who::default();
-    let Admitted { way, from_device, idle } = match admit(shared, &mut device, peer, connection, &mut who).await {
+    let Admitted { way, from_device, idle } = match admit(shared, &mut device, peer, visit, connection, &mut who).await
+    {
         Ok(admitted) => admitted,
         Err(refusal) => {
             refuse(shared, device, peer, &who, &refusal).await;
@@ -88,8 +97,8 @@ async fn enter(
         }
     };
     shared.status.count_relayed();
-    info!(peer = %peer, imsi = %who.imsi, client_id = %who.client_id, credential = %who.credential, upstream = %who.upstream, "connected");
-    let first = timeout(shared.listen.write_timeout, async {
+    info!(peer = %peer.address, imsi = %who.imsi, client_id = %who.client_id, credential = %who.credential, upstream = %who.upstream, "connected");
+    let first = timeout(listen.write_timeout, async {
         device.write_all(&way.connack.bytes).await?;
         device.flush().await
     });
@@ -99,7 +108,7 @@ async fn enter(
         return None;
     }
     let terms = Terms {
-        max_packet: shared.listen.max_packet,
+        max_packet: listen.max_packet,
         idle,
     };
     Some(Box::new(Through {
@@ -113,9 +122,9 @@ async fn enter(
     }))
 }
 
-fn ended(peer: SocketAddr, who: &Who, connection: &Connection, end: &str) {
+fn ended(peer: &Peer, who: &Who, connection: &Connection, end: &str) {
     info!(
-        peer = %peer, imsi = %who.imsi, client_id = %who.client_id,
+        peer = %peer.address, imsi = %who.imsi, client_id = %who.client_id,
         up = connection.up.packets.load(Relaxed), down = connection.down.packets.load(Relaxed),
         "ended: {end}"
     );
@@ -131,21 +140,38 @@ struct Admitted {
 async fn admit(
     shared: &Arc<Shared>,
     device: &mut Wire,
-    peer: SocketAddr,
+    peer: &Peer,
+    visit: &Visit,
     connection: &Connection,
     who: &mut Who,
 ) -> Result<Admitted, Refusal> {
-    let patience = shared.listen.connect_timeout;
-    let (asked, from_device) = timeout(patience, first_packet(device, shared.listen.max_packet))
+    let listen = shared.listen.get();
+    let limit = listen.max_packet.min(CONNECT_MAX);
+    let (asked, from_device) = timeout_at(peer.deadline, first_packet(device, visit.kind, limit))
         .await
-        .map_err(|_| Refusal::Silent(patience.as_secs()))??;
+        .map_err(|_| Refusal::Silent(peer.patience.as_secs()))??;
     who.client_id = shown(&asked.client_id);
     let password = asked.password.clone();
     let view = shared.book.view().await;
-    let (known, by) = view
-        .directory
-        .find(peer.ip(), password.as_deref())
-        .ok_or(Refusal::Unknown)?;
+    let found = view.directory.find(&Caller {
+        address: peer.address.ip(),
+        password: password.as_deref(),
+        client_id: &asked.client_id,
+        certificate: peer.certificate.as_ref(),
+    });
+    let (known, by) = found.map_err(|unknown| match unknown {
+        Unknown::Nobody => Refusal::Unknown,
+        Unknown::Disabled(known) => {
+            who.imsi = known.subscriber.imsi.redacted();
+            Refusal::Disabled
+        }
+        Unknown::Imei(known) => {
+            who.imsi = known.subscriber.imsi.redacted();
+            Refusal::Imei
+        }
+    })?;
+    visit.place.keep()?;
+    shared.hall.welcomed(peer.origin());
     who.imsi = known.subscriber.imsi.redacted();
     let group = view
         .group(&known.group)
@@ -163,7 +189,7 @@ async fn admit(
         Refusal::Credential("it could not be read in time: does its disk or database hang?".to_owned())
     })??;
     let bytes = connect.encode().map_err(|e| Refusal::Malformed(e.to_string()))?;
-    let way = upstream::open(&group.upstream, config, &bytes, shared.listen.write_timeout).await?;
+    let way = upstream::open(&group.upstream, config, &bytes, listen.write_timeout).await?;
     way.wire.shown().clone_into(&mut who.upstream);
     connection.set(who.clone());
     Ok(Admitted { way, from_device, idle })
@@ -214,14 +240,19 @@ async fn stored(
 }
 
 /// The CONNECT, and what the device sent after it (it need not wait for CONNACK: MQTT 3.1.1 section 3.1.4).
-async fn first_packet(device: &mut Wire, limit: usize) -> Result<(crate::mqtt::Connect, BytesMut), Refusal> {
+async fn first_packet(
+    device: &mut Wire,
+    kind: Kind,
+    limit: usize,
+) -> Result<(crate::mqtt::Connect, BytesMut), Refusal> {
     let mut buffer = BytesMut::with_capacity(1_024);
     let malformed = |e: FrameError| Refusal::Malformed(e.to_string());
     loop {
         if buffer.first().is_some_and(|b| b >> 4 != 1) {
-            return Err(Refusal::Malformed(
-                "the first packet is not CONNECT [MQTT-3.1.0-1]".into(),
-            ));
+            return Err(match kind {
+                Kind::Plain => stranger(&buffer, kind),
+                Kind::Tls => Refusal::Malformed("the first packet is not CONNECT [MQTT-3.1.0-1]".into()),
+            });
         }
         // The buffer grows with what arrives: a stranger does not get to reserve memory by announcing a length.
         let whole = peek_frame(&buffer, limit)
@@ -248,17 +279,34 @@ fn shown(client_id: &str) -> String {
     redact_digits(&short).escape_debug().to_string()
 }
 
-async fn refuse(shared: &Shared, mut device: Wire, peer: SocketAddr, who: &Who, refusal: &Refusal) {
+async fn refuse(shared: &Shared, mut device: Wire, peer: &Peer, who: &Who, refusal: &Refusal) {
     shared.status.count_refused(refusal);
+    if matches!(refusal, Refusal::Unknown | Refusal::Imei) {
+        shared.hall.guessed(peer.origin());
+    }
     let reason = refusal.key();
-    match refusal.code() {
-        Some(code) => {
-            warn!(peer = %peer, imsi = %who.imsi, client_id = %who.client_id, reason, connack = code, "refused: {refusal}");
-            let _ = timeout(shared.listen.connect_timeout, device.write_all(&connack::packet(code))).await;
-        }
+    // Anybody can be refused as often as he likes; a subscriber's troubles are always told.
+    let line = if who.imsi.is_empty() {
+        shared.hall.say(peer.origin(), reason)
+    } else {
+        Some(0)
+    };
+    match (refusal.code(), line) {
+        (_, None) => {}
         // A port scan or a health check; no device was turned away.
-        None if matches!(refusal, Refusal::Gone) => info!(peer = %peer, reason, "ended: {refusal}"),
-        None => warn!(peer = %peer, imsi = %who.imsi, client_id = %who.client_id, reason, "refused: {refusal}"),
+        (None, Some(more)) if matches!(refusal, Refusal::Gone) => {
+            info!(peer = %peer.address, reason, more, "ended: {refusal}");
+        }
+        (connack, Some(more)) => {
+            warn!(peer = %peer.address, imsi = %who.imsi, client_id = %who.client_id, reason, connack, more, "refused: {refusal}");
+        }
+    }
+    if let Some(code) = refusal.code() {
+        let _ = timeout(
+            shared.listen.get().connect_timeout,
+            device.write_all(&connack::packet(code)),
+        )
+        .await;
     }
     socket::close(device).await;
 }
@@ -269,7 +317,9 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        fn size<F: Future>(_: impl FnOnce(&'static Arc<Shared>, Wire, SocketAddr, &'static Connection) -> F) -> usize {
+        fn size<F: Future>(
+            _: impl FnOnce(&'static Arc<Shared>, Wire, &'static Peer, &'static Visit, &'static Connection) -> F,
+        ) -> usize {
             size_of::<F>()
         }
         let size = size(serve);
