@@ -3,13 +3,13 @@
 //! | case | CONNACK 3.1.1 | 5 | why this code |
 //! |---|---|---|---|
 //! | another MQTT version, or MQTT 5 where upstream has none | 1 | 0x84 | [MQTT-3.1.2-2] |
-//! | unknown device | 5 | 0x87 | nobody to be |
+//! | unknown or disabled device, a SIM in another modem than its own | 5 | 0x87 | nobody to be |
 //! | keep-alive outside the group's rule | 5 | 0x87 | what Beam answers |
 //! | something that upstream would punish (policy) | the nearest | its own | so that the device's log names it |
 //! | credential missing or broken, name cannot be built | 3 | 0x88 | the operator's to mend; the device is right to try again |
 //! | upstream down, too slow, or TLS fails | 3 | 0x88 | the same |
 //! | upstream's own refusal | as it came, or the nearest | the same | it is upstream's answer |
-//! | not a CONNECT, malformed, too large, too late, gateway full | none | none | the specification closes without an answer |
+//! | not a CONNECT, malformed, too large, too late, gateway full, guessing, a wrong PROXY header or certificate | none | none | the specification closes without an answer |
 //!
 //! The nearest of a reason code of MQTT 5 is 1, 2, 4 or 5 where 3.1.1 has the same word, and else 3, so that the device tries again; for a
 //! policy's QoS, retain and size it is 5, because trying again does not help.
@@ -75,10 +75,34 @@ pub enum Refusal {
         /// The reason code of MQTT 5.
         reason: u8,
     },
+    /// A subscriber that may not connect.
+    #[error("this subscriber is disabled: enable it to let it in")]
+    Disabled,
+    /// A SIM in another modem than its own.
+    #[error("the client id does not end in the IMEI that this subscriber is locked to: is the SIM in another modem?")]
+    Imei,
+    /// A PROXY header that is missing, wrong, or from an address that may not send one.
+    #[error("{0}")]
+    Proxy(String),
+    /// TLS with the device failed.
+    #[error("{0}")]
+    DoorTls(String),
+    /// The device's certificate is not a good one.
+    #[error("{0}")]
+    Certificate(String),
+    /// One address holds all that it may.
+    #[error("{0} connections come from this address already: see listen.max_per_address")]
+    TooManyFrom(usize),
+    /// A stranger had to make room.
+    #[error("it had sent no CONNECT yet, and its place was needed: many connect without saying who they are")]
+    Evicted,
+    /// Too many wrong guesses came from this address.
+    #[error("too many unknown devices come from this address: it is not heard for {0} s more (listen.guesses)")]
+    Guessing(u64),
 }
 
 /// The keys of [`Refusal::key`], for counters.
-pub const KEYS: [&str; 13] = [
+pub const KEYS: [&str; 21] = [
     "full",
     "silent",
     "gone",
@@ -91,6 +115,14 @@ pub const KEYS: [&str; 13] = [
     "upstream_tls",
     "upstream_no_answer",
     "upstream_refused",
+    "disabled",
+    "imei_mismatch",
+    "proxy",
+    "tls",
+    "certificate",
+    "too_many_from_address",
+    "evicted",
+    "guessing",
     "policy",
 ];
 
@@ -109,6 +141,13 @@ impl Refusal {
                 connack::UNAVAILABLE => Some(connack::NOT_AUTHORIZED),
                 code => Some(code),
             },
+            Self::Disabled | Self::Imei => Some(connack::NOT_AUTHORIZED),
+            Self::Proxy(_)
+            | Self::DoorTls(_)
+            | Self::Certificate(_)
+            | Self::TooManyFrom(_)
+            | Self::Evicted
+            | Self::Guessing(_) => None,
         }
     }
 
@@ -140,7 +179,15 @@ impl Refusal {
             Self::Tls(_) => 9,
             Self::NoAnswer(_) => 10,
             Self::Upstream(_) | Self::Upstream5(_) => 11,
-            Self::Policy { .. } => 12,
+            Self::Disabled => 12,
+            Self::Imei => 13,
+            Self::Proxy(_) => 14,
+            Self::DoorTls(_) => 15,
+            Self::Certificate(_) => 16,
+            Self::TooManyFrom(_) => 17,
+            Self::Evicted => 18,
+            Self::Guessing(_) => 19,
+            Self::Policy { .. } => 20,
         }
     }
 

@@ -13,7 +13,7 @@
 //! connection: a PUBLISH that is repeated on the next goes up again, and "exactly once" is then "at least once".
 
 /// Most messages with QoS 2 between PUBLISH and PUBREL; each costs four bytes. Ten times what AWS IoT Core takes in flight.
-pub const EXACTLY_MAX: usize = 1_024;
+pub(super) const EXACTLY_MAX: usize = 1_024;
 
 /// Where a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

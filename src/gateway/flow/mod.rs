@@ -27,8 +27,8 @@
 //! PUBLISH of MQTT 5 (with a failure), a refused filter, the second half of an adapted QoS 2 whose first half upstream acknowledged.
 //!
 //! Memory: a `Flow` itself is under [`FLOW_MAX`] bytes. On the heap there is, only while it is needed: 4 bytes for each adapted QoS 2
-//! message (at most [`exactly::EXACTLY_MAX`]), SUBSCRIBEs that are being cut (at most [`subscribe::PENDING_MAX`], together no
-//! larger than `max_packet` allows), and bytes for a side that is in the middle of a PUBLISH ([`OWED_MAX`]).
+//! message (at most 1,024), SUBSCRIBEs that are being cut (at most 16, together no
+//! larger than twice `max_packet`), and bytes for a side that is in the middle of a PUBLISH ([`OWED_MAX`]).
 
 pub mod bucket;
 pub mod deal;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 /// Most PINGREQs without an answer: the bits of a word.
-pub const UNANSWERED_MAX: u32 = u64::BITS;
+pub(super) const UNANSWERED_MAX: u32 = u64::BITS;
 
 /// Keeps upstream awake for a device that need not be, or may not speak (a bucket is empty).
 #[derive(Debug, Clone, Copy)]

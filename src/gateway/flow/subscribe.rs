@@ -16,7 +16,7 @@ use crate::mqtt::reader::Reader;
 use crate::mqtt::reason;
 
 /// Most SUBSCRIBEs whose answers are being put together.
-pub const PENDING_MAX: usize = 16;
+pub(super) const PENDING_MAX: usize = 16;
 /// What a filter of a shared subscription begins with (MQTT 5 section 4.8.2).
 const SHARE: &[u8] = b"$share/";
 

@@ -317,6 +317,21 @@ fn fill_secret(text: &Zeroizing<String>, who: &Subscriber) -> Result<Zeroizing<S
     template.fill(who).map(Zeroizing::new).map_err(wrong)
 }
 
+/// Placeholders filled for the guide's subscriber.
+#[cfg(test)]
+pub(super) fn topics_for_tests() -> Option<super::flow::topics::Rewrite> {
+    let who = Subscriber {
+        imsi: "295012345678901".parse().unwrap(),
+        imei: None,
+        iccid: None,
+    };
+    let topics = Topics {
+        append_imsi: false,
+        placeholders: true,
+    };
+    super::flow::topics::Rewrite::new(topics, &who)
+}
+
 #[cfg(test)]
 impl Group {
     /// A group with defaults, for the unit tests of this room.
