@@ -29,6 +29,7 @@
 //! 1. SIGTERM: no door accepts any more; strangers are closed; whoever is connected has `listen.drain_timeout` to come to an end.
 //! 2. Then, or at a second SIGTERM, the rest is closed, and [`STOP_TIMEOUT`] later the program ends whatever hangs.
 
+pub mod admin;
 pub mod book;
 pub mod ca;
 pub mod check;
@@ -248,6 +249,7 @@ impl Gateway {
             book,
             tickets,
             status,
+            buckets: flow::bucket::Buckets::default(),
             epoch: tokio::time::Instant::now(),
         };
         let (reload, reloads) = reload::channel();

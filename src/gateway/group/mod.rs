@@ -14,6 +14,7 @@
 pub mod beam;
 mod kind;
 pub mod own;
+pub mod policy;
 mod record;
 mod secret;
 
@@ -271,6 +272,8 @@ pub struct Group {
     pub rate: Rate,
     /// Beam's version.
     pub platform: Platform,
+    /// What becomes of what upstream would punish.
+    pub policy: policy::Policy,
 }
 
 /// What a group makes of one subscriber.
@@ -311,6 +314,21 @@ impl Group {
     }
 }
 
+/// Placeholders filled for the guide's subscriber.
+#[cfg(test)]
+pub(super) fn topics_for_tests() -> Option<super::flow::topics::Rewrite> {
+    let who = Subscriber {
+        imsi: "295012345678901".parse().unwrap(),
+        imei: None,
+        iccid: None,
+    };
+    let topics = Topics {
+        append_imsi: false,
+        placeholders: true,
+    };
+    super::flow::topics::Rewrite::new(topics, &who)
+}
+
 #[cfg(test)]
 impl Group {
     /// A group with defaults, for the unit tests of this room.
@@ -338,6 +356,7 @@ impl Group {
             keep_alive: KeepAlive::default(),
             rate: Rate::default(),
             platform: Platform::Full,
+            policy: policy::Policy::default(),
         }
     }
 }

@@ -244,6 +244,7 @@ fn finish(id: &GroupId, entry: Option<beam::Entry>, own: Own, mut remarks: Vec<R
         keep_alive: own.keep_alive,
         rate: own.rate,
         platform: entry.platform,
+        policy: super::policy::Policy::of(kind),
     });
     Judged {
         group,

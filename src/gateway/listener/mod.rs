@@ -269,7 +269,10 @@ async fn serve(shared: &Arc<Shared>, stream: TcpStream, visit: &Visit, origin: O
         Kind::Plain => None,
         Kind::Tls => visit.hall.tls(),
     };
-    match enter::enter(stream, visit, tls.as_deref()).await {
+    // Boxed: a handshake is much larger than the connection that comes of it.
+    let entered = Box::pin(enter::enter(stream, visit, tls.as_deref())).await;
+    drop(tls);
+    match entered {
         Ok((wire, peer)) => {
             let listed = shared.status.list(peer.address);
             connection::serve(shared, wire, &peer, visit, &listed.connection).await;
