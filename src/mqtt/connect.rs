@@ -19,6 +19,8 @@ pub const LEVEL_3_1_1: u8 = 4;
 pub const LEVEL_5: u8 = 5;
 /// The protocol's name (MQTT 3.1.1 and 5 section 3.1.2.1).
 const NAME: &str = "MQTT";
+/// Most characters of a foreign protocol's name that are kept.
+const NAME_SHOWN: usize = 16;
 /// The name and level of MQTT 3.1, whose CONNECT begins in the same way.
 const NAME_3_1: (&str, u8) = ("MQIsdp", 3);
 
@@ -103,7 +105,7 @@ pub enum ConnectError {
     /// Another protocol version: the answer is CONNACK 1.
     #[error("protocol {name:?} level {level} is neither MQTT 3.1.1 nor 5{hint}; use protocol version 4 (mqttv311) or 5 (mqttv5)", hint = hint(name, *level))]
     Protocol {
-        /// The protocol name sent, as a reader can bear it: it may be any text of up to 64 KiB.
+        /// The beginning of the protocol name that was sent, which may be any text of up to 64 KiB.
         name: String,
         /// The protocol level sent.
         level: u8,
@@ -144,7 +146,7 @@ pub fn level(body: &[u8]) -> Result<Level, ConnectError> {
         (NAME, LEVEL_3_1_1) => Ok(Level::V3),
         (NAME, LEVEL_5) => Ok(Level::V5),
         (name, level) => Err(ConnectError::Protocol {
-            name: name.to_owned(),
+            name: name.chars().take(NAME_SHOWN).collect(),
             level,
         }),
     }

@@ -6,7 +6,7 @@ use crate::mqtt::rule::{self, Violation};
 const WORD: usize = u64::BITS as usize;
 
 /// The aliases of one direction.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Aliases {
     most: u16,
     first: u64,

@@ -17,6 +17,8 @@
 //! [`rule::GRANTED_RETAIN`]), and whether a payload is the UTF-8 it may be said to be (a receiver may look, MQTT 5 section 3.3.2.3.2).
 
 mod aliases;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod inspect;
 mod packets;
 mod publish;
@@ -44,7 +46,7 @@ pub enum Direction {
 }
 
 /// One direction of a connection, after CONNECT and CONNACK.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Checker {
     level: Level,
     direction: Direction,
