@@ -21,3 +21,4 @@ mod loss;
 mod program;
 mod refusals;
 mod stage;
+mod policies;

@@ -48,7 +48,7 @@ pub(super) async fn hello(wire: &mut Wire, connect: &[u8], upstream: &Upstream) 
     match (connack.packet, connack.body()) {
         (PacketType::ConnAck, [_, 0, ..]) => Ok((connack, rest)),
         // 3.1.1 ends at 5, and the failures of version 5 begin at 0x80.
-        (PacketType::ConnAck, [_, code @ 0x80..=0xff, ..]) => Err(Refusal::Upstream5(*code)),
+        (PacketType::ConnAck, [_, code @ 128..=255, ..]) => Err(Refusal::Upstream5(*code)),
         (PacketType::ConnAck, [_, code, ..]) => Err(Refusal::Upstream(*code)),
         _ => Err(nonsense()),
     }
