@@ -219,6 +219,7 @@ impl Gateway {
             book,
             tickets,
             status,
+            buckets: flow::bucket::Buckets::default(),
             epoch: tokio::time::Instant::now(),
         };
         let (reload, reloads) = reload::channel();

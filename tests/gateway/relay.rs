@@ -133,7 +133,10 @@ fn an_upstream_that_stands_still_costs_little_and_loses_nothing() {
         .config_text(stage.upstream(), "")
         .replace("write_timeout = '2s'", "write_timeout = '60s'");
     let gateway = Program::start(&stage, &config);
-    let mut witness = Device::connected(TcpStream::connect(stage.broker.plain()).unwrap(), &Connect::new("w", true, 0));
+    let mut witness = Device::connected(
+        TcpStream::connect(stage.broker.plain()).unwrap(),
+        &Connect::new("w", true, 0),
+    );
     subscribe(&mut witness, "s/#", 0);
     let mut devices: Vec<Device> = (0..STALLED)
         .map(|n| gateway.device(A, &Connect::new(format!("d{n}"), true, 60)))
@@ -149,7 +152,9 @@ fn an_upstream_that_stands_still_costs_little_and_loses_nothing() {
             scope.spawn(move || {
                 let payload = [b'x'; 2_000];
                 for id in 1..=EACH {
-                    writer.write_all(&publish(1, id, &format!("s/{n}/{id}"), &payload)).unwrap();
+                    writer
+                        .write_all(&publish(1, id, &format!("s/{n}/{id}"), &payload))
+                        .unwrap();
                 }
             });
             let acked = &acked;
@@ -175,7 +180,10 @@ fn an_upstream_that_stands_still_costs_little_and_loses_nothing() {
         most.max(gateway.rss())
     });
     println!("before {before} KiB, at most {most} KiB, after {} KiB", gateway.rss());
-    assert!(most - before < STALL_RSS, "{before} KiB before, {most} KiB in the stall");
+    assert!(
+        most - before < STALL_RSS,
+        "{before} KiB before, {most} KiB in the stall"
+    );
     assert_eq!(acked.load(Relaxed), usize::from(STALLED) * usize::from(EACH));
 }
 
@@ -185,7 +193,10 @@ fn cuts_on_both_sides_lose_nothing_that_was_acknowledged() {
     let stage = Stage::new();
     let far = Wire::new(stage.upstream());
     let gateway = Running::start(&stage.config_text(far.address, ""), stage.dir.path());
-    let mut witness = Device::connected(TcpStream::connect(stage.broker.plain()).unwrap(), &Connect::new("w", true, 0));
+    let mut witness = Device::connected(
+        TcpStream::connect(stage.broker.plain()).unwrap(),
+        &Connect::new("w", true, 0),
+    );
     subscribe(&mut witness, "s/#", 0);
     let mut acked = BTreeSet::new();
     for round in 0_u16..8 {
@@ -209,7 +220,9 @@ fn cuts_on_both_sides_lose_nothing_that_was_acknowledged() {
         }
     }
     assert!(acked.len() >= 8 * 31, "{}", acked.len());
-    collect(&mut witness, |seen| acked.iter().all(|id| seen.contains(&("0".to_owned(), *id))));
+    collect(&mut witness, |seen| {
+        acked.iter().all(|id| seen.contains(&("0".to_owned(), *id)))
+    });
     gateway.wait_until("all are gone", |s| s["open"] == 0);
 }
 
@@ -254,7 +267,11 @@ fn a_persistent_session_waits_upstream() {
     device.send(b"\xe0\x00");
     assert!(device.next().is_none());
     stage.broker.wait_for(&["keeps", "disconnected"]);
-    let said = client("mosquitto_pub", stage.broker.plain(), &["-t", "inbox", "-m", "later", "-q", "1"]);
+    let said = client(
+        "mosquitto_pub",
+        stage.broker.plain(),
+        &["-t", "inbox", "-m", "later", "-q", "1"],
+    );
     assert!(said.status.success(), "{}", said.text);
     let mut device = Device::new(gateway.dial(A));
     device.send(&connect.encode().unwrap());
@@ -274,7 +291,9 @@ fn a_large_payload_comes_through_both_ways() {
     let gateway = Running::start(&config, stage.dir.path());
     let mut device = gateway.device(A, &Connect::new("large", true, 60));
     subscribe(&mut device, "large", 0);
-    let payload: Vec<u8> = (0..2_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let payload: Vec<u8> = (0..2_000_000_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
     device.send(&publish(1, 5, "large", &payload));
     let mut frames = [device.next_up_to(4 << 20).unwrap(), device.next_up_to(4 << 20).unwrap()];
     frames.sort_by_key(|f| f.packet == PacketType::PubAck);
@@ -286,7 +305,9 @@ fn a_large_payload_comes_through_both_ways() {
 fn a_plain_upstream_needs_no_certificate() {
     let stage = Stage::new();
     let plain = stage.broker.plain();
-    let config = stage.config_text(plain, "tls = 'off'").replace("ca_file = 'ca/root.pem'\n", "");
+    let config = stage
+        .config_text(plain, "tls = 'off'")
+        .replace("ca_file = 'ca/root.pem'\n", "");
     let gateway = Running::start(&config, stage.dir.path());
     let mut device = gateway.device(A, &Connect::new("plain", true, 60));
     device.send(&publish(1, 3, "t", b"m"));
@@ -307,7 +328,12 @@ fn a_slow_device_gets_everything() {
     std::fs::write(&file, vec![b'x'; 200_000]).unwrap();
     let path = file.display().to_string();
     let flood = ["-t", "flood", "-f", &path, "--repeat", "60", "-q", "1"];
-    assert!(Client::spawn("mosquitto_pub", stage.broker.plain(), &flood).wait().status.success());
+    assert!(
+        Client::spawn("mosquitto_pub", stage.broker.plain(), &flood)
+            .wait()
+            .status
+            .success()
+    );
     let mut pieces = [0; 4_096];
     let mut got = 0;
     let want = 60 * 200_000;
@@ -344,7 +370,10 @@ fn wills_follow_the_devices_last_word() {
     nix::sys::socket::setsockopt(
         &said.stream,
         nix::sys::socket::sockopt::Linger,
-        &nix::libc::linger { l_onoff: 1, l_linger: 0 },
+        &nix::libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        },
     )
     .unwrap();
     stage.broker.wait_for(&["Received DISCONNECT from said"]);

@@ -10,6 +10,7 @@
 //! | [`super::config`] | `[upstream]` and `[device]` of `gateway.toml` |
 
 mod kind;
+pub mod policy;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -257,6 +258,8 @@ pub struct Group {
     pub rate: Rate,
     /// Beam's version.
     pub platform: Platform,
+    /// What becomes of what upstream would punish.
+    pub policy: policy::Policy,
 }
 
 /// What a group makes of one subscriber.
@@ -283,13 +286,35 @@ impl Group {
         let mut names = Names::default();
         if let Login::Fixed { username, password } = &self.login {
             names.username = Some(fill("username", username)?);
-            names.password.clone_from(password);
+            names.password = match password {
+                Some(text) => Some(fill_secret(text, who)?),
+                None => None,
+            };
         }
         if let Proof::Stored { id, .. } = &self.proof {
             names.credential = Some(fill("credential", id)?.parse()?);
         }
         Ok(names)
     }
+}
+
+/// Fills a password, and repeats nothing of it in an error.
+fn fill_secret(text: &Zeroizing<String>, who: &Subscriber) -> Result<Zeroizing<String>, String> {
+    let wrong = |e: crate::identity::TemplateError| {
+        use crate::identity::TemplateError::{Missing, Open, Unknown};
+        let why = match e {
+            Missing(_) => format!("{e}; add it to the subscriber"),
+            Unknown(_) => "unknown placeholder; known are #{imsi}, #{imei} and #{iccid}".to_owned(),
+            Open(_) => "a placeholder is never closed with '}'".to_owned(),
+        };
+        format!("password: {why}")
+    };
+    // A password that has no placeholder is never parsed, so that one with a lone "#{" needs no escape unless it looks like one.
+    if !text.contains("#{") {
+        return Ok(text.clone());
+    }
+    let template: NameTemplate = text.parse().map_err(wrong)?;
+    template.fill(who).map(Zeroizing::new).map_err(wrong)
 }
 
 #[cfg(test)]
@@ -319,6 +344,7 @@ impl Group {
             keep_alive: KeepAlive::default(),
             rate: Rate::default(),
             platform: Platform::Full,
+            policy: policy::Policy::default(),
         }
     }
 }

@@ -82,6 +82,9 @@ pub enum End {
     /// A side broke a rule.
     #[error("{0} broke a rule: {1}")]
     Violation(Side, Violation),
+    /// The device wants what this connection cannot have.
+    #[error("{0}")]
+    Policy(super::flow::deal::Offence),
 }
 
 /// The two sides.
