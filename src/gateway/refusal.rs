@@ -38,7 +38,9 @@ pub enum Refusal {
     #[error("no subscriber has this address or token: add a [[subscriber]] for it")]
     Unknown,
     /// Beam's rule.
-    #[error("keep-alive {asked} s: it must be 0 or {min} to {max} s (the group's rule; SORACOM Beam's is 0 or 5 to 1200 s)")]
+    #[error(
+        "keep-alive {asked} s: it must be 0 or {min} to {max} s (the group's rule; SORACOM Beam's is 0 or 5 to 1200 s)"
+    )]
     KeepAlive {
         /// What the device asked for, in seconds.
         asked: u16,
@@ -75,8 +77,8 @@ pub enum Refusal {
         /// The reason code of MQTT 5.
         reason: u8,
     },
-    /// A subscriber that may not connect.
-    #[error("this subscriber is disabled: enable it to let it in")]
+    /// A subscriber that may not connect, or one of a group that may not.
+    #[error("this subscriber, or its group, is disabled: enable it to let it in")]
     Disabled,
     /// A SIM in another modem than its own.
     #[error("the client id does not end in the IMEI that this subscriber is locked to: is the SIM in another modem?")]
@@ -136,11 +138,6 @@ impl Refusal {
             Self::Unknown | Self::KeepAlive { .. } => Some(connack::NOT_AUTHORIZED),
             Self::Credential(_) | Self::Unreachable(_) | Self::Tls(_) | Self::NoAnswer(_) => Some(connack::UNAVAILABLE),
             Self::Upstream(code) => Some(*code),
-            Self::Upstream5(code) => Some(connack::code_for(*code)),
-            Self::Policy { reason, .. } => match connack::code_for(*reason) {
-                connack::UNAVAILABLE => Some(connack::NOT_AUTHORIZED),
-                code => Some(code),
-            },
             Self::Disabled | Self::Imei => Some(connack::NOT_AUTHORIZED),
             Self::Proxy(_)
             | Self::DoorTls(_)
@@ -148,6 +145,11 @@ impl Refusal {
             | Self::TooManyFrom(_)
             | Self::Evicted
             | Self::Guessing(_) => None,
+            Self::Upstream5(code) => Some(connack::code_for(*code)),
+            Self::Policy { reason, .. } => match connack::code_for(*reason) {
+                connack::UNAVAILABLE => Some(connack::NOT_AUTHORIZED),
+                code => Some(code),
+            },
         }
     }
 
@@ -204,11 +206,23 @@ mod tests {
 
     #[test]
     fn each_version_gets_its_own_word() {
-        let policy = |reason| Refusal::Policy { word: "w", why: "y".into(), reason };
+        let policy = |reason| Refusal::Policy {
+            word: "w",
+            why: "y".into(),
+            reason,
+        };
         for (refusal, three, five) in [
             (Refusal::Version(String::new()), 1, 0x84),
             (Refusal::Unknown, 5, 0x87),
-            (Refusal::KeepAlive { asked: 3, min: 5, max: 1_200 }, 5, 0x87),
+            (
+                Refusal::KeepAlive {
+                    asked: 3,
+                    min: 5,
+                    max: 1_200,
+                },
+                5,
+                0x87,
+            ),
             (Refusal::Credential(String::new()), 3, 0x88),
             (Refusal::Unreachable(String::new()), 3, 0x88),
             (Refusal::Upstream(2), 2, 0x85),
