@@ -24,7 +24,11 @@ struct Client {
 impl Client {
     /// Connected; with the CONNACK it got.
     fn start(stream: TcpStream, connect: &Connect) -> (Self, ConnAck) {
-        let mut client = Self { level: connect.level, stream, buffer: BytesMut::new() };
+        let mut client = Self {
+            level: connect.level,
+            stream,
+            buffer: BytesMut::new(),
+        };
         client.send(&connect.encode().unwrap());
         let frame = client.next().expect("a CONNACK");
         assert_eq!(frame.packet, PacketType::ConnAck);
@@ -124,10 +128,16 @@ fn strict() -> (Stage, SocketAddr) {
         identity_as_username: true,
     };
     let port = free_port();
-    let broker = Mosquitto::start_with(dir.path(), Some(tls), &format!("listener {port} 127.0.0.1\nmax_qos 1\n"));
+    let broker = Mosquitto::start_with(
+        dir.path(),
+        Some(tls),
+        &format!("listener {port} 127.0.0.1\nmax_qos 1\n"),
+    );
     let stage = Stage { broker, authority, dir };
     for imsi in [IMSI_A, IMSI_B, IMSI_T] {
-        stage.authority.device(Kind::Ec, &name(imsi), &name(imsi), &stage.credentials());
+        stage
+            .authority
+            .device(Kind::Ec, &name(imsi), &name(imsi), &stage.credentials());
     }
     (stage, (Ipv4Addr::LOCALHOST, port).into())
 }
@@ -141,12 +151,19 @@ fn qos_2_and_many_filters_reach_a_broker_that_takes_neither() {
     alone.publish(2, 7, "t", b"x");
     assert!(alone.next().is_none(), "the judge closes on QoS 2");
 
-    let gateway = Running::start(&stage.config_text(upstream, "kind = 'aws-iot'\ntls = 'off'"), stage.dir.path());
+    let gateway = Running::start(
+        &stage.config_text(upstream, "kind = 'aws-iot'\ntls = 'off'"),
+        stage.dir.path(),
+    );
     let (mut device, _) = Client::through(&gateway, &connect(Level::V3, 0));
     let filters: Vec<String> = (0..20).map(|n| format!("f/{n}")).collect();
     device.subscribe(7, &filters, 2);
     let suback = device.expect(PacketType::SubAck);
-    assert_eq!(suback, [&[0x90, 22, 0, 7][..], &[1; 20]].concat(), "one answer for three SUBSCRIBEs");
+    assert_eq!(
+        suback,
+        [&[0x90, 22, 0, 7][..], &[1; 20]].concat(),
+        "one answer for three SUBSCRIBEs"
+    );
     device.publish(2, 9, "f/19", b"twice adapted");
     let mut seen = Vec::new();
     for _ in 0..2 {
@@ -158,13 +175,19 @@ fn qos_2_and_many_filters_reach_a_broker_that_takes_neither() {
         }
         seen.push(frame.packet);
     }
-    assert!(seen.contains(&PacketType::Publish) && seen.contains(&PacketType::PubRec), "{seen:?}");
+    assert!(
+        seen.contains(&PacketType::Publish) && seen.contains(&PacketType::PubRec),
+        "{seen:?}"
+    );
     device.send(b"\x62\x02\x00\x09");
     assert_eq!(device.expect(PacketType::PubComp), &b"\x70\x02\x00\x09"[..]);
     device.send(b"\xc0\x00");
     device.expect(PacketType::PingResp);
     let log = stage.broker.log().join("\n");
-    let subscribes = log.lines().filter(|l| l.contains("Received SUBSCRIBE from myClient-")).count();
+    let subscribes = log
+        .lines()
+        .filter(|l| l.contains("Received SUBSCRIBE from myClient-"))
+        .count();
     assert_eq!(subscribes, 3, "{log}");
     assert!(log.contains("k1200"), "keep-alive 0 becomes upstream's longest:\n{log}");
     // What AWS IoT Core would close on is told.
@@ -179,7 +202,10 @@ fn qos_2_and_many_filters_reach_a_broker_that_takes_neither() {
 fn mqtt_5_is_told_beforehand_and_refused_by_name() {
     let (stage, _) = strict();
     let config = stage.config_text(stage.upstream(), "kind = 'event-grid'\n[policy]\nretain = 'adapt'\n");
-    let config = config.replace("[credentials]", "append_imsi = true\ntopic_placeholders = true\n[credentials]");
+    let config = config.replace(
+        "[credentials]",
+        "append_imsi = true\ntopic_placeholders = true\n[credentials]",
+    );
     let gateway = Running::start(&config, stage.dir.path());
     let mut hello = connect(Level::V5, 60);
     let mut section = Vec::new();
@@ -188,8 +214,15 @@ fn mqtt_5_is_told_beforehand_and_refused_by_name() {
     let (mut device, connack) = Client::through(&gateway, &hello);
     let told = connack.properties();
     assert_eq!((connack.code, told.byte(id::MAXIMUM_QOS)), (0, Some(1)));
-    assert_eq!(told.four(id::MAXIMUM_PACKET), Some(256 << 10), "the listener's, which is the lowest");
-    assert_eq!((told.byte(id::SHARED_AVAILABLE), told.byte(id::IDENTIFIERS_AVAILABLE)), (Some(0), Some(0)));
+    assert_eq!(
+        told.four(id::MAXIMUM_PACKET),
+        Some(256 << 10),
+        "the listener's, which is the lowest"
+    );
+    assert_eq!(
+        (told.byte(id::SHARED_AVAILABLE), told.byte(id::IDENTIFIERS_AVAILABLE)),
+        (Some(0), Some(0))
+    );
     assert_eq!(told.two(id::TOPIC_ALIAS_MAXIMUM), Some(10), "mosquitto's");
 
     device.subscribe(3, &["d/{{imsi}}/#".to_owned(), "$share/g/x".to_owned()], 1);
@@ -220,7 +253,11 @@ fn mqtt_5_is_told_beforehand_and_refused_by_name() {
     witness.subscribe(1, &["#".to_owned()], 0);
     witness.expect(PacketType::SubAck);
     witness.send(b"\xc0\x00");
-    assert_eq!(witness.next().unwrap().packet, PacketType::PingResp, "nothing was retained");
+    assert_eq!(
+        witness.next().unwrap().packet,
+        PacketType::PingResp,
+        "nothing was retained"
+    );
     // Too large: told, discarded, and the connection stays.
     device.publish(1, 5, "big", &vec![b'x'; 300 << 10]);
     let puback = device.expect(PacketType::PubAck);
@@ -238,7 +275,10 @@ fn mqtt_5_is_told_beforehand_and_refused_by_name() {
 #[test]
 fn mqtt_5_before_a_hub_that_has_none() {
     let (stage, _) = strict();
-    let gateway = Running::start(&stage.config_text(stage.upstream(), "kind = 'iot-hub'"), stage.dir.path());
+    let gateway = Running::start(
+        &stage.config_text(stage.upstream(), "kind = 'iot-hub'"),
+        stage.dir.path(),
+    );
     let (mut device, connack) = Client::through(&gateway, &connect(Level::V5, 60));
     assert_eq!(connack.code, 0x84);
     assert!(device.next().is_none());
@@ -265,7 +305,10 @@ fn over_the_rate_a_device_waits_and_nothing_is_lost() {
         assert_eq!(puback[2..], n.to_be_bytes());
     }
     let took = begin.elapsed();
-    assert!(took > Duration::from_millis(1_900), "60 messages, 20 at once and 20 a second, took {took:?}");
+    assert!(
+        took > Duration::from_millis(1_900),
+        "60 messages, 20 at once and 20 a second, took {took:?}"
+    );
 }
 
 /// A gateway before a stand-in, with the device that the stand-in knows.
@@ -288,7 +331,11 @@ fn before(clouds: &Clouds, cloud: Cloud, dir: &std::path::Path, device: &str, ki
 #[test]
 fn stand_ins_that_punish_have_nothing_to_punish() {
     let dir = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let mut config = Config::new(dir.path());
     config.only = vec![Cloud::AwsIot, Cloud::EventGrid];
     let clouds = runtime.block_on(Clouds::start(config)).unwrap();
