@@ -26,7 +26,7 @@ use super::upstream::tickets::Tickets;
 use super::wire::Wire;
 use super::{socket, upstream};
 use crate::identity::redact_digits;
-use crate::mqtt::{ConnAck, FrameError, Level, peek_frame, split_frame};
+use crate::mqtt::{FrameError, Level, peek_frame, split_frame};
 
 /// What all connections share.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) struct Shared {
     pub(super) book: Arc<Book>,
     pub(super) tickets: Tickets,
     pub(super) status: Arc<Status>,
-    /// What each subscriber may still send.
+    /// How much each subscriber may still send.
     pub(super) buckets: Buckets,
     /// The zero of every flow's time.
     pub(super) epoch: tokio::time::Instant,
@@ -75,46 +75,11 @@ pub(super) async fn serve(shared: &Arc<Shared>, device: Wire, peer: &Peer, visit
         epoch: shared.epoch,
         write_timeout: shared.listen.get().write_timeout,
     };
+    let judge = Noted { flow, peer, who: &who };
     let (near, far) = ((&mut device, from_device), (&mut upstream, from_upstream));
-    let flow = Noting { flow, peer, who: &who };
-    let end = relay(near, far, flow, bounds, (&connection.up, &connection.down)).await;
+    let end = relay(near, far, judge, bounds, (&connection.up, &connection.down)).await;
     ended(peer, &who, connection, &end.to_string());
     Box::pin(async { tokio::join!(socket::close(device), socket::close(upstream)) }).await;
-}
-
-/// A flow whose notes go into the log.
-struct Noting<'a> {
-    flow: Flow,
-    peer: &'a Peer,
-    who: &'a Who,
-}
-
-impl Noting<'_> {
-    fn note(&self, mut step: Step) -> Step {
-        if let Some(note) = step.note.take() {
-            warn!(peer = %self.peer.address, imsi = %self.who.imsi, client_id = %self.who.client_id, "{note}");
-        }
-        step
-    }
-}
-
-impl Judge for Noting<'_> {
-    fn up(&mut self, front: &[u8], now: Duration) -> Step {
-        let step = self.flow.up(front, now);
-        self.note(step)
-    }
-
-    fn down(&mut self, front: &[u8], now: Duration) -> Step {
-        self.flow.down(front, now)
-    }
-
-    fn deadline(&self) -> Duration {
-        self.flow.deadline()
-    }
-
-    fn due(&mut self, now: Duration) -> Step {
-        self.flow.due(now)
-    }
 }
 
 /// Everything up to the device's CONNACK.
@@ -129,40 +94,76 @@ async fn enter(
     let mut who = Who::default();
     let mut level = Level::default();
     let admitted = admit(shared, &mut device, peer, visit, connection, (&mut who, &mut level)).await;
-    let (
-        Admitted {
-            way,
-            from_device,
-            granted,
-        },
-        connack,
-    ) = match admitted {
+    let Admitted {
+        upstream,
+        from_device,
+        from_upstream,
+        granted,
+    } = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => {
-            refuse(shared, device, peer, (&who, level), &refusal).await;
+            refuse(shared, device, peer, &who, level, &refusal).await;
             return None;
         }
     };
     shared.status.count_relayed();
     info!(peer = %peer.address, imsi = %who.imsi, client_id = %who.client_id, credential = %who.credential, upstream = %who.upstream, "connected");
+    let connack = granted.connack.encode().unwrap_or_default();
     let first = timeout(listen.write_timeout, async {
         device.write_all(&connack).await?;
         device.flush().await
     });
     if !matches!(first.await, Ok(Ok(()))) {
         ended(peer, &who, connection, "the device went before its CONNACK");
-        tokio::join!(socket::close(device), socket::close(way.wire));
+        tokio::join!(socket::close(device), socket::close(upstream));
         return None;
     }
     Some(Box::new(Through {
         device,
         // Of what was read ahead, no more is kept than there is.
         from_device: from_device.to_vec(),
-        upstream: way.wire,
-        from_upstream: way.rest.to_vec(),
+        upstream,
+        from_upstream: from_upstream.to_vec(),
         flow: granted.flow(shared.epoch.elapsed()),
         who,
     }))
+}
+
+/// A flow whose remarks go to the log, with the name of the device.
+struct Noted<'a> {
+    flow: Flow,
+    peer: &'a Peer,
+    who: &'a Who,
+}
+
+impl Noted<'_> {
+    fn told(&self, step: Step) -> Step {
+        if let Some(note) = &step.note {
+            warn!(peer = %self.peer.address, imsi = %self.who.imsi, client_id = %self.who.client_id, "{note}");
+        }
+        step
+    }
+}
+
+impl Judge for Noted<'_> {
+    fn up(&mut self, front: &[u8], now: Duration) -> Step {
+        let step = self.flow.up(front, now);
+        self.told(step)
+    }
+
+    fn down(&mut self, front: &[u8], now: Duration) -> Step {
+        let step = self.flow.down(front, now);
+        self.told(step)
+    }
+
+    fn deadline(&self) -> Duration {
+        self.flow.deadline()
+    }
+
+    fn due(&mut self, now: Duration) -> Step {
+        let step = self.flow.due(now);
+        self.told(step)
+    }
 }
 
 fn ended(peer: &Peer, who: &Who, connection: &Connection, end: &str) {
@@ -175,8 +176,9 @@ fn ended(peer: &Peer, who: &Who, connection: &Connection, end: &str) {
 
 /// A device that upstream has taken.
 struct Admitted {
-    way: upstream::Open,
+    upstream: Wire,
     from_device: BytesMut,
+    from_upstream: BytesMut,
     granted: Granted,
 }
 
@@ -187,7 +189,7 @@ async fn admit(
     visit: &Visit,
     connection: &Connection,
     (who, level): (&mut Who, &mut Level),
-) -> Result<(Admitted, Vec<u8>), Refusal> {
+) -> Result<Admitted, Refusal> {
     let listen = shared.listen.get();
     let limit = listen.max_packet.min(CONNECT_MAX);
     let (asked, from_device) = timeout_at(peer.deadline, first_packet(device, visit.kind, limit))
@@ -220,35 +222,35 @@ async fn admit(
     let group = view
         .group(&known.group)
         .ok_or_else(|| Refusal::Credential(format!("there is no group {}", known.group)))?;
+    if !group.enabled {
+        return Err(Refusal::Disabled);
+    }
     let plan = connect::plan(asked, &known.subscriber, by, group)?;
-    let credential = plan.names.credential.as_ref();
-    who.credential = credential.map(CredentialId::redacted).unwrap_or_default();
+    let id = plan.names.credential.as_ref();
+    who.credential = id.map(CredentialId::redacted).unwrap_or_default();
     "dialling".clone_into(&mut who.upstream);
     connection.set(who.clone());
-    let config = proof(shared, group, credential);
+    let config = proof(shared, group, id);
     let config = timeout(group.upstream.connect_timeout, config).await.map_err(|_| {
         Refusal::Credential("it could not be read in time: does its disk or database hang?".to_owned())
     })??;
     let bytes = plan.connect.encode().map_err(|e| Refusal::Malformed(e.to_string()))?;
-    let way = upstream::open(&group.upstream, config, &bytes, listen.write_timeout).await?;
+    let hello = (&bytes[..], plan.connect.level);
+    let way = upstream::open(&group.upstream, config, hello, listen.write_timeout).await?;
+    let granted = plan.granted(way.connack, listen.max_packet)?;
+    let now = shared.epoch.elapsed();
+    let bucket = shared.buckets.of(&known.subscriber.imsi, group.rate, now);
     way.wire.shown().clone_into(&mut who.upstream);
     connection.set(who.clone());
-    let broken = |what: String| Refusal::NoAnswer(format!("{}: {what}", group.upstream.host));
-    let connack = ConnAck::decode(*level, way.connack.body()).map_err(|v| broken(v.to_string()))?;
-    let mut granted = plan.granted(connack, listen.max_packet)?;
-    let bucket = shared
-        .buckets
-        .of(&known.subscriber.imsi, group.rate, shared.epoch.elapsed());
-    granted.deal = granted.deal.limited(bucket);
-    let connack = granted.connack.encode().map_err(|v| broken(v.to_string()))?;
-    Ok((
-        Admitted {
-            way,
-            from_device,
-            granted,
+    Ok(Admitted {
+        upstream: way.wire,
+        from_device,
+        from_upstream: way.rest,
+        granted: Granted {
+            deal: granted.deal.limited(bucket),
+            ..granted
         },
-        connack,
-    ))
+    })
 }
 
 /// The TLS configuration with what proves the device; none for a plain upstream.
@@ -335,7 +337,7 @@ fn shown(client_id: &str) -> String {
     redact_digits(&short).escape_debug().to_string()
 }
 
-async fn refuse(shared: &Shared, mut device: Wire, peer: &Peer, (who, level): (&Who, Level), refusal: &Refusal) {
+async fn refuse(shared: &Shared, mut device: Wire, peer: &Peer, who: &Who, level: Level, refusal: &Refusal) {
     shared.status.count_refused(refusal);
     if matches!(refusal, Refusal::Unknown | Refusal::Imei) {
         shared.hall.guessed(peer.origin());
@@ -347,8 +349,7 @@ async fn refuse(shared: &Shared, mut device: Wire, peer: &Peer, (who, level): (&
     } else {
         Some(0)
     };
-    let connack = refusal.connack(level);
-    match (connack.as_ref().map(|c| c.code), line) {
+    match (refusal.code(), line) {
         (_, None) => {}
         // A port scan or a health check; no device was turned away.
         (None, Some(more)) if matches!(refusal, Refusal::Gone) => {
@@ -358,8 +359,12 @@ async fn refuse(shared: &Shared, mut device: Wire, peer: &Peer, (who, level): (&
             warn!(peer = %peer.address, imsi = %who.imsi, client_id = %who.client_id, reason, connack, more, "refused: {refusal}");
         }
     }
-    if let Some(bytes) = connack.and_then(|c| c.encode().ok()) {
-        let _ = timeout(shared.listen.get().connect_timeout, device.write_all(&bytes)).await;
+    if let Some(Ok(answer)) = refusal.connack(level).map(|c| c.encode()) {
+        let answered = async {
+            device.write_all(&answer).await?;
+            device.flush().await
+        };
+        let _ = timeout(shared.listen.get().connect_timeout, answered).await;
     }
     socket::close(device).await;
 }

@@ -77,8 +77,8 @@ pub enum Refusal {
         /// The reason code of MQTT 5.
         reason: u8,
     },
-    /// A subscriber that may not connect.
-    #[error("this subscriber is disabled: enable it to let it in")]
+    /// A subscriber that may not connect, or one of a group that may not.
+    #[error("this subscriber, or its group, is disabled: enable it to let it in")]
     Disabled,
     /// A SIM in another modem than its own.
     #[error("the client id does not end in the IMEI that this subscriber is locked to: is the SIM in another modem?")]
@@ -142,11 +142,6 @@ impl Refusal {
             Self::Unknown | Self::KeepAlive { .. } | Self::GroupDisabled(_) => Some(connack::NOT_AUTHORIZED),
             Self::Credential(_) | Self::Unreachable(_) | Self::Tls(_) | Self::NoAnswer(_) => Some(connack::UNAVAILABLE),
             Self::Upstream(code) => Some(*code),
-            Self::Upstream5(code) => Some(connack::code_for(*code)),
-            Self::Policy { reason, .. } => match connack::code_for(*reason) {
-                connack::UNAVAILABLE => Some(connack::NOT_AUTHORIZED),
-                code => Some(code),
-            },
             Self::Disabled | Self::Imei => Some(connack::NOT_AUTHORIZED),
             Self::Proxy(_)
             | Self::DoorTls(_)
@@ -154,6 +149,11 @@ impl Refusal {
             | Self::TooManyFrom(_)
             | Self::Evicted
             | Self::Guessing(_) => None,
+            Self::Upstream5(code) => Some(connack::code_for(*code)),
+            Self::Policy { reason, .. } => match connack::code_for(*reason) {
+                connack::UNAVAILABLE => Some(connack::NOT_AUTHORIZED),
+                code => Some(code),
+            },
         }
     }
 

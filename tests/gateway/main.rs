@@ -19,6 +19,8 @@ mod groups;
 mod guide;
 mod identity;
 mod loss;
+mod policies;
 mod program;
 mod refusals;
+mod relay;
 mod stage;

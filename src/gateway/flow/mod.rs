@@ -26,7 +26,7 @@
 //! An acknowledgement for a message that went up only ever comes from upstream. What is answered here is what was not sent: a refused
 //! PUBLISH of MQTT 5 (with a failure), a refused filter, the second half of an adapted QoS 2 whose first half upstream acknowledged.
 //!
-//! Memory: a `Flow` itself is under [`FLOW_MAX`] bytes. On the heap there is, only while it is needed: 4 bytes for each adapted QoS 2
+//! Memory: a `Flow` itself is under [`FLOW_MAX`] bytes, its [`Deal`] under 256. On the heap there is, only while it is needed: 4 bytes for each adapted QoS 2
 //! message (at most 1,024), SUBSCRIBEs that are being cut (at most 16, together no
 //! larger than twice `max_packet`), and bytes for a side that is in the middle of a PUBLISH ([`OWED_MAX`]).
 
@@ -60,7 +60,7 @@ use run::{Owed, Run};
 use subscribe::{Next, PENDING_MAX, Pending, Verdict};
 
 /// Largest [`Flow`], in bytes.
-pub const FLOW_MAX: usize = 768;
+pub const FLOW_MAX: usize = 480;
 /// More than so many bytes are not kept for a side in the middle of a PUBLISH: the other side is held.
 pub const OWED_MAX: usize = 4 << 10;
 /// How long it is held then, before it is looked again.
@@ -121,7 +121,7 @@ struct Body {
 #[derive(Debug)]
 pub struct Flow {
     terms: Terms,
-    deal: Deal,
+    deal: Box<Deal>,
     heard: Duration,
     checker_up: Checker,
     checker_down: Checker,
@@ -172,7 +172,7 @@ impl Flow {
             publish_most: deal.publish_most(terms.max_packet),
             unanswered: 0,
             terms,
-            deal,
+            deal: Box::new(deal),
         }
     }
 

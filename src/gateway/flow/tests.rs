@@ -138,6 +138,7 @@ fn ends(deal: Deal, input: &[u8], why: &str, goodbye: &[u8]) {
 #[test]
 fn a_flow_is_small() {
     assert!(size_of::<Flow>() <= FLOW_MAX, "{}", size_of::<Flow>());
+    assert!(size_of::<Deal>() <= 256, "{}", size_of::<Deal>());
 }
 
 #[test]

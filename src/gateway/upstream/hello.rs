@@ -1,5 +1,4 @@
-//! CONNECT goes, CONNACK comes. Of either version: a CONNACK's first two bytes are flags and code in both (MQTT 3.1.1 and 5, section
-//! 3.2.2), and its properties, which only version 5 has, go on to the device as they came.
+//! CONNECT goes, CONNACK comes, of either version. What it means is decided elsewhere ([`crate::gateway::connect`]).
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,7 +7,7 @@ use super::failed;
 use crate::gateway::group::Upstream;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::wire::Wire;
-use crate::mqtt::{Frame, PacketType, split_frame};
+use crate::mqtt::{ConnAck, Level, split_frame};
 
 /// Largest CONNACK, in bytes: version 3.1.1 has 4, version 5 may send a reason and user properties.
 pub(super) const CONNACK_MAX: usize = 16 << 10;
@@ -18,7 +17,11 @@ const CONNACK_FIRST: u8 = 0x20;
 const READ: usize = 1_024;
 
 /// Says CONNECT and waits for the answer. What came behind it is the second value.
-pub(super) async fn hello(wire: &mut Wire, connect: &[u8], upstream: &Upstream) -> Result<(Frame, BytesMut), Refusal> {
+pub(super) async fn hello(
+    wire: &mut Wire,
+    (connect, level): (&[u8], Level),
+    upstream: &Upstream,
+) -> Result<(ConnAck, BytesMut), Refusal> {
     let broken = |e: std::io::Error| failed(&e, upstream);
     let nonsense = || {
         Refusal::NoAnswer(format!(
@@ -45,11 +48,7 @@ pub(super) async fn hello(wire: &mut Wire, connect: &[u8], upstream: &Upstream) 
             )));
         }
     };
-    match (connack.packet, connack.body()) {
-        (PacketType::ConnAck, [_, 0, ..]) => Ok((connack, rest)),
-        // 3.1.1 ends at 5, and the failures of version 5 begin at 0x80.
-        (PacketType::ConnAck, [_, code @ 0x80..=0xff, ..]) => Err(Refusal::Upstream5(*code)),
-        (PacketType::ConnAck, [_, code, ..]) => Err(Refusal::Upstream(*code)),
-        _ => Err(nonsense()),
-    }
+    let connack = ConnAck::decode(level, connack.body());
+    let connack = connack.map_err(|e| Refusal::NoAnswer(format!("{} sends a wrong CONNACK: {e}", upstream.host)))?;
+    Ok((connack, rest))
 }

@@ -25,7 +25,7 @@ use super::group::{Kind, Upstream};
 use super::refusal::Refusal;
 use super::wire::Wire;
 use crate::cloud::aws_iot;
-use crate::mqtt::Frame;
+use crate::mqtt::{ConnAck, Level};
 use crate::tls;
 
 /// An open way upstream.
@@ -33,8 +33,8 @@ use crate::tls;
 pub struct Open {
     /// The connection.
     pub wire: Wire,
-    /// The CONNACK as it came; its code is 0.
-    pub connack: Frame,
+    /// Upstream's word, which may be a refusal.
+    pub connack: ConnAck,
     /// What came after it.
     pub rest: BytesMut,
 }
@@ -69,14 +69,14 @@ pub fn alpn(upstream: &Upstream) -> Option<&str> {
     upstream.alpn.as_deref().or(by_kind)
 }
 
-/// Opens the way, says `connect` (a whole packet) and waits for upstream's word. Without a `config` it is plain MQTT.
+/// Opens the way, says `connect` (a whole packet of this version) and waits for upstream's word. Without a `config` it is plain MQTT.
 ///
 /// # Errors
-/// [`Refusal`], with upstream's own code when it refused.
+/// [`Refusal`]; what upstream itself says is no error here.
 pub async fn open(
     upstream: &Upstream,
     config: Option<Arc<ClientConfig>>,
-    connect: &[u8],
+    connect: (&[u8], Level),
     write_timeout: Duration,
 ) -> Result<Open, Refusal> {
     let mut stage = Stage::Lookup;
