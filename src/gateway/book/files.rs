@@ -7,7 +7,7 @@
 //!
 //! The cache holds at most one entry for each credential id, and ids come from the subscriber list alone, so it is bounded by it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -149,8 +149,10 @@ pub fn view(config: &FilesConfig) -> Result<View, BookError> {
     }
     let groups = config.groups.iter().cloned().chain(read);
     Ok(View {
-        directory: Directory::new(all),
+        directory: Arc::new(Directory::new(all)),
         groups: groups.map(|g| (g.id.clone(), Arc::new(g))).collect(),
+        broken: BTreeMap::new(),
+        closed: None,
     })
 }
 

@@ -13,11 +13,14 @@
 //! | `keepAlive` | `{"min": 5, "max": 1200, "idleAtZero": 1800}`, seconds | Beam's, as written here |
 //! | `rate` | `{"messages": 0, "bytes": 0, "burst": 1}`: a second, of one subscriber; 0 is no limit | none |
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::gateway::json::{Node, Object, short};
+use serde_json::{Value, json};
+
 use super::{KeepAlive, Kind, Rate, Trust};
 use crate::gateway::credential::CredentialId;
+use crate::gateway::json::{Node, Object, short};
 use crate::tls::{self, Versions};
 
 /// The namespace's name.
@@ -44,6 +47,77 @@ pub struct Own {
     pub keep_alive: KeepAlive,
     /// Limits of one subscriber.
     pub rate: Rate,
+}
+
+impl Own {
+    /// What a group of `[upstream]` and `[device]` says that Beam has no word for.
+    pub(in crate::gateway) fn of(group: &super::Group) -> Self {
+        let upstream = &group.upstream;
+        let default_credential = match &group.proof {
+            super::Proof::Stored { default, .. } => default.clone(),
+            _ => None,
+        };
+        Self {
+            default_credential,
+            kind: Some(upstream.kind),
+            address: upstream.address.clone(),
+            versions: Some(upstream.versions),
+            alpn: Some(upstream.alpn.clone().unwrap_or_default()),
+            trust: Some(upstream.trust.clone()),
+            connect_timeout: Some(upstream.connect_timeout),
+            keep_alive: group.keep_alive,
+            rate: group.rate,
+        }
+    }
+}
+
+/// The namespace that says this; authorities in a file become part of it.
+///
+/// # Errors
+/// When that file cannot be read.
+pub(in crate::gateway) fn written(own: &Own) -> Result<BTreeMap<String, Value>, String> {
+    let mut out = BTreeMap::new();
+    let mut put = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            out.insert(key.to_owned(), value);
+        }
+    };
+    let version = |v| {
+        VERSIONS
+            .iter()
+            .find(|(_, known)| *known == v)
+            .map(|(word, _)| Value::from(*word))
+    };
+    let ca = match &own.trust {
+        None | Some(Trust::System) => None,
+        Some(Trust::Pem(pem)) => Some(pem.clone()),
+        Some(Trust::File(path)) => {
+            Some(std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?)
+        }
+    };
+    put(
+        "defaultCredentialsId",
+        own.default_credential.as_ref().map(|id| id.as_str().into()),
+    );
+    put("kind", own.kind.map(|k| k.word().into()));
+    put("address", own.address.as_deref().map(Value::from));
+    put("tls", own.versions.and_then(version));
+    put("alpn", own.alpn.as_deref().map(Value::from));
+    put("ca", ca.map(Value::from));
+    put("connectTimeout", own.connect_timeout.map(|d| d.as_secs().into()));
+    let k = own.keep_alive;
+    let differs = k != KeepAlive::default();
+    put(
+        "keepAlive",
+        differs.then(|| json!({"min": k.min, "max": k.max, "idleAtZero": k.idle_at_zero.as_secs()})),
+    );
+    let r = own.rate;
+    let limits = r.messages > 0 || r.bytes > 0;
+    put(
+        "rate",
+        limits.then(|| json!({"messages": r.messages, "bytes": r.bytes, "burst": r.burst.max(1)})),
+    );
+    Ok(out)
 }
 
 /// How long the way upstream may take when nobody says.

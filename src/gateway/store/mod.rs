@@ -24,6 +24,7 @@ mod credentials;
 mod groups;
 mod key;
 mod owner;
+pub mod parcel;
 mod postgres;
 mod rekey;
 mod schema;
@@ -49,7 +50,7 @@ pub use seal::TokenKey;
 use super::config::{Database, StoreConfig};
 use super::credential::{CredentialId, Version};
 use super::group::GroupId;
-use super::subscriber::Prefix;
+use super::subscriber::{Prefix, TOKEN_MAX, TOKEN_MIN};
 use crate::clock::{self, Clock};
 use crate::identity::{Iccid, Imei, Imsi, Subscriber};
 use owner::Owner;
@@ -255,7 +256,10 @@ fn time(clock: &Clock) -> Duration {
 
 /// Raises the generation, and keeps other writers out until the transaction ends.
 async fn raise(tx: &Tx<'_>) -> Result<i64, Fail> {
-    let row = tx.row("UPDATE store_state SET generation = generation + 1 WHERE one = 1 RETURNING generation", &[]);
+    let row = tx.row(
+        "UPDATE store_state SET generation = generation + 1 WHERE one = 1 RETURNING generation",
+        &[],
+    );
     row.await?.ok_or_else(stateless)?.int()
 }
 
@@ -358,7 +362,7 @@ impl Store {
 
     /// The number of the last change.
     pub async fn generation(&self) -> Result<u64, StoreError> {
-        self.owner.read(|tx| Box::pin(generation(tx))).await
+        self.owner.glance(|tx| Box::pin(generation(tx))).await
     }
 
     /// Everything but credentials.
@@ -375,7 +379,7 @@ impl Store {
     /// Subscribers by IMSI, those after `after`, at most `limit` and at most [`PAGE_MAX`].
     pub async fn subscribers(&self, after: Option<&Imsi>, limit: usize) -> Result<Vec<SubscriberRecord>, StoreError> {
         let after = after.map(|i| i.as_str().to_owned()).unwrap_or_default();
-        let page = self.owner.read(move |tx| {
+        let page = self.owner.glance(move |tx| {
             let after = after.clone();
             Box::pin(async move { subscribers::page(tx, &after, page_limit(limit)).await })
         });
@@ -386,7 +390,7 @@ impl Store {
     pub async fn subscriber(&self, imsi: &Imsi) -> Result<Option<SubscriberRecord>, StoreError> {
         let imsi = imsi.clone();
         self.owner
-            .read(move |tx| {
+            .glance(move |tx| {
                 let imsi = imsi.clone();
                 Box::pin(async move { subscribers::one(tx, &imsi).await })
             })
@@ -396,12 +400,21 @@ impl Store {
     /// Writes one, new or not; `has_token` and `last_seen` of the record are not looked at.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] for its group; [`StoreError::Conflict`] when its source (without a token), token or certificate is another's.
+    /// [`StoreError::Missing`] for its group; [`StoreError::Conflict`] when its source (alone: with neither token nor certificate), token or
+    /// certificate is another's; [`StoreError::Refused`] for a token that is too short or too long.
     pub async fn put_subscriber(&self, record: &SubscriberRecord, token: TokenChange) -> Result<(), StoreError> {
         let token = match token {
             TokenChange::Keep => Digest::Keep,
             TokenChange::Remove => Digest::Remove,
-            TokenChange::Set(token) => Digest::Set(self.token_key().digest(&token)),
+            TokenChange::Set(token) => {
+                if !(TOKEN_MIN..=TOKEN_MAX).contains(&token.len()) {
+                    return Err(StoreError::Refused(format!(
+                        "the token has {} bytes; it must have {TOKEN_MIN} to {TOKEN_MAX}: make one with 'openssl rand -hex 16'",
+                        token.len()
+                    )));
+                }
+                Digest::Set(self.token_key().digest(&token))
+            }
         };
         let new = Arc::new((record.clone(), token));
         self.owner
@@ -443,7 +456,7 @@ impl Store {
     /// [`StoreError::Broken`] naming the first that cannot be read.
     pub async fn groups(&self) -> Result<Vec<GroupRecord>, StoreError> {
         let seal = self.keys().seal;
-        let all = self.owner.read(move |tx| {
+        let all = self.owner.glance(move |tx| {
             let seal = seal.clone();
             Box::pin(async move { groups::all(tx, &seal).await })
         });
@@ -456,7 +469,7 @@ impl Store {
     pub async fn group(&self, id: &GroupId) -> Result<Option<GroupRecord>, StoreError> {
         let with = (id.clone(), self.keys().seal);
         self.owner
-            .read(move |tx| {
+            .glance(move |tx| {
                 let (id, seal) = with.clone();
                 Box::pin(async move { groups::one(tx, &id, &seal).await })
             })
@@ -555,7 +568,7 @@ impl Store {
     ) -> Result<Vec<CredentialSummary>, StoreError> {
         let after = after.map(|i| i.as_str().to_owned()).unwrap_or_default();
         self.owner
-            .read(move |tx| {
+            .glance(move |tx| {
                 let after = after.clone();
                 Box::pin(async move { credentials::page(tx, &after, page_limit(limit)).await })
             })
@@ -569,7 +582,7 @@ impl Store {
     pub async fn credential(&self, id: &CredentialId) -> Result<Option<CredentialSecret>, StoreError> {
         let with = (id.clone(), self.keys().seal);
         self.owner
-            .read(move |tx| {
+            .glance(move |tx| {
                 let (id, seal) = with.clone();
                 Box::pin(async move { credentials::one(tx, &id, &seal).await })
             })
@@ -580,7 +593,7 @@ impl Store {
     pub async fn credential_version(&self, id: &CredentialId) -> Result<Option<Version>, StoreError> {
         let id = id.clone();
         self.owner
-            .read(move |tx| {
+            .glance(move |tx| {
                 let id = id.clone();
                 Box::pin(async move { credentials::version_of(tx, &id).await })
             })

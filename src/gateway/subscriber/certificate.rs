@@ -25,7 +25,11 @@ pub struct PeerCertificate {
 impl std::fmt::Debug for PeerCertificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // A device's name often holds its IMSI.
-        write!(f, "PeerCertificate({:?})", self.common_name.as_deref().map(redact_digits))
+        write!(
+            f,
+            "PeerCertificate({:?})",
+            self.common_name.as_deref().map(redact_digits)
+        )
     }
 }
 
@@ -36,7 +40,10 @@ impl PeerCertificate {
     /// [`TlsError::BadCertificate`].
     pub fn of(der: &CertificateDer<'_>, name: &NameTemplate) -> Result<Self, TlsError> {
         let leaf = Leaf::read(der, "the device's certificate")?;
-        let numbers = leaf.common_name.as_deref().and_then(|n| name.read(n, &Numbers::default()));
+        let numbers = leaf
+            .common_name
+            .as_deref()
+            .and_then(|n| name.read(n, &Numbers::default()));
         Ok(Self {
             imsi: numbers.and_then(|n| n.imsi),
             common_name: leaf.common_name,
@@ -65,7 +72,10 @@ pub fn fingerprint(text: &str) -> Result<Fingerprint, String> {
         .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
         .collect::<Option<_>>()
         .ok_or_else(wrong)?;
-    let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair.iter().fold(0, |n, d| n << 4 | d)).collect();
+    let bytes: Vec<u8> = digits
+        .chunks(2)
+        .map(|pair| pair.iter().fold(0, |n, d| n << 4 | d))
+        .collect();
     match <[u8; 32]>::try_from(bytes) {
         Ok(bytes) if digits.len() == 64 => Ok(Fingerprint(bytes)),
         _ => Err(wrong()),

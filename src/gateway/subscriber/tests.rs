@@ -89,21 +89,40 @@ fn certificates_pinned_or_by_name() {
     let d = Directory::new(all);
     let by = |c: &PeerCertificate, address: &str, token| who(&d, &caller(address, token, Some(c)));
     let hit = |n: &str, by| Some((n.to_owned(), by));
-    assert_eq!(by(&certificate("dev-100001", 9), "192.0.2.1", None), hit("100001", By::Certificate));
-    assert_eq!(by(&certificate("whoever", 2), "192.0.2.1", None), hit("100002", By::Certificate));
+    assert_eq!(
+        by(&certificate("dev-100001", 9), "192.0.2.1", None),
+        hit("100001", By::Certificate)
+    );
+    assert_eq!(
+        by(&certificate("whoever", 2), "192.0.2.1", None),
+        hit("100002", By::Certificate)
+    );
     assert_eq!(
         by(&certificate("dev-100002", 9), "192.0.2.1", None),
         None,
         "the right name on another certificate than the pinned one"
     );
-    assert_eq!(by(&certificate("x", 3), "10.0.0.9", None), hit("100003", By::Certificate));
-    assert_eq!(by(&certificate("x", 3), "192.0.2.1", None), None, "a key that was carried off");
+    assert_eq!(
+        by(&certificate("x", 3), "10.0.0.9", None),
+        hit("100003", By::Certificate)
+    );
+    assert_eq!(
+        by(&certificate("x", 3), "192.0.2.1", None),
+        None,
+        "a key that was carried off"
+    );
     assert_eq!(by(&certificate("dev-100004", 9), "192.0.2.1", None), None);
     assert_eq!(by(&certificate("dev-999999", 9), "192.0.2.1", None), None);
     // A token goes before a certificate, and a certificate of nobody does not harm the source.
     let token = Some("the-token-of-number-one");
-    assert_eq!(by(&certificate("whoever", 2), "192.0.2.1", token), hit("100001", By::Token));
-    assert_eq!(by(&certificate("whoever", 9), "10.4.0.1", None), hit("100004", By::Source));
+    assert_eq!(
+        by(&certificate("whoever", 2), "192.0.2.1", token),
+        hit("100001", By::Token)
+    );
+    assert_eq!(
+        by(&certificate("whoever", 9), "10.4.0.1", None),
+        hit("100004", By::Source)
+    );
     // A pinned certificate is needed, so the source alone says nothing.
     assert_eq!(find(&d, "10.0.0.9", None), None);
 }
@@ -117,7 +136,10 @@ fn disabled_and_locked_ones_are_told_apart() {
     let mut hopeless = known("100003", Some("10.0.0.3"), None);
     (hopeless.imei_lock, hopeless.subscriber.imei) = (true, None);
     let d = Directory::new(vec![off, locked, hopeless]);
-    assert!(matches!(d.find(&caller("10.0.0.1", None, None)), Err(Unknown::Disabled(_))));
+    assert!(matches!(
+        d.find(&caller("10.0.0.1", None, None)),
+        Err(Unknown::Disabled(_))
+    ));
     assert!(matches!(d.find(&caller("10.0.0.9", None, None)), Err(Unknown::Nobody)));
     let with_id = |address: &str, id: &str| {
         d.find(&Caller {
@@ -156,7 +178,9 @@ fn a_stores_digests_are_found_by_its_digester() {
 #[test]
 fn ten_thousand_tokens_are_each_found() {
     let token = |n: u32| format!("the-token-of-number-{n}");
-    let all = (0..10_000).map(|n| known(&format!("1{n:05}"), None, Some(&token(n)))).collect();
+    let all = (0..10_000)
+        .map(|n| known(&format!("1{n:05}"), None, Some(&token(n))))
+        .collect();
     let d = Directory::new(all);
     for n in 0..10_000 {
         assert_eq!(find(&d, "192.0.2.1", Some(&token(n))).unwrap().0, format!("1{n:05}"));

@@ -133,7 +133,9 @@ impl Digester {
         let key = hmac::Key::new(hmac::HMAC_SHA256, key);
         Self::new(move |token| {
             let tag = hmac::sign(&key, token);
-            TokenDigest(std::array::from_fn(|i| tag.as_ref().get(i).copied().unwrap_or_default()))
+            TokenDigest(std::array::from_fn(|i| {
+                tag.as_ref().get(i).copied().unwrap_or_default()
+            }))
         })
     }
 

@@ -37,8 +37,9 @@ CREATE TABLE subscriber (
     CHECK ((source_address IS NULL) = (source_length IS NULL))
 );
 
--- A source alone tells who calls, so it tells one. Behind a token many may share it.
-CREATE UNIQUE INDEX subscriber_source ON subscriber (source_address, source_length) WHERE token IS NULL;
+-- A source alone tells who calls, so it tells one. With a token or a certificate many may share it.
+CREATE UNIQUE INDEX subscriber_source ON subscriber (source_address, source_length)
+    WHERE token IS NULL AND certificate IS NULL;
 CREATE INDEX subscriber_group ON subscriber (group_id);
 
 CREATE TABLE credential (
