@@ -22,3 +22,6 @@ mod loss;
 mod program;
 mod refusals;
 mod stage;
+
+mod api;
+mod cli;
