@@ -2,7 +2,14 @@
 
 use bytes::{Bytes, BytesMut};
 
-/// The kinds of packet (MQTT 3.1.1 table 2.1).
+use super::rule::{self, Violation};
+
+/// Longest fixed header, in bytes.
+pub const HEADER_MAX: usize = 5;
+/// Largest remaining length (MQTT 3.1.1 section 2.2.3, MQTT 5 section 1.5.5).
+pub const LENGTH_MAX: usize = 268_435_455;
+
+/// The kinds of packet (MQTT 3.1.1 table 2.1, MQTT 5 table 2-1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum PacketType {
@@ -20,12 +27,20 @@ pub enum PacketType {
     PingReq = 12,
     PingResp = 13,
     Disconnect = 14,
+    /// Version 5 only.
+    Auth = 15,
 }
 
 impl PacketType {
+    /// What a packet of this first byte is; none for the reserved kind 0.
+    #[must_use]
+    pub fn of(first: u8) -> Option<Self> {
+        Self::from_bits(first >> 4)
+    }
+
     fn from_bits(bits: u8) -> Option<Self> {
         use PacketType::{
-            ConnAck, Connect, Disconnect, PingReq, PingResp, PubAck, PubComp, PubRec, PubRel, Publish, SubAck,
+            Auth, ConnAck, Connect, Disconnect, PingReq, PingResp, PubAck, PubComp, PubRec, PubRel, Publish, SubAck,
             Subscribe, UnsubAck, Unsubscribe,
         };
         Some(match bits {
@@ -43,6 +58,7 @@ impl PacketType {
             12 => PingReq,
             13 => PingResp,
             14 => Disconnect,
+            15 => Auth,
             _ => return None,
         })
     }
@@ -51,8 +67,8 @@ impl PacketType {
 /// Why bytes are not MQTT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Packet types 0 and 15 are reserved in 3.1.1.
-    #[error("packet type {0} is reserved: this is not MQTT 3.1.1")]
+    /// Packet type 0 is reserved; 15, which 3.1.1 reserves too, is AUTH in version 5 and left to who knows the version.
+    #[error("packet type {0} is reserved: this is not MQTT")]
     ReservedType(u8),
     /// The remaining length has more than four bytes.
     #[error("the remaining length does not end within four bytes: this is not MQTT")]
@@ -187,7 +203,7 @@ pub fn split_frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<Frame>,
     }))
 }
 
-/// Appends a remaining length (MQTT 3.1.1 section 2.2.3). The caller keeps `length` below 268,435,456.
+/// Appends a variable byte integer (MQTT 3.1.1 section 2.2.3, MQTT 5 section 1.5.5). The caller keeps `length` at [`LENGTH_MAX`] or below.
 pub(crate) fn put_length(out: &mut Vec<u8>, mut length: usize) {
     loop {
         let byte = (length & 0x7f) as u8;
@@ -197,6 +213,35 @@ pub(crate) fn put_length(out: &mut Vec<u8>, mut length: usize) {
             return;
         }
     }
+}
+
+/// Appends a string or binary field with its length in front.
+///
+/// # Errors
+/// [`rule::FIELD_SIZE`].
+pub(crate) fn put_field(out: &mut Vec<u8>, field: &[u8]) -> Result<(), Violation> {
+    let length = u16::try_from(field.len()).map_err(|_| &rule::FIELD_SIZE)?;
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(field);
+    Ok(())
+}
+
+/// A packet of this first byte and what follows its remaining length.
+///
+/// # Errors
+/// [`rule::WHOLE_SIZE`].
+pub(crate) fn packet(first: u8, parts: &[&[u8]]) -> Result<Vec<u8>, Violation> {
+    let length = parts.iter().map(|p| p.len()).sum();
+    if length > LENGTH_MAX {
+        return Err((&rule::WHOLE_SIZE).into());
+    }
+    let mut out = Vec::with_capacity(HEADER_MAX + length);
+    out.push(first);
+    put_length(&mut out, length);
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+    Ok(out)
 }
 
 #[cfg(test)]

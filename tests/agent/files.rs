@@ -237,14 +237,7 @@ fn every_form_of_key_is_shown_to_openssl_and_mosquitto() {
                     assert!(page.contains(&auth_name()), "{form} {versions:?}: {page}");
                 }
                 let id = format!("form-{n}-{v1}");
-                let connect = Connect {
-                    client_id: id.clone(),
-                    keep_alive: 60,
-                    clean_session: true,
-                    will: None,
-                    username: None,
-                    password: None,
-                };
+                let connect = Connect::new(id.clone(), true, 60);
                 let bytes = connect.encode().unwrap();
                 let got = talk(&desk, mqtt, Versions::Both, &bytes, |got| got.len() >= 4)
                     .unwrap_or_else(|e| panic!("{form}: {e}"));

@@ -141,6 +141,7 @@ fn wills_retained_messages_and_large_binary_payloads_pass() {
         payload: Bytes::from_static(&[0, 255]),
         qos: 1,
         retain: false,
+        properties: bytes::Bytes::new(),
     });
     // DISCONNECT: no will. Then a line that breaks: the will.
     let mut device = gateway.device(A, &connect);

@@ -9,6 +9,7 @@ use rustls_pki_types::ServerName;
 use super::SECOND;
 use crate::config::Section;
 use crate::gateway::group::own::{self, Own};
+use crate::gateway::group::policy::{Answer, Matter, Policy};
 use crate::gateway::group::{
     Group, GroupFile, GroupId, KeepAlive, Kind, Login, Platform, Proof, Rate, Scheme, Topics, Trust, Upstream,
 };
@@ -73,6 +74,8 @@ pub(super) fn read(top: &mut Section<'_, '_>, certificates: bool) -> FilesConfig
 /// `[upstream]` and `[device]`: the group of those subscribers who name none.
 fn default_group(top: &mut Section<'_, '_>) -> Group {
     let upstream = upstream(top.section("upstream"));
+    let policy = policy(top.section("policy"), upstream.kind);
+    let rate = rate(top.section("rate"));
     let mut device = top.section("device");
     let username = device.parsed::<NameTemplate>("username");
     let pass_login = device.boolean("pass_login", false);
@@ -111,8 +114,9 @@ fn default_group(top: &mut Section<'_, '_>) -> Group {
             placeholders: device.boolean("topic_placeholders", false),
         },
         keep_alive: KeepAlive::default(),
-        rate: Rate::default(),
+        rate,
         platform: Platform::Full,
+        policy,
     };
     device.finish();
     group
@@ -218,6 +222,37 @@ fn upstream(mut s: Section<'_, '_>) -> Upstream {
     };
     s.finish();
     upstream
+}
+
+/// `[policy]`: a line for each [`Matter`] that is to be answered in another way than is usual for the upstream's kind.
+fn policy(mut s: Section<'_, '_>, kind: Kind) -> Policy {
+    let mut policy = Policy::of(kind);
+    for matter in Matter::all() {
+        let answer = s.choice(matter.word(), policy.answer(matter), &Answer::WORDS);
+        if let Err(why) = policy.set(matter, answer) {
+            s.mistake(matter.word(), why);
+        }
+    }
+    s.finish();
+    policy
+}
+
+/// Most messages, bytes or seconds of `[rate]`: far above what a device's link carries.
+const RATE_MAX: i64 = 1_000_000_000;
+
+/// `[rate]`: `messages` and `bytes` a second from one subscriber (none: no limit), and `burst`, the seconds' worth that may come at once.
+fn rate(mut s: Section<'_, '_>) -> Rate {
+    let mut number = |key, least, default| {
+        let n = s.number(key, least..=RATE_MAX);
+        n.and_then(|n| u32::try_from(n).ok()).unwrap_or(default)
+    };
+    let rate = Rate {
+        messages: number("messages", 1, 0),
+        bytes: number("bytes", 1, 0),
+        burst: number("burst", 1, 1),
+    };
+    s.finish();
+    rate
 }
 
 fn subscribers(

@@ -2,17 +2,71 @@
 //!
 //! A [`Flow`] is one relayed connection's memory. Bytes and `now` go in, a [`Step`] comes out: how many bytes of the front of the input
 //! it concerns, what goes on to the other side, what goes back to the sender, and whether that was the end. The pump
-//! ([`super::relay`]) does what the steps say and nothing else.
+//! ([`super::relay`]) does what the steps say and nothing else:
+//! - the bytes that steps have for one side are written in the order in which the steps were returned;
+//! - a step that took something is followed by another question, with what is left of the input;
+//! - after `hold` it is asked again too, with the same input.
 //!
 //! The body of a PUBLISH never waits here to be whole: its head (topic, identifier, properties) is looked at, then its payload goes on
-//! as it comes, in steps of [`Pass::AsIs`], so a connection's memory does not grow with its messages.
+//! as it comes, in steps of [`Pass::AsIs`]. Packets that need nothing are taken together, as many as the input has. Where one needs a
+//! change, the run of small packets around it is written anew, so that one read stays one write.
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | [`deal`] | what device, gateway and upstream have agreed on: version, policy, bounds, bucket |
+//! | [`super::group::policy`] | the table: what is punished where, and what is done about it |
+//! | `publish` | a device's PUBLISH: size, QoS, retain, topic |
+//! | `exactly` | QoS 2 over an upstream of QoS 1 |
+//! | `subscribe` | filters: rewritten, lowered, refused, cut into parts |
+//! | [`topics`] | placeholders and the appended IMSI |
+//! | `pings` | the gateway's own PINGREQs |
+//! | [`bucket`] | messages and bytes a second |
+//! | `run` | a step in the making |
+//!
+//! An acknowledgement for a message that went up only ever comes from upstream. What is answered here is what was not sent: a refused
+//! PUBLISH of MQTT 5 (with a failure), a refused filter, the second half of an adapted QoS 2 whose first half upstream acknowledged.
+//!
+//! Memory: a `Flow` itself is under [`FLOW_MAX`] bytes. On the heap there is, only while it is needed: 4 bytes for each adapted QoS 2
+//! message (at most 1,024), SUBSCRIBEs that are being cut (at most 16, together no
+//! larger than twice `max_packet`), and bytes for a side that is in the middle of a PUBLISH ([`OWED_MAX`]).
+
+pub mod bucket;
+pub mod deal;
+mod exactly;
+mod pings;
+mod publish;
+mod run;
+mod subscribe;
+pub mod topics;
+
+#[cfg(test)]
+mod pair_tests;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::relay::End;
-use super::rules::{self, Direction};
+use super::group::policy::Matter;
+use super::relay::{End, Side};
+use super::rules::{Checker, Direction, Look, Violation, What};
+use crate::mqtt::{Level, PacketType, reason, rule};
+use deal::{Deal, Offence};
+use exactly::Exactly;
+use pings::Pings;
+use publish::{Fate, Head, PUBCOMP, PUBREC};
+use run::{Owed, Run};
+use subscribe::{Next, PENDING_MAX, Pending, Verdict};
+
+/// Largest [`Flow`], in bytes.
+pub const FLOW_MAX: usize = 768;
+/// More than so many bytes are not kept for a side in the middle of a PUBLISH: the other side is held.
+pub const OWED_MAX: usize = 4 << 10;
+/// How long it is held then, before it is looked again.
+const OWED_PAUSE: Duration = Duration::from_millis(20);
+/// PINGREQ (MQTT 3.1.1 and 5 section 3.12).
+const PINGREQ: [u8; 2] = [0xc0, 0];
 
 /// What goes on to the other side.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,6 +97,8 @@ pub struct Step {
     pub hold: Option<Duration>,
     /// Write what this step says, then end.
     pub end: Option<End>,
+    /// What the operator should know; once for each matter and connection.
+    pub note: Option<String>,
 }
 
 /// What a connection is held to.
@@ -54,64 +110,442 @@ pub struct Terms {
     pub idle: Duration,
 }
 
+/// The rest of a PUBLISH whose head was dealt with.
+#[derive(Debug, Clone, Copy, Default)]
+struct Body {
+    left: usize,
+    dropped: bool,
+}
+
 /// One relayed connection.
 #[derive(Debug)]
 pub struct Flow {
     terms: Terms,
+    deal: Deal,
     heard: Duration,
+    checker_up: Checker,
+    checker_down: Checker,
+    body_up: Body,
+    body_down: Body,
+    /// For a side in the middle of a PUBLISH.
+    owed_device: Owed,
+    owed_upstream: Owed,
+    exactly: Exactly,
+    pending: Vec<Pending>,
+    pings: Option<Pings>,
+    noted: bool,
+    /// PUBLISHes, SUBSCRIBEs and the rest go up without a look at what is in them.
+    any_publish: bool,
+    any_subscribe: bool,
+    /// The largest PUBLISH, in bytes.
+    publish_most: usize,
+    /// MQTT 5: PUBLISHes above QoS 0 that upstream has not acknowledged.
+    unanswered: u16,
 }
 
 impl Flow {
-    /// A connection whose CONNACK has just been passed; `now` is monotonic time.
+    /// A connection whose CONNACK has just been passed, to an upstream that takes all of MQTT 3.1.1; `now` is monotonic time.
     #[must_use]
     pub fn new(terms: Terms, now: Duration) -> Self {
-        Self { terms, heard: now }
+        Self::with(terms, Deal::default(), now)
+    }
+
+    /// A connection whose CONNACK has just been passed; `now` is monotonic time.
+    #[must_use]
+    pub fn with(terms: Terms, deal: Deal, now: Duration) -> Self {
+        // The bound is ours to keep: a PUBLISH over it may be discarded as it comes, and the connection stays.
+        let (checker_up, checker_down) = deal.checkers(usize::MAX);
+        Self {
+            heard: now,
+            checker_up,
+            checker_down,
+            body_up: Body::default(),
+            body_down: Body::default(),
+            owed_device: Owed::default(),
+            owed_upstream: Owed::default(),
+            exactly: Exactly::default(),
+            pending: Vec::new(),
+            pings: deal.keep_alive().map(|seconds| Pings::new(seconds, now)),
+            noted: false,
+            any_publish: deal.takes_any_publish(),
+            any_subscribe: deal.takes_any_subscribe(),
+            publish_most: deal.publish_most(terms.max_packet),
+            unanswered: 0,
+            terms,
+            deal,
+        }
     }
 
     /// Looks at the front of what came from the device.
     pub fn up(&mut self, front: &[u8], now: Duration) -> Step {
         self.heard = now;
-        self.look(Direction::Up, front)
+        if self.owed_device.len() > OWED_MAX {
+            return Step { hold: Some(OWED_PAUSE), ..Step::default() };
+        }
+        let quota = match self.deal.bucket().map_or(Ok(u64::MAX), |b| b.ask(now)) {
+            Ok(quota) => quota,
+            Err(wait) => return self.held(wait, now),
+        };
+        let mut run = Run::new(front);
+        let mut published = 0;
+        let mut ended = None;
+        while !run.rest().is_empty() && run.step.end.is_none() {
+            if self.body_up.left > 0 {
+                if run.ends_before(self.body_up.left) {
+                    break;
+                }
+                self.body_up = continued(&mut run, self.body_up);
+                if self.body_up.left == 0 {
+                    finished(&mut run, &mut self.owed_upstream);
+                }
+                continue;
+            }
+            if published >= quota {
+                break;
+            }
+            let rest = run.rest();
+            match self.seen(Direction::Up, rest, &mut run.step) {
+                Ok(None) => break,
+                Ok(Some(look)) => {
+                    published += u64::from(matches!(look.what, What::Publish(_)));
+                    ended = self.device_sent(&look, rest, &mut run).err();
+                }
+                Err(violation) => ended = Some(End::Violation(Side::Device, violation)),
+            }
+            if ended.is_some() {
+                break;
+            }
+        }
+        if let Some(end) = ended {
+            self.goodbye(&end, self.body_down.left == 0, &mut run);
+            run.step.end = Some(end);
+        }
+        let taken = run.taken();
+        if let Some(pings) = self.pings.as_mut().filter(|_| taken > 0) {
+            pings.sent(now);
+        }
+        if taken > 0 {
+            let charged = self.deal.bucket().map(|b| b.charge(now, published, taken as u64));
+            run.step.hold = charged.flatten();
+            self.heard += run.step.hold.unwrap_or_default();
+        }
+        let mut step = run.finish();
+        if self.body_down.left > 0 {
+            if let Some(back) = step.back.take() {
+                self.owed_device.push(&back);
+            }
+        }
+        step
     }
 
     /// Looks at the front of what came from upstream.
     pub fn down(&mut self, front: &[u8], _now: Duration) -> Step {
-        self.look(Direction::Down, front)
+        let mut run = Run::new(front);
+        let mut ended = None;
+        while !run.rest().is_empty() && run.step.end.is_none() {
+            if self.body_down.left > 0 {
+                if run.ends_before(self.body_down.left) {
+                    break;
+                }
+                self.body_down = continued(&mut run, self.body_down);
+                if self.body_down.left == 0 {
+                    finished(&mut run, &mut self.owed_device);
+                }
+                continue;
+            }
+            let rest = run.rest();
+            match self.seen(Direction::Down, rest, &mut run.step) {
+                Ok(None) => break,
+                Ok(Some(look)) => self.upstream_sent(&look, &mut run),
+                Err(violation) => {
+                    ended = Some(End::Violation(Side::Upstream, violation));
+                    break;
+                }
+            }
+        }
+        if let Some(end) = ended {
+            self.goodbye(&end, self.body_up.left == 0, &mut run);
+            run.step.end = Some(end);
+        }
+        let mut step = run.finish();
+        if self.body_up.left > 0 {
+            if let Some(back) = step.back.take() {
+                self.owed_upstream.push(&back);
+            }
+        }
+        step
     }
 
     /// When [`Flow::due`] wants to be asked, in monotonic time. Ask again after each step.
     #[must_use]
     pub fn deadline(&self) -> Duration {
-        self.heard + self.terms.idle
-    }
-
-    /// What is due at `now`: the end of a device that was silent for too long, or a PINGREQ of our own (`pass` goes upstream,
-    /// `take` is 0).
-    pub fn due(&mut self, now: Duration) -> Step {
-        let end = (now >= self.deadline()).then_some(End::Idle(self.terms.idle.as_secs()));
-        Step { end, ..Step::default() }
-    }
-
-    fn look(&mut self, direction: Direction, front: &[u8]) -> Step {
-        let seen = rules::inspect(direction, front, self.terms.max_packet);
-        let side = match direction {
-            Direction::Up => super::relay::Side::Device,
-            Direction::Down => super::relay::Side::Upstream,
-        };
-        let end = if seen.disconnect {
-            Some(End::Disconnected)
-        } else if seen.bytes == 0 {
-            seen.violation.map(|v| End::Violation(side, v))
-        } else {
-            None
-        };
-        Step {
-            take: seen.bytes,
-            pass: if seen.bytes > 0 { Pass::AsIs } else { Pass::Nothing },
-            packets: seen.packets,
-            wanted: seen.wanted,
-            end,
-            ..Step::default()
+        let idle = self.heard + self.terms.idle;
+        match &self.pings {
+            // In the middle of a PUBLISH nothing else can be said.
+            Some(pings) if self.body_up.left == 0 => idle.min(pings.deadline()),
+            _ => idle,
         }
     }
+
+    /// What is due at `now`: the end of a device that was silent for too long (in MQTT 5 `back` tells it so), or a PINGREQ of our own
+    /// (`pass` goes upstream, `take` is 0).
+    pub fn due(&mut self, now: Duration) -> Step {
+        let mut step = Step::default();
+        if now >= self.heard + self.terms.idle {
+            if self.deal.is_five() && self.body_down.left == 0 {
+                step.back = Some(Bytes::copy_from_slice(&disconnect(reason::KEEP_ALIVE_TIMEOUT)));
+            }
+            step.end = Some(End::Idle(self.terms.idle.as_secs()));
+        } else if self.body_up.left == 0 && self.pings.as_mut().is_some_and(|p| p.due(now)) {
+            step.pass = Pass::Instead(Bytes::from_static(&PINGREQ));
+        }
+        step
+    }
+
+    /// A step that only waits. The device is not silent meanwhile: it is not listened to.
+    fn held(&mut self, wait: Duration, now: Duration) -> Step {
+        self.heard = now + wait;
+        Step { hold: Some(wait), ..Step::default() }
+    }
+
+    /// One look at the next packet; `None` when more of it must come.
+    fn seen<'b>(&mut self, direction: Direction, rest: &'b [u8], step: &mut Step) -> Result<Option<Look<'b>>, Violation> {
+        let most = self.terms.max_packet;
+        let checker = match direction {
+            Direction::Up => &mut self.checker_up,
+            Direction::Down => &mut self.checker_down,
+        };
+        let too_large = |size: usize, packet: Option<PacketType>| {
+            let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            let v = rule::PACKET_SIZE.above(number(size), number(most));
+            Violation { level: self.deal.level(), packet, ..v }
+        };
+        match checker.look(rest)? {
+            Some(look) => {
+                // What a device publishes is judged with its policy; what upstream delivers is only passed on, not kept.
+                let kept = look.head.packet != PacketType::Publish;
+                if kept && look.head.size > most {
+                    return Err(too_large(look.head.size, Some(look.head.packet)));
+                }
+                Ok(Some(look))
+            }
+            None => {
+                let wanted = checker.wanted(rest);
+                if wanted > most {
+                    return Err(too_large(wanted, None));
+                }
+                step.wanted = wanted;
+                Ok(None)
+            }
+        }
+    }
+
+    fn device_sent(&mut self, look: &Look<'_>, rest: &[u8], run: &mut Run<'_>) -> Result<(), End> {
+        let size = look.head.size;
+        match &look.what {
+            What::Publish(publish) => {
+                let head = Head::of(look, publish, rest);
+                let fate = if self.any_publish && size <= self.publish_most {
+                    Fate::AsIs
+                } else {
+                    let mut note = None;
+                    let fate = publish::publish(&self.deal, &mut self.exactly, &head, self.terms.max_packet, &mut note);
+                    self.note(note, run);
+                    fate?
+                };
+                let dropped = matches!(fate, Fate::Drop(..));
+                if self.deal.is_five() && publish.qos > 0 && !dropped {
+                    self.unanswered = self.unanswered.saturating_add(1);
+                    let most = self.deal.receive_maximum();
+                    if self.unanswered > most {
+                        let v = rule::RECEIVE_MAXIMUM.above(self.unanswered, most);
+                        return Err(End::Violation(Side::Device, v.in_packet(Level::V5, PacketType::Publish)));
+                    }
+                }
+                match fate {
+                    Fate::AsIs => run.pass(head.size),
+                    Fate::Head(bytes) => run.instead(head.size, &bytes),
+                    Fate::Drop(answer, length) => {
+                        run.instead(head.size, &[]);
+                        if let Some(answer) = answer {
+                            run.back(answer.get(..length).unwrap_or(&[]));
+                        }
+                    }
+                }
+                self.body_up = Body { left: head.payload, dropped };
+                if head.payload == 0 {
+                    run.step.packets += 1;
+                }
+                return Ok(());
+            }
+            What::Ack { kind: PacketType::PubRel, id, .. } if self.adapts_qos2() => {
+                if !self.exactly.release(*id) {
+                    let why = "PUBREL for a message whose PUBREC has not come".to_owned();
+                    return Err(Offence::new(Matter::PublishQos2, reason::PROTOCOL_ERROR, why).into());
+                }
+                run.instead(size, &[]);
+                run.back(&acknowledgement(PUBCOMP, *id));
+            }
+            What::Subscribe(s) if !self.any_subscribe => {
+                if self.pending.iter().any(|p| p.id() == s.id) {
+                    let why = format!("packet identifier {} is that of a SUBSCRIBE without its SUBACK", s.id);
+                    return Err(Offence::new(Matter::ManyFilters, reason::PACKET_ID_IN_USE, why).into());
+                }
+                let mut note = None;
+                let verdict = subscribe::subscribe(&self.deal, body(look, rest), &mut note);
+                self.note(note, run);
+                self.subscription(verdict?, size, run)?;
+            }
+            What::Unsubscribe(_) if self.deal.rewrite().is_some() => {
+                let verdict = subscribe::unsubscribe(&self.deal, body(look, rest))?;
+                self.subscription(verdict, size, run)?;
+            }
+            What::PingReq => {
+                if self.pings.as_mut().is_some_and(|p| !p.ask(false)) {
+                    let why = format!("more than {} PINGREQs that upstream has not answered", pings::UNANSWERED_MAX);
+                    return Err(Offence::new(Matter::KeepAlive, reason::RATE_TOO_HIGH, why).into());
+                }
+                run.pass(size);
+            }
+            What::Disconnect { .. } => {
+                run.pass(size);
+                run.step.end = Some(End::Disconnected);
+            }
+            _ => run.pass(size),
+        }
+        run.step.packets += 1;
+        Ok(())
+    }
+
+    fn subscription(&mut self, verdict: Verdict, size: usize, run: &mut Run<'_>) -> Result<(), Offence> {
+        match verdict {
+            Verdict::AsIs => run.pass(size),
+            Verdict::Instead(bytes) => run.instead(size, &bytes),
+            Verdict::Answered(bytes) => {
+                run.instead(size, &[]);
+                run.back(&bytes);
+            }
+            Verdict::Parts(first, pending) => {
+                let waiting: usize = self.pending.iter().map(Pending::bytes).sum();
+                if self.pending.len() >= PENDING_MAX || waiting + pending.bytes() > 2 * self.terms.max_packet {
+                    let why = format!("{} SUBSCRIBEs are waiting for upstream already", self.pending.len());
+                    return Err(Offence::new(Matter::ManyFilters, reason::QUOTA_EXCEEDED, why));
+                }
+                self.pending.push(pending);
+                run.instead(size, &first);
+            }
+        }
+        Ok(())
+    }
+
+    fn upstream_sent(&mut self, look: &Look<'_>, run: &mut Run<'_>) {
+        let size = look.head.size;
+        match &look.what {
+            What::Publish(publish) => {
+                run.pass(publish.head_size);
+                self.body_down = Body { left: size.saturating_sub(publish.head_size), dropped: false };
+                if self.body_down.left == 0 {
+                    run.step.packets += 1;
+                }
+                return;
+            }
+            What::Ack { kind, reason: code, .. } if self.deal.is_five() => {
+                let failed = code.is_some_and(|c| c >= reason::UNSPECIFIED);
+                if matches!(kind, PacketType::PubAck | PacketType::PubComp) || (*kind == PacketType::PubRec && failed) {
+                    self.unanswered = self.unanswered.saturating_sub(1);
+                }
+                run.pass(size);
+            }
+            What::Ack { kind: PacketType::PubAck, id, .. } if self.adapts_qos2() && self.exactly.acknowledged(*id) => {
+                run.instead(size, &acknowledgement(PUBREC, *id));
+            }
+            What::PingResp if self.pings.as_mut().is_some_and(Pings::answered) => run.instead(size, &[]),
+            What::SubAck { id, codes } => {
+                let at = self.pending.iter().position(|p| p.id() == *id);
+                match at.and_then(|at| self.pending.get_mut(at)).map(|p| p.answered(codes)) {
+                    None => run.pass(size),
+                    Some(Next::Ask(part)) => {
+                        run.instead(size, &[]);
+                        run.back(&part);
+                    }
+                    Some(Next::Answer(suback)) => {
+                        if let Some(at) = at {
+                            self.pending.swap_remove(at);
+                        }
+                        run.instead(size, &suback);
+                    }
+                }
+            }
+            What::Disconnect { .. } => {
+                run.pass(size);
+                run.step.end = Some(End::Closed(Side::Upstream));
+            }
+            _ => run.pass(size),
+        }
+        run.step.packets += 1;
+    }
+
+    /// Whether this connection turns QoS 2 into QoS 1. In MQTT 5 Maximum QoS says so beforehand.
+    fn adapts_qos2(&self) -> bool {
+        !self.deal.is_five() && self.deal.publish_qos() == 1
+    }
+
+    fn note(&mut self, note: Option<String>, run: &mut Run<'_>) {
+        if note.is_some() && !self.noted {
+            self.noted = true;
+            run.step.note = note;
+        }
+    }
+
+    /// MQTT 5: says why to the side that did it, unless it is in the middle of a PUBLISH.
+    fn goodbye(&self, end: &End, may_speak: bool, run: &mut Run<'_>) {
+        if !self.deal.is_five() || !may_speak {
+            return;
+        }
+        match end {
+            End::Policy(offence) => run.back(&disconnect(offence.reason)),
+            End::Violation(_, violation) => run.back(&disconnect(violation.reason())),
+            _ => {}
+        }
+    }
+}
+
+impl From<Offence> for End {
+    fn from(offence: Offence) -> Self {
+        Self::Policy(offence)
+    }
+}
+
+/// The rest of a PUBLISH, as far as it has come.
+fn continued(run: &mut Run<'_>, body: Body) -> Body {
+    let length = body.left.min(run.rest().len());
+    if body.dropped {
+        run.instead(length, &[]);
+    } else {
+        run.pass(length);
+    }
+    Body { left: body.left - length, ..body }
+}
+
+/// A PUBLISH has ended: what waited for that follows it.
+fn finished(run: &mut Run<'_>, owed: &mut Owed) {
+    run.step.packets += 1;
+    if let Some(bytes) = owed.take() {
+        run.instead(0, &bytes);
+    }
+}
+
+fn body<'b>(look: &Look<'_>, rest: &'b [u8]) -> &'b [u8] {
+    rest.get(look.head.body_at..look.head.size).unwrap_or(&[])
+}
+
+/// PUBREC or PUBCOMP without a reason.
+fn acknowledgement(first: u8, id: u16) -> [u8; 4] {
+    let [high, low] = id.to_be_bytes();
+    [first, 2, high, low]
+}
+
+/// DISCONNECT of MQTT 5 with a reason and no properties.
+fn disconnect(code: u8) -> [u8; 3] {
+    [0xe0, 1, code]
 }

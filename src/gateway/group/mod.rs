@@ -14,6 +14,7 @@
 pub mod beam;
 mod kind;
 pub mod own;
+pub mod policy;
 mod record;
 mod secret;
 
@@ -271,6 +272,8 @@ pub struct Group {
     pub rate: Rate,
     /// Beam's version.
     pub platform: Platform,
+    /// What becomes of what upstream would punish.
+    pub policy: policy::Policy,
 }
 
 /// What a group makes of one subscriber.
@@ -338,6 +341,7 @@ impl Group {
             keep_alive: KeepAlive::default(),
             rate: Rate::default(),
             platform: Platform::Full,
+            policy: policy::Policy::default(),
         }
     }
 }

@@ -11,22 +11,22 @@ use std::time::Duration;
 use crate::gateway::guess::Origin;
 
 /// How often a line tells of one address and reason.
-pub const EVERY: Duration = Duration::from_secs(60);
+pub(super) const EVERY: Duration = Duration::from_secs(60);
 /// Most pairs of address and reason that are remembered.
-pub const REMEMBERED: usize = 4_096;
+pub(super) const REMEMBERED: usize = 4_096;
 
 type About = Option<(Origin, &'static str)>;
 
 /// What was said lately.
 #[derive(Debug, Default)]
-pub struct Hush {
+pub(super) struct Hush {
     /// When a line was written, and how many were not since.
     said: HashMap<About, (Duration, u64)>,
 }
 
 impl Hush {
     /// Whether to write a line now, and how many were not written since the last one.
-    pub fn say(&mut self, origin: Origin, reason: &'static str, now: Duration) -> Option<u64> {
+    pub(super) fn say(&mut self, origin: Origin, reason: &'static str, now: Duration) -> Option<u64> {
         let mut about = Some((origin, reason));
         if !self.said.contains_key(&about) && self.said.len() >= REMEMBERED {
             self.said.retain(|_, (at, _)| now < *at + EVERY);
@@ -59,8 +59,14 @@ mod tests {
         let a = Origin::of([192, 0, 2, 1].into());
         let b = Origin::of([192, 0, 2, 2].into());
         assert_eq!(hush.say(a, "unknown", at(0)), Some(0));
-        assert_eq!((hush.say(a, "unknown", at(1)), hush.say(a, "unknown", at(59))), (None, None));
-        assert_eq!((hush.say(a, "silent", at(1)), hush.say(b, "unknown", at(1))), (Some(0), Some(0)));
+        assert_eq!(
+            (hush.say(a, "unknown", at(1)), hush.say(a, "unknown", at(59))),
+            (None, None)
+        );
+        assert_eq!(
+            (hush.say(a, "silent", at(1)), hush.say(b, "unknown", at(1))),
+            (Some(0), Some(0))
+        );
         assert_eq!(hush.say(a, "unknown", at(60)), Some(2));
     }
 

@@ -364,7 +364,10 @@ mod tests {
         let b = places.take(None).unwrap();
         b.comes_from(origin(1)).unwrap();
         assert_eq!(places.take(Some(origin(1))).unwrap_err(), Refusal::TooManyFrom(2));
-        assert_eq!(places.take(None).unwrap().comes_from(origin(1)), Err(Refusal::TooManyFrom(2)));
+        assert_eq!(
+            places.take(None).unwrap().comes_from(origin(1)),
+            Err(Refusal::TooManyFrom(2))
+        );
         drop(a);
         assert!(places.take(Some(origin(1))).is_ok());
     }

@@ -37,7 +37,9 @@ pub enum Told {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
     /// The first bytes are something else.
-    #[error("a trusted proxy (listen.proxies) sent no PROXY header: let it send version 2 (haproxy: send-proxy-v2), or take it off the list")]
+    #[error(
+        "a trusted proxy (listen.proxies) sent no PROXY header: let it send version 2 (haproxy: send-proxy-v2), or take it off the list"
+    )]
     Missing,
     /// Version 1.
     #[error("a PROXY header of version 1: let the proxy send version 2 (haproxy: send-proxy-v2)")]
@@ -49,7 +51,9 @@ pub enum ProxyError {
     #[error("a PROXY header with the unknown command {0}")]
     Command(u8),
     /// No TCP over IP.
-    #[error("a PROXY header without an IP address (family and transport {0:#04x}): it must pass on TCP over IPv4 or IPv6")]
+    #[error(
+        "a PROXY header without an IP address (family and transport {0:#04x}): it must pass on TCP over IPv4 or IPv6"
+    )]
     Family(u8),
     /// Longer than [`REST_MAX`].
     #[error("a PROXY header of {0} bytes: at most {REST_MAX} are taken")]
@@ -110,7 +114,10 @@ pub fn told(fixed: Fixed, rest: &[u8]) -> Result<Told, ProxyError> {
         0x21 => {
             let (block, tlvs) = rest.split_first_chunk::<36>().ok_or(ProxyError::Cut)?;
             let (source, ports) = block.split_first_chunk::<16>().ok_or(ProxyError::Cut)?;
-            let port = ports.get(16..18).and_then(|p| p.try_into().ok()).ok_or(ProxyError::Cut)?;
+            let port = ports
+                .get(16..18)
+                .and_then(|p| p.try_into().ok())
+                .ok_or(ProxyError::Cut)?;
             (address(Ipv6Addr::from(*source).into(), port), tlvs)
         }
         other => return Err(ProxyError::Family(other)),
@@ -205,7 +212,10 @@ mod tests {
             (header(0x21, 0x31, &[0; 216]), ProxyError::Family(0x31)),
             (header(0x21, 0x11, &[0; REST_MAX + 1]), ProxyError::Long(REST_MAX + 1)),
             (b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\n".to_vec(), ProxyError::Version1),
-            (b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01x...".to_vec(), ProxyError::Missing),
+            (
+                b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01x...".to_vec(),
+                ProxyError::Missing,
+            ),
         ] {
             assert_eq!(read(&bytes), Err(want));
         }

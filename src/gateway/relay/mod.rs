@@ -82,6 +82,9 @@ pub enum End {
     /// A side broke a rule.
     #[error("{0} broke a rule: {1}")]
     Violation(Side, Violation),
+    /// The device wants what this connection cannot have.
+    #[error("{0}")]
+    Policy(super::flow::deal::Offence),
 }
 
 /// The two sides.
@@ -362,15 +365,16 @@ where
         if device && upstream { self.ending.take() } else { None }
     }
 
-    /// Whether the device is not listened to because of something else than its own silence.
-    fn deaf(&self, now: Duration) -> bool {
-        !self.upstream.out.is_clear() || !self.device.may_read(now)
+    /// Whether the device is not listened to because of something else than its own silence. (A pause that the flow has ordered is in
+    /// its deadline, and its own PINGREQs are due in it.)
+    fn deaf(&self) -> bool {
+        !self.upstream.out.is_clear() || self.device.out.backs() > BACK_MAX
     }
 
     /// When something will be due, if nothing happens.
     fn deadline(&self, now: Duration) -> Duration {
         let stall = |half: Option<Duration>| half.map(|since| since + self.bounds.write_timeout);
-        let flow = (!self.deaf(now)).then(|| self.flow.deadline());
+        let flow = (!self.deaf()).then(|| self.flow.deadline());
         let holds = [self.device.held, self.upstream.held]
             .into_iter()
             .flatten()
@@ -402,7 +406,7 @@ where
                 self.ending.get_or_insert(end);
             }
         }
-        if self.ending.is_none() && !self.deaf(now) && now >= self.flow.deadline() {
+        if self.ending.is_none() && !self.deaf() && now >= self.flow.deadline() {
             let step = self.flow.due(now);
             if let Pass::Instead(bytes) = &step.pass {
                 self.upstream.out.add(bytes, now);

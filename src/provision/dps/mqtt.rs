@@ -68,17 +68,13 @@ impl Door {
             },
             via: via.clone(),
             connect: Connect {
-                client_id: id.as_str().to_owned(),
-                clean_session: true,
-                keep_alive: KEEP_ALIVE,
-                will: None,
                 username: Some(format!(
                     "{}/registrations/{}/api-version={version}&ClientVersion=onyx-agent%2F{}",
                     config.id_scope,
                     id.as_str(),
                     env!("CARGO_PKG_VERSION")
                 )),
-                password: None,
+                ..Connect::new(id.as_str(), true, KEEP_ALIVE)
             },
             body,
             talk: None,

@@ -20,7 +20,7 @@ mod tests;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::mqtt::{Connect, ConnectError, Frame, PacketType};
+use crate::mqtt::{Connect, ConnectError, Frame, Level, PacketType, connect};
 
 /// Protocol level of MQTT 5 (section 3.1.2.2).
 pub(super) const LEVEL_5: u8 = 5;
@@ -235,12 +235,16 @@ impl Hello {
 /// # Errors
 /// [`ConnectError`] as a 3.1.1 server sees it, or what is wrong with a CONNECT of version 5.
 pub fn read_connect(frame: &Frame, five: bool) -> Result<Hello, ConnectRefused> {
-    match Connect::decode(frame.body()) {
-        Ok(connect) => Ok(Hello { connect, five: None }),
-        Err(ConnectError::Protocol { name, level: LEVEL_5 }) if five && name == "MQTT" => {
-            v5::connect(frame).map_err(ConnectRefused::Five)
+    match connect::level(frame.body()).map_err(ConnectRefused::Four)? {
+        Level::V3 => {
+            let connect = Connect::decode(frame.body()).map_err(ConnectRefused::Four)?;
+            Ok(Hello { connect, five: None })
         }
-        Err(e) => Err(ConnectRefused::Four(e)),
+        Level::V5 if five => v5::connect(frame).map_err(ConnectRefused::Five),
+        Level::V5 => Err(ConnectRefused::Four(ConnectError::Protocol {
+            name: "MQTT".into(),
+            level: LEVEL_5,
+        })),
     }
 }
 

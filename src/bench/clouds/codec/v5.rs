@@ -99,6 +99,7 @@ pub(super) fn connect(frame: &Frame) -> Result<Hello, Malformed> {
             payload: will.message,
             qos: will.qos as u8,
             retain: will.retain,
+            properties: bytes::Bytes::new(),
         });
         if let Some(p) = will.properties {
             five.will_delay = p.delay_interval.unwrap_or(0);

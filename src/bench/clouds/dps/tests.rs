@@ -188,6 +188,7 @@ fn every_rule_is_kept() {
         payload: "x".into(),
         qos: 0,
         retain: false,
+        properties: bytes::Bytes::new(),
     });
     rows.push(("dps/will", refused, join(&c)));
     let good = connect("dev", Some(USER));

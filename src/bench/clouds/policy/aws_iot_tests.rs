@@ -41,6 +41,7 @@ fn every_rule_is_kept() {
             payload: Bytes::new(),
             qos: 0,
             retain: false,
+            properties: bytes::Bytes::new(),
         });
         p.connect(&a.greeted("thing"), &c).map(|_| ())
     };

@@ -52,6 +52,7 @@ fn every_rule_is_kept_and_looks_as_it_should_in_both_versions() {
         payload: "x".into(),
         qos: 1,
         retain: false,
+        properties: bytes::Bytes::new(),
     });
     let mut holder = peer("name");
     holder.chain = vec![leaf()];

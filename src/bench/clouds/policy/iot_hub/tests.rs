@@ -53,6 +53,7 @@ fn at_the_door() -> Vec<(&'static str, Look, Result<(), Refusal>)> {
         payload: "x".into(),
         qos: 0,
         retain: false,
+        properties: bytes::Bytes::new(),
     });
     rows.push(("iot-hub/will", refused, join(&will)));
     rows
