@@ -221,9 +221,9 @@ async fn admit(
     who.imsi = known.subscriber.imsi.redacted();
     let group = view
         .group(&known.group)
-        .ok_or_else(|| Refusal::Credential(format!("there is no group {}", known.group)))?;
+        .ok_or_else(|| Refusal::Credential(redact_digits(&view.why_no_group(&known.group))))?;
     if !group.enabled {
-        return Err(Refusal::Disabled);
+        return Err(Refusal::GroupDisabled(group.id.to_string()));
     }
     let plan = connect::plan(asked, &known.subscriber, by, group)?;
     let id = plan.names.credential.as_ref();

@@ -128,8 +128,8 @@ pub const KEYS: [&str; 22] = [
     "too_many_from_address",
     "evicted",
     "guessing",
-    "group_disabled",
     "policy",
+    "group_disabled",
 ];
 
 impl Refusal {
@@ -193,8 +193,8 @@ impl Refusal {
             Self::TooManyFrom(_) => 17,
             Self::Evicted => 18,
             Self::Guessing(_) => 19,
-            Self::GroupDisabled(_) => 20,
-            Self::Policy { .. } => 21,
+            Self::Policy { .. } => 20,
+            Self::GroupDisabled(_) => 21,
         }
     }
 

@@ -24,3 +24,6 @@ mod program;
 mod refusals;
 mod relay;
 mod stage;
+
+mod api;
+mod cli;

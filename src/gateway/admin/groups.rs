@@ -50,7 +50,7 @@ pub fn masked(name: &str, value: &Value) -> Value {
     }
 }
 
-fn has_mask(value: &Value) -> bool {
+pub(super) fn has_mask(value: &Value) -> bool {
     match value {
         Value::String(text) => text == MASK,
         Value::Array(list) => list.iter().any(has_mask),

@@ -406,6 +406,41 @@ pub(super) fn fits_an_id(template: &NameTemplate) -> Result<(), String> {
     id.parse::<CredentialId>().map(|_| ())
 }
 
+/// The MQTT entry point's value that says what this group says.
+pub(in crate::gateway) fn written(group: &super::Group) -> serde_json::Value {
+    use super::Proof;
+    let upstream = &group.upstream;
+    let scheme = match upstream.scheme {
+        Scheme::Mqtt => "mqtt",
+        Scheme::Mqtts => "mqtts",
+    };
+    let host = if upstream.host.contains(':') {
+        format!("[{}]", upstream.host)
+    } else {
+        upstream.host.clone()
+    };
+    let mut out = serde_json::json!({
+        "name": group.id.as_str(),
+        "destination": format!("{scheme}://{host}:{}", upstream.port),
+        "enabled": group.enabled,
+        "addSubscriberHeader": group.topics.append_imsi,
+        "replaceTopic": group.topics.placeholders,
+        "useClientCredentials": matches!(group.login, Login::PassThrough),
+        "useClientCert": matches!(group.proof, Proof::Stored { .. }),
+        "version": FULL,
+    });
+    if let Login::Fixed { username, password } = &group.login {
+        out["username"] = username.source().into();
+        if let Some(password) = password {
+            out["password"] = password.as_str().into();
+        }
+    }
+    if let Proof::Stored { id, .. } = &group.proof {
+        out["clientCerts"] = serde_json::json!({"default": {"$credentialsId": id.source()}});
+    }
+    out
+}
+
 #[cfg(test)]
 #[path = "beam_tests.rs"]
 mod tests;

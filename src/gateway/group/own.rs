@@ -11,10 +11,15 @@
 //! | `ca` | PEM text: private authorities of upstream; a credential's own `ca` goes before them | the system's |
 //! | `connectTimeout` | seconds, 1 to 120: DNS, TCP, TLS and CONNACK together | 10 |
 //! | `keepAlive` | `{"min": 5, "max": 1200, "idleAtZero": 1800}`, seconds | Beam's, as written here |
+//! | `policy` | `{"retain": "adapt", …}`: what becomes of what upstream would punish, see [`super::policy`] | by `kind` |
 //! | `rate` | `{"messages": 0, "bytes": 0, "burst": 1}`: a second, of one subscriber; 0 is no limit | none |
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
+use super::policy::{Answer, Matter, Policy};
 use super::{KeepAlive, Kind, Rate, Trust};
 use crate::gateway::credential::CredentialId;
 use crate::gateway::json::{Node, Object, short};
@@ -44,6 +49,87 @@ pub struct Own {
     pub keep_alive: KeepAlive,
     /// Limits of one subscriber.
     pub rate: Rate,
+    /// Answers other than the usual ones of the upstream's kind.
+    pub policy: Vec<(Matter, Answer)>,
+}
+
+impl Own {
+    /// What a group of `[upstream]` and `[device]` says that Beam has no word for.
+    pub(in crate::gateway) fn of(group: &super::Group) -> Self {
+        let upstream = &group.upstream;
+        let default_credential = match &group.proof {
+            super::Proof::Stored { default, .. } => default.clone(),
+            _ => None,
+        };
+        Self {
+            default_credential,
+            kind: Some(upstream.kind),
+            address: upstream.address.clone(),
+            versions: Some(upstream.versions),
+            alpn: Some(upstream.alpn.clone().unwrap_or_default()),
+            trust: Some(upstream.trust.clone()),
+            connect_timeout: Some(upstream.connect_timeout),
+            keep_alive: group.keep_alive,
+            rate: group.rate,
+            policy: Matter::all()
+                .into_iter()
+                .map(|m| (m, group.policy.answer(m)))
+                .filter(|(m, a)| *a != Policy::of(upstream.kind).answer(*m))
+                .collect(),
+        }
+    }
+}
+
+/// The namespace that says this; authorities in a file become part of it.
+///
+/// # Errors
+/// When that file cannot be read.
+pub(in crate::gateway) fn written(own: &Own) -> Result<BTreeMap<String, Value>, String> {
+    let mut out = BTreeMap::new();
+    let mut put = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            out.insert(key.to_owned(), value);
+        }
+    };
+    let version = |v| {
+        VERSIONS
+            .iter()
+            .find(|(_, known)| *known == v)
+            .map(|(word, _)| Value::from(*word))
+    };
+    let ca = match &own.trust {
+        None | Some(Trust::System) => None,
+        Some(Trust::Pem(pem)) => Some(pem.clone()),
+        Some(Trust::File(path)) => {
+            Some(std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?)
+        }
+    };
+    put(
+        "defaultCredentialsId",
+        own.default_credential.as_ref().map(|id| id.as_str().into()),
+    );
+    put("kind", own.kind.map(|k| k.word().into()));
+    put("address", own.address.as_deref().map(Value::from));
+    put("tls", own.versions.and_then(version));
+    put("alpn", own.alpn.as_deref().map(Value::from));
+    put("ca", ca.map(Value::from));
+    put("connectTimeout", own.connect_timeout.map(|d| d.as_secs().into()));
+    let k = own.keep_alive;
+    let differs = k != KeepAlive::default();
+    put(
+        "keepAlive",
+        differs.then(|| json!({"min": k.min, "max": k.max, "idleAtZero": k.idle_at_zero.as_secs()})),
+    );
+    let r = own.rate;
+    let limits = r.messages > 0 || r.bytes > 0;
+    put(
+        "rate",
+        limits.then(|| json!({"messages": r.messages, "bytes": r.bytes, "burst": r.burst.max(1)})),
+    );
+    let answers = own.policy.iter().map(|(m, a)| (m.word().to_owned(), a.word().into()));
+    let answers: serde_json::Map<String, Value> = answers.collect();
+    put("policy", (!answers.is_empty()).then(|| answers.into()));
+    Ok(out)
 }
 
 /// How long the way upstream may take when nobody says.
@@ -143,6 +229,7 @@ fn read(mut o: Object<'_, '_>) -> Own {
         connect_timeout: seconds(&mut o, "connectTimeout", 1..=120),
         keep_alive: o.some("keepAlive").and_then(|n| keep_alive(&n)).unwrap_or_default(),
         rate: o.some("rate").and_then(|n| rate(&n)).unwrap_or_default(),
+        policy: o.some("policy").map(|n| policy(&n)).unwrap_or_default(),
     };
     o.finish();
     own
@@ -174,4 +261,21 @@ fn rate(node: &Node<'_, '_>) -> Option<Rate> {
     };
     o.finish();
     Some(rate)
+}
+
+fn policy(node: &Node<'_, '_>) -> Vec<(Matter, Answer)> {
+    let Some(o) = node.object() else { return Vec::new() };
+    let read = |(word, node): (&str, &Node<'_, '_>)| {
+        let matter: Result<Matter, ()> = word.parse().map_err(|_: String| {
+            let words = Matter::all().map(Matter::word);
+            let near = crate::config::reader::near(word, words.iter().copied());
+            node.mistake(format!("{:?} is no matter of a policy{near}; there are {}", short(word), words.join(", ")));
+        });
+        let matter = matter.ok()?;
+        let answer: Answer = node.text()?.parse().map_err(|why: String| node.mistake(why)).ok()?;
+        // Which answers a matter may have is the same for all kinds.
+        let fits = Policy::default().set(matter, answer);
+        fits.map_err(|why| node.mistake(why)).ok().map(|()| (matter, answer))
+    };
+    o.each().filter_map(read).collect()
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::own::{self, Own};
+use super::policy::Policy;
 use super::{Group, GroupId, Kind, Proof, Scheme, Trust, Upstream, beam};
 use crate::digest::sha256;
 use crate::files::read_small;
@@ -224,6 +225,12 @@ fn finish(id: &GroupId, entry: Option<beam::Entry>, own: Own, mut remarks: Vec<R
         Some(alpn) => (!alpn.is_empty()).then_some(alpn),
         None => (kind == Kind::AwsIot && entry.port == AWS_ALPN_PORT).then(|| AWS_ALPN.to_owned()),
     };
+    let mut policy = Policy::of(kind);
+    for (matter, answer) in own.policy {
+        if let Err(why) = policy.set(matter, answer) {
+            say(Grade::Error, "OnyxGateway.policy", why);
+        }
+    }
     let group = proof.map(|proof| Group {
         id: id.clone(),
         enabled: entry.enabled,
@@ -244,7 +251,7 @@ fn finish(id: &GroupId, entry: Option<beam::Entry>, own: Own, mut remarks: Vec<R
         keep_alive: own.keep_alive,
         rate: own.rate,
         platform: entry.platform,
-        policy: super::policy::Policy::of(kind),
+        policy,
     });
     Judged {
         group,

@@ -24,6 +24,7 @@ mod credentials;
 mod groups;
 mod key;
 mod owner;
+pub mod parcel;
 mod postgres;
 mod rekey;
 mod schema;
@@ -361,7 +362,7 @@ impl Store {
 
     /// The number of the last change.
     pub async fn generation(&self) -> Result<u64, StoreError> {
-        self.owner.read(|tx| Box::pin(generation(tx))).await
+        self.owner.glance(|tx| Box::pin(generation(tx))).await
     }
 
     /// Everything but credentials.
@@ -378,7 +379,7 @@ impl Store {
     /// Subscribers by IMSI, those after `after`, at most `limit` and at most [`PAGE_MAX`].
     pub async fn subscribers(&self, after: Option<&Imsi>, limit: usize) -> Result<Vec<SubscriberRecord>, StoreError> {
         let after = after.map(|i| i.as_str().to_owned()).unwrap_or_default();
-        let page = self.owner.read(move |tx| {
+        let page = self.owner.glance(move |tx| {
             let after = after.clone();
             Box::pin(async move { subscribers::page(tx, &after, page_limit(limit)).await })
         });
@@ -389,7 +390,7 @@ impl Store {
     pub async fn subscriber(&self, imsi: &Imsi) -> Result<Option<SubscriberRecord>, StoreError> {
         let imsi = imsi.clone();
         self.owner
-            .read(move |tx| {
+            .glance(move |tx| {
                 let imsi = imsi.clone();
                 Box::pin(async move { subscribers::one(tx, &imsi).await })
             })
@@ -455,7 +456,7 @@ impl Store {
     /// [`StoreError::Broken`] naming the first that cannot be read.
     pub async fn groups(&self) -> Result<Vec<GroupRecord>, StoreError> {
         let seal = self.keys().seal;
-        let all = self.owner.read(move |tx| {
+        let all = self.owner.glance(move |tx| {
             let seal = seal.clone();
             Box::pin(async move { groups::all(tx, &seal).await })
         });
@@ -468,7 +469,7 @@ impl Store {
     pub async fn group(&self, id: &GroupId) -> Result<Option<GroupRecord>, StoreError> {
         let with = (id.clone(), self.keys().seal);
         self.owner
-            .read(move |tx| {
+            .glance(move |tx| {
                 let (id, seal) = with.clone();
                 Box::pin(async move { groups::one(tx, &id, &seal).await })
             })
@@ -567,7 +568,7 @@ impl Store {
     ) -> Result<Vec<CredentialSummary>, StoreError> {
         let after = after.map(|i| i.as_str().to_owned()).unwrap_or_default();
         self.owner
-            .read(move |tx| {
+            .glance(move |tx| {
                 let after = after.clone();
                 Box::pin(async move { credentials::page(tx, &after, page_limit(limit)).await })
             })
@@ -581,7 +582,7 @@ impl Store {
     pub async fn credential(&self, id: &CredentialId) -> Result<Option<CredentialSecret>, StoreError> {
         let with = (id.clone(), self.keys().seal);
         self.owner
-            .read(move |tx| {
+            .glance(move |tx| {
                 let (id, seal) = with.clone();
                 Box::pin(async move { credentials::one(tx, &id, &seal).await })
             })
@@ -592,7 +593,7 @@ impl Store {
     pub async fn credential_version(&self, id: &CredentialId) -> Result<Option<Version>, StoreError> {
         let id = id.clone();
         self.owner
-            .read(move |tx| {
+            .glance(move |tx| {
                 let id = id.clone();
                 Box::pin(async move { credentials::version_of(tx, &id).await })
             })

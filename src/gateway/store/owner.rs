@@ -26,6 +26,8 @@ pub(super) type Work<T> = Box<dyn for<'a, 'c> Fn(&'a Tx<'c>) -> Local<'a, Result
 /// What kind of transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
+    /// One statement, without the ceremony of a transaction.
+    Glance,
     /// One state of everything, unchanged while it is read.
     Read,
     /// Changes; other writers wait.
@@ -95,12 +97,12 @@ impl Owner {
         (Self { queue, timeout }, jobs)
     }
 
-    /// Reads one state.
-    pub(super) async fn read<T: Send + 'static>(
+    /// Asks with one statement.
+    pub(super) async fn glance<T: Send + 'static>(
         &self,
         work: impl for<'a, 'c> Fn(&'a Tx<'c>) -> Local<'a, Result<T, Fail>> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.ask(Mode::Read, 1, Box::new(work)).await
+        self.ask(Mode::Glance, 1, Box::new(work)).await
     }
 
     /// Reads one state that may be large: `times` the usual time.

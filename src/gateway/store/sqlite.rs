@@ -90,6 +90,7 @@ fn run<T>(
 ) -> Result<T, StoreError> {
     let sql = |text: &str| connection.execute_batch(text).map_err(|e| Fail::from(e).into_error());
     sql(match mode {
+        Mode::Glance => return work(&Tx::Sqlite(connection)).map_err(Fail::into_error),
         Mode::Read => "BEGIN",
         Mode::Write => "BEGIN IMMEDIATE",
     })?;

@@ -258,7 +258,7 @@ pub(super) async fn seen(tx: &Tx<'_>, list: &[(Imsi, Duration)], gateway: &str) 
         let name = Cell::from(gateway);
         match tx {
             Tx::Sqlite(_) => values.insert(0, name),
-            Tx::Postgres(_) => values.push(name),
+            _ => values.push(name),
         }
         tx.change(&sql, &values).await?;
     }

@@ -6,6 +6,7 @@
 use std::error::Error as _;
 
 use bytes::BytesMut;
+use deadpool_postgres::GenericClient;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
@@ -225,8 +226,9 @@ impl From<tokio_postgres::Error> for Fail {
                 db.constraint().unwrap_or_default(),
                 db.message()
             ))),
-            // Connection exception, insufficient resources, operator intervention (a server that stops), object not in state.
-            Some("08" | "53" | "57" | "55") => Self::Again(StoreError::Unreachable(says("does not serve"))),
+            // Connection exception, insufficient resources, operator intervention (a server that stops), object not in state,
+            // a server that only reads (it was the first of two, and is the second now).
+            Some("08" | "25" | "53" | "57" | "55") => Self::Again(StoreError::Unreachable(says("does not serve"))),
             Some("28" | "3D" | "42") => Self::Done(StoreError::Unreachable(says("refuses this user or database"))),
             _ => Self::Done(StoreError::Broken(says("refuses"))),
         }
@@ -254,6 +256,8 @@ fn conflict(text: &str) -> StoreError {
 pub(super) enum Tx<'c> {
     Sqlite(&'c rusqlite::Connection),
     Postgres(deadpool_postgres::Transaction<'c>),
+    /// A connection to PostgreSQL without a transaction, for one statement.
+    Glance(&'c deadpool_postgres::Client),
 }
 
 impl Tx<'_> {
@@ -280,12 +284,8 @@ impl Tx<'_> {
                 }
                 Ok(out)
             }
-            Self::Postgres(transaction) => {
-                let statement = transaction.prepare_cached(sql).await?;
-                let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|c| c as _).collect();
-                let rows = transaction.query(&statement, &parameters).await?;
-                rows.iter().map(from_postgres).collect()
-            }
+            Self::Postgres(transaction) => postgres_rows(transaction, sql, parameters).await,
+            Self::Glance(client) => postgres_rows(*client, sql, parameters).await,
         }
     }
 
@@ -306,6 +306,7 @@ impl Tx<'_> {
                 let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|c| c as _).collect();
                 Ok(transaction.execute(&statement, &parameters).await?)
             }
+            Self::Glance(_) => Err(StoreError::Broken("a change without a transaction".to_owned()).into()),
         }
     }
 
@@ -313,12 +314,20 @@ impl Tx<'_> {
     pub(super) async fn script(&self, sql: &str) -> Result<(), Fail> {
         match self {
             Self::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
+            Self::Glance(_) => Err(StoreError::Broken("a change without a transaction".to_owned()).into()),
             // The one word that differs: both then compare texts by their bytes.
             Self::Postgres(transaction) => Ok(transaction
                 .batch_execute(&sql.replace("COLLATE BINARY", "COLLATE \"C\""))
                 .await?),
         }
     }
+}
+
+async fn postgres_rows(on: &impl GenericClient, sql: &str, parameters: &[Cell]) -> Result<Vec<Row>, Fail> {
+    let statement = on.prepare_cached(sql).await?;
+    let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|c| c as _).collect();
+    let rows = on.query(&statement, &parameters).await?;
+    rows.iter().map(from_postgres).collect()
 }
 
 fn from_postgres(row: &tokio_postgres::Row) -> Result<Row, Fail> {

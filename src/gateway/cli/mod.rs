@@ -1,4 +1,6 @@
-//! The command line of `onyx-gateway`.
+//! The command line of `onyx-gateway`. What works on a store is in `desk`.
+
+mod desk;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -71,6 +73,35 @@ enum Command {
         #[command(subcommand)]
         command: super::ca::Command,
     },
+    /// Who may connect (in a store; without one, gateway.toml says it).
+    Subscriber {
+        #[command(subcommand)]
+        command: desk::Subscriber,
+    },
+    /// What devices share: SORACOM's groups (in a store).
+    Group {
+        #[command(subcommand)]
+        command: desk::Group,
+    },
+    /// What proves devices upstream (in a store).
+    Credential {
+        #[command(subcommand)]
+        command: desk::Credential,
+    },
+    /// Tokens, by which devices without a fixed address are known (in a store).
+    Token {
+        #[command(subcommand)]
+        command: desk::Token,
+    },
+    /// Take an export, or a gateway in files, into the store.
+    Import(desk::Import),
+    /// Write the whole store as JSON; secrets only on demand, and sealed.
+    Export(desk::Export),
+    /// The database itself.
+    Store {
+        #[command(subcommand)]
+        command: desk::StoreCommand,
+    },
 }
 
 /// Runs the program; its exit status is 0 for good, 1 for bad, 2 for a wrong command line.
@@ -83,6 +114,13 @@ pub fn main() -> ExitCode {
         Command::Ca { command } => {
             super::ca::run(&command).map(|good| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        Command::Subscriber { command } => desk::subscriber(command),
+        Command::Group { command } => desk::group(command),
+        Command::Credential { command } => desk::credential(command),
+        Command::Token { command } => desk::token(command),
+        Command::Import(command) => desk::import(&command),
+        Command::Export(command) => desk::export(&command),
+        Command::Store { command } => desk::the_store(command),
     };
     result.unwrap_or_else(|e| {
         eprintln!("onyx-gateway: {}", crate::report::sentence(&e));
