@@ -104,9 +104,9 @@ pub enum StartError {
         "systemd passes a socket for the door {0:?}, which gateway.toml does not have: add its section, or remove the .socket unit"
     )]
     NoDoor(String),
-    /// The threads cannot be started.
-    #[error("cannot start the threads that serve devices: {0}")]
-    Threads(std::io::Error),
+    /// The threads that serve devices cannot be started.
+    #[error("listen.workers: cannot start a thread: {0}")]
+    Workers(std::io::Error),
     /// The status socket cannot be made.
     #[error("status.socket: cannot listen on {path}: {source}")]
     Socket {
@@ -129,6 +129,7 @@ pub struct Gateway {
     reload: Reload,
     reloads: Reloads,
     path: Option<PathBuf>,
+    workers: Workers,
 }
 
 /// The sockets of a door: those from systemd, or one of our own.
@@ -212,6 +213,7 @@ impl Gateway {
         let mut to: Vec<String> = view.groups.values().map(|g| g.upstream.shown()).collect();
         to.sort();
         let status = Arc::new(Status::new(clock.clone(), address, to.join(", "), view.directory.len()));
+        let workers = Workers::start(config.listen.workers).map_err(StartError::Workers)?;
         let shared = Shared {
             hall: Arc::new(Hall::new(&config.listen, door_tls, clock)),
             listen: Current::new(config.listen.clone()),
@@ -232,6 +234,7 @@ impl Gateway {
             reload,
             reloads,
             path: None,
+            workers,
         })
     }
 
@@ -281,13 +284,10 @@ impl Gateway {
 
     /// Serves until `stop` is cancelled; then accepts no more, lets connections end for `listen.drain_timeout`, closes the rest, and says
     /// how many those were.
-    ///
-    /// # Errors
-    /// [`StartError::Threads`].
-    pub async fn serve(self, stop: CancellationToken) -> Result<usize, StartError> {
+    pub async fn serve(self, stop: CancellationToken) -> usize {
         let listen = self.config.listen.clone();
         let (shared, address) = (self.shared, self.address);
-        let workers = Arc::new(Workers::start(listen.workers).map_err(StartError::Threads)?);
+        let workers = Arc::new(self.workers);
         let answers = tokio::spawn({
             let (socket, status) = (self.socket, shared.status.clone());
             async move {
@@ -342,7 +342,7 @@ impl Gateway {
         }
         let (cut, ended) = quit.counts();
         info!("stopped: {cut} connections closed, {ended} ended by themselves");
-        Ok(cut)
+        cut
     }
 }
 
@@ -368,5 +368,5 @@ fn warn_of_few_files(max_connections: usize) {
 /// # Errors
 /// [`StartError`].
 pub async fn run(config: Config, clock: &Clock, stop: CancellationToken) -> Result<usize, StartError> {
-    Gateway::bind(config, clock).await?.serve(stop).await
+    Ok(Gateway::bind(config, clock).await?.serve(stop).await)
 }
