@@ -176,6 +176,9 @@ async fn admit(
     let group = view
         .group(&known.group)
         .ok_or_else(|| Refusal::Credential(format!("there is no group {}", known.group)))?;
+    if !group.enabled {
+        return Err(Refusal::GroupDisabled(group.id.to_string()));
+    }
     let Plan { connect, names, idle } = connect::plan(asked, &known.subscriber, by, group)?;
     who.credential = names
         .credential
@@ -317,7 +320,10 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        fn size<F: Future>(_: impl FnOnce(&'static Arc<Shared>, Wire, SocketAddr, &'static Connection) -> F) -> usize {
+        type Lent<T> = &'static T;
+        fn size<F: Future>(
+            _: impl FnOnce(Lent<Arc<Shared>>, Wire, Lent<Peer>, Lent<Visit>, Lent<Connection>) -> F,
+        ) -> usize {
             size_of::<F>()
         }
         let size = size(serve);

@@ -17,6 +17,7 @@
 //! | [`upstream`] | TLS tickets by credential and version; dial, TLS, CONNACK | yes |
 //! | [`rules`], [`flow`], [`relay`] | what may pass; what becomes of it; passing it | -, -, yes |
 //! | [`ca`] | an authority for those who have none | files |
+//! | [`admin`], [`http`], [`cli`] | what an operator may do with a store, and the ways to it | SQL, HTTP |
 //! | [`refusal`], [`status`], [`check`] | why not; what goes on; is it right before a device calls? | -, -, files |
 //!
 //! One task serves one connection and shares nothing with another but counters and the credential cache, so a slow, silent or broken
@@ -28,6 +29,7 @@
 //! 1. SIGTERM: no door accepts any more; strangers are closed; whoever is connected has `listen.drain_timeout` to come to an end.
 //! 2. Then, or at a second SIGTERM, the rest is closed, and [`STOP_TIMEOUT`] later the program ends whatever hangs.
 
+pub mod admin;
 pub mod book;
 pub mod ca;
 pub mod check;
@@ -40,6 +42,7 @@ pub mod flow;
 pub mod group;
 pub mod guess;
 pub mod http;
+mod json;
 pub mod listener;
 pub mod refusal;
 pub mod relay;
@@ -70,6 +73,8 @@ use crate::clock::Clock;
 use crate::control::StatusSocket;
 use book::{Book, BookError};
 use connection::Shared;
+use http::App;
+use http::auth::Gate;
 use listener::{Door, DoorTls, Hall, Inherited, Kind, Stop};
 use reload::{Current, Reload, Reloads};
 use upstream::tickets::Tickets;
@@ -104,6 +109,9 @@ pub enum StartError {
         "systemd passes a socket for the door {0:?}, which gateway.toml does not have: add its section, or remove the .socket unit"
     )]
     NoDoor(String),
+    /// The token for the API cannot be used.
+    #[error("api.token_file: {0}")]
+    Api(String),
     /// The threads that serve devices cannot be started.
     #[error("listen.workers: cannot start a thread: {0}")]
     Workers(std::io::Error),
@@ -121,7 +129,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Gateway {
     doors: Vec<Door>,
-    api: Vec<TcpListener>,
+    api: Option<(Vec<TcpListener>, Arc<Gate>)>,
+    clock: Clock,
     address: SocketAddr,
     socket: Option<StatusSocket>,
     shared: Arc<Shared>,
@@ -187,8 +196,12 @@ impl Gateway {
             doors.extend(sockets.into_iter().map(|listener| (listener, Kind::Tls)));
         }
         let api = match &config.api {
-            Some(api) => listen(&mut inherited, "api", api.address, "api.address").await?,
-            None => Vec::new(),
+            Some(api) => {
+                let gate = Gate::open(api, clock).map_err(|e| StartError::Api(e.to_string()))?;
+                let sockets = listen(&mut inherited, "api", api.address, "api.address").await?;
+                Some((sockets, Arc::new(gate)))
+            }
+            None => None,
         };
         if let Some(name) = inherited.left().into_iter().next() {
             return Err(StartError::NoDoor(name));
@@ -227,6 +240,7 @@ impl Gateway {
         Ok(Self {
             doors,
             api,
+            clock: clock.clone(),
             address,
             socket,
             shared: Arc::new(shared),
@@ -261,7 +275,7 @@ impl Gateway {
     /// Where the API is.
     #[must_use]
     pub fn api_addr(&self) -> Option<SocketAddr> {
-        self.api.first()?.local_addr().ok()
+        self.api.as_ref()?.0.first()?.local_addr().ok()
     }
 
     /// The counters; they stay readable after [`Gateway::serve`].
@@ -301,13 +315,26 @@ impl Gateway {
             tokio::spawn(async move { reload::serve(reloads, &path, config, &shared).await })
         });
         warn_of_few_files(listen.max_connections);
-        let tasks = TaskTracker::new();
+        let (tasks, rooms) = (TaskTracker::new(), TaskTracker::new());
         for door in self.doors {
             let (at, tls) = (door.listener.local_addr().unwrap_or(address), door.kind == Kind::Tls);
             info!(address = %at, tls, "listening");
             tasks.spawn(listener::accept(door, shared.clone(), workers.clone()));
         }
         let quit = shared.stop.clone();
+        if let Some((sockets, gate)) = self.api {
+            let app = Arc::new(App {
+                book: shared.book.clone(),
+                status: shared.status.clone(),
+                reload: self.reload.clone(),
+                clock: self.clock.clone(),
+            });
+            for socket in sockets {
+                info!(address = %socket.local_addr().unwrap_or(address), "the API is");
+                let router = http::router(app.clone(), gate.clone());
+                rooms.spawn(listener::http::serve(socket, router, quit.drain.clone()));
+            }
+        }
         stop.cancelled().await;
         quit.drain.cancel();
         tasks.close();
@@ -334,6 +361,8 @@ impl Gateway {
         if let Some(workers) = Arc::into_inner(workers) {
             workers.stop().await;
         }
+        rooms.close();
+        rooms.wait().await;
         answers.abort();
         // The socket's file is removed when its task is gone.
         let _ = answers.await;

@@ -15,9 +15,13 @@ mod certs;
 mod mosquitto;
 
 mod ca;
+mod groups;
 mod guide;
 mod identity;
 mod loss;
 mod program;
 mod refusals;
 mod stage;
+
+mod doors;
+mod restart;

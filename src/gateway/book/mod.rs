@@ -56,7 +56,7 @@ pub enum BookError {
     #[error("{0}")]
     Store(#[from] StoreError),
     /// A configuration of a group is wrong.
-    #[error("group {group}: {why}")]
+    #[error("group {group}:{}{why}", if why.contains('\n') { "\n" } else { " " })]
     Group {
         /// Which.
         group: GroupId,
