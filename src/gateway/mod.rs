@@ -74,6 +74,8 @@ use crate::clock::Clock;
 use crate::control::StatusSocket;
 use book::{Book, BookError};
 use connection::Shared;
+use http::App;
+use http::auth::Gate;
 use listener::{Door, DoorTls, Hall, Inherited, Kind, Stop};
 use provisioning::Provisioning;
 use reload::{Current, Reload, Reloads};
@@ -112,9 +114,12 @@ pub enum StartError {
         "systemd passes a socket for the door {0:?}, which gateway.toml does not have: add its section, or remove the .socket unit"
     )]
     NoDoor(String),
-    /// The threads cannot be started.
-    #[error("cannot start the threads that serve devices: {0}")]
-    Threads(std::io::Error),
+    /// The token for the API cannot be used.
+    #[error("api.token_file: {0}")]
+    Api(String),
+    /// The threads that serve devices cannot be started.
+    #[error("listen.workers: cannot start a thread: {0}")]
+    Workers(std::io::Error),
     /// The status socket cannot be made.
     #[error("status.socket: cannot listen on {path}: {source}")]
     Socket {
@@ -129,8 +134,9 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Gateway {
     doors: Vec<Door>,
-    api: Vec<TcpListener>,
+    api: Option<(Vec<TcpListener>, Arc<Gate>)>,
     provisioning: Option<ProvisioningDoor>,
+    clock: Clock,
     address: SocketAddr,
     socket: Option<StatusSocket>,
     shared: Arc<Shared>,
@@ -138,6 +144,7 @@ pub struct Gateway {
     reload: Reload,
     reloads: Reloads,
     path: Option<PathBuf>,
+    workers: Workers,
 }
 
 /// The door for devices that ask for credentials.
@@ -203,8 +210,12 @@ impl Gateway {
             doors.extend(sockets.into_iter().map(|listener| (listener, Kind::Tls)));
         }
         let api = match &config.api {
-            Some(api) => listen(&mut inherited, "api", api.address, "api.address").await?,
-            None => Vec::new(),
+            Some(api) => {
+                let gate = Gate::open(api, clock).map_err(|e| StartError::Api(e.to_string()))?;
+                let sockets = listen(&mut inherited, "api", api.address, "api.address").await?;
+                Some((sockets, Arc::new(gate)))
+            }
+            None => None,
         };
         let provisioning = match &config.provisioning {
             Some(settings) => Some(ProvisioningDoor {
@@ -257,6 +268,7 @@ impl Gateway {
             doors,
             api,
             provisioning,
+            clock: clock.clone(),
             address,
             socket,
             shared: Arc::new(shared),
@@ -264,6 +276,7 @@ impl Gateway {
             reload,
             reloads,
             path: None,
+            workers,
         })
     }
 
@@ -290,7 +303,7 @@ impl Gateway {
     /// Where the API is.
     #[must_use]
     pub fn api_addr(&self) -> Option<SocketAddr> {
-        self.api.first()?.local_addr().ok()
+        self.api.as_ref()?.0.first()?.local_addr().ok()
     }
 
     /// The counters; they stay readable after [`Gateway::serve`].
@@ -313,13 +326,10 @@ impl Gateway {
 
     /// Serves until `stop` is cancelled; then accepts no more, lets connections end for `listen.drain_timeout`, closes the rest, and says
     /// how many those were.
-    ///
-    /// # Errors
-    /// [`StartError::Threads`].
-    pub async fn serve(self, stop: CancellationToken) -> Result<usize, StartError> {
+    pub async fn serve(self, stop: CancellationToken) -> usize {
         let listen = self.config.listen.clone();
         let (shared, address) = (self.shared, self.address);
-        let workers = Arc::new(Workers::start(listen.workers).map_err(StartError::Threads)?);
+        let workers = Arc::new(self.workers);
         let answers = tokio::spawn({
             let (socket, status) = (self.socket, shared.status.clone());
             async move {
@@ -333,7 +343,7 @@ impl Gateway {
             tokio::spawn(async move { reload::serve(reloads, &path, config, &shared).await })
         });
         warn_of_few_files(listen.max_connections);
-        let tasks = TaskTracker::new();
+        let (tasks, rooms) = (TaskTracker::new(), TaskTracker::new());
         for door in self.doors {
             let (at, tls) = (door.listener.local_addr().unwrap_or(address), door.kind == Kind::Tls);
             info!(address = %at, tls, "listening");
@@ -355,6 +365,19 @@ impl Gateway {
             }
         }
         let quit = shared.stop.clone();
+        if let Some((sockets, gate)) = self.api {
+            let app = Arc::new(App {
+                book: shared.book.clone(),
+                status: shared.status.clone(),
+                reload: self.reload.clone(),
+                clock: self.clock.clone(),
+            });
+            for socket in sockets {
+                info!(address = %socket.local_addr().unwrap_or(address), "the API is");
+                let router = http::router(app.clone(), gate.clone());
+                rooms.spawn(listener::http::serve(socket, router, quit.drain.clone()));
+            }
+        }
         stop.cancelled().await;
         quit.drain.cancel();
         tasks.close();
@@ -381,6 +404,8 @@ impl Gateway {
         if let Some(workers) = Arc::into_inner(workers) {
             workers.stop().await;
         }
+        rooms.close();
+        rooms.wait().await;
         answers.abort();
         // The socket's file is removed when its task is gone.
         let _ = answers.await;
@@ -389,7 +414,7 @@ impl Gateway {
         }
         let (cut, ended) = quit.counts();
         info!("stopped: {cut} connections closed, {ended} ended by themselves");
-        Ok(cut)
+        cut
     }
 }
 
@@ -415,5 +440,5 @@ fn warn_of_few_files(max_connections: usize) {
 /// # Errors
 /// [`StartError`].
 pub async fn run(config: Config, clock: &Clock, stop: CancellationToken) -> Result<usize, StartError> {
-    Gateway::bind(config, clock).await?.serve(stop).await
+    Ok(Gateway::bind(config, clock).await?.serve(stop).await)
 }

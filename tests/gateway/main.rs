@@ -27,3 +27,5 @@ mod stage;
 
 mod api;
 mod cli;
+mod doors;
+mod restart;
