@@ -18,7 +18,6 @@ use super::group::{Group, Proof};
 use super::refusal::Refusal;
 use super::relay::{Bounds, relay};
 use super::status::{Connection, Status, Who};
-use super::subscriber::{Caller, Unknown};
 use super::upstream::tickets::Tickets;
 use super::{socket, upstream};
 use crate::identity::redact_digits;
@@ -109,19 +108,17 @@ async fn admit(
     who.client_id = shown(&asked.client_id);
     let password = asked.password.clone();
     let view = shared.book.view().await;
-    let (known, by) = view
-        .directory
-        .find(&Caller {
-            address: peer.ip(),
-            password: password.as_deref(),
-            client_id: &asked.client_id,
-            certificate: None,
-        })
-        .map_err(|unknown| match unknown {
-            Unknown::Nobody => Refusal::Unknown,
-            Unknown::Disabled(_) => Refusal::Disabled,
-            Unknown::Imei(_) => Refusal::Imei,
-        })?;
+    let caller = super::subscriber::Caller {
+        address: peer.ip(),
+        password: password.as_deref(),
+        client_id: &asked.client_id,
+        certificate: None,
+    };
+    let (known, by) = view.directory.find(&caller).map_err(|e| match e {
+        super::subscriber::Unknown::Nobody => Refusal::Unknown,
+        super::subscriber::Unknown::Disabled(_) => Refusal::Disabled,
+        super::subscriber::Unknown::Imei(_) => Refusal::Imei,
+    })?;
     who.imsi = known.subscriber.imsi.redacted();
     let group = view
         .group(&known.group)

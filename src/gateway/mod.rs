@@ -35,6 +35,7 @@ mod connection;
 pub mod credential;
 pub mod flow;
 pub mod group;
+mod guess;
 pub mod http;
 mod json;
 pub mod refusal;
