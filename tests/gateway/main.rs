@@ -22,3 +22,6 @@ mod loss;
 mod program;
 mod refusals;
 mod stage;
+#[path = "../support/postgres.rs"]
+mod postgres;
+mod store;
