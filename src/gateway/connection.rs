@@ -141,6 +141,7 @@ async fn admit(
     let way = upstream::open(&group.upstream, config, &connect, shared.listen.write_timeout).await?;
     who.upstream.clone_from(&way.tls);
     connection.set(who.clone());
+    shared.book.connected(&known.subscriber.imsi, names.credential.as_ref());
     Ok(Through {
         way,
         from_device,

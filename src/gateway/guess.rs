@@ -199,11 +199,17 @@ impl Guesses {
         }
         entry.refusals = entry.refusals.saturating_add(1);
         // Whoever was quiet before gets no second run-up; a refusal during a quiet (of a good address) does not lengthen it.
-        let too_many = if entry.offences == 0 { entry.refusals >= self.limit } else { now >= entry.until };
+        let too_many = if entry.offences == 0 {
+            entry.refusals >= self.limit
+        } else {
+            now >= entry.until
+        };
         if !too_many {
             return None;
         }
-        let quiet = QUIET_FIRST.saturating_mul(2_u32.saturating_pow(entry.offences)).min(QUIET_MAX);
+        let quiet = QUIET_FIRST
+            .saturating_mul(2_u32.saturating_pow(entry.offences))
+            .min(QUIET_MAX);
         entry.offences = entry.offences.saturating_add(1);
         (entry.until, entry.refusals) = (now + quiet, 0);
         Some(quiet)
@@ -243,7 +249,10 @@ mod tests {
         assert!(!quiet(g.hear(a, false, at(61))));
         assert_eq!(g.refused(a, at(62)), Some(QUIET_FIRST));
         assert!(quiet(g.hear(a, false, at(71))) && !quiet(g.hear(a, false, at(72))));
-        assert!(!quiet(g.hear(origin("192.0.2.2"), false, at(63))), "the neighbour does not notice");
+        assert!(
+            !quiet(g.hear(origin("192.0.2.2"), false, at(63))),
+            "the neighbour does not notice"
+        );
         let (mut now, mut waits) = (at(72), vec![]);
         for _ in 0..8 {
             let wait = g.refused(a, now).unwrap();
@@ -273,7 +282,10 @@ mod tests {
         let a = origin("192.0.2.1");
         g.refused(a, at(0));
         let millis = |n| Duration::from_millis(n);
-        let heard: Vec<u64> = (0..30).map(|n| n * 100).filter(|n| !quiet(g.hear(a, true, millis(*n)))).collect();
+        let heard: Vec<u64> = (0..30)
+            .map(|n| n * 100)
+            .filter(|n| !quiet(g.hear(a, true, millis(*n))))
+            .collect();
         assert_eq!(heard, [0, 1_000, 2_000]);
         assert!(quiet(g.hear(a, false, at(4))), "without a good device, nobody is");
         g.welcomed(a, at(4));

@@ -180,10 +180,17 @@ impl Gateway {
             shared,
         } = self;
         let answers = tokio::spawn({
-            let status = shared.status.clone();
+            let (status, book) = (shared.status.clone(), shared.book.clone());
             async move {
                 if let Some(socket) = socket {
-                    socket.serve(|| status.json()).await;
+                    let answer = || {
+                        let mut answer = status.json();
+                        if let Some(health) = book.health() {
+                            answer["store"] = health.json();
+                        }
+                        answer
+                    };
+                    socket.serve(answer).await;
                 }
             }
         });
@@ -231,6 +238,7 @@ impl Gateway {
                 STOP_TIMEOUT.as_secs()
             );
         }
+        shared.book.flush().await;
         answers.abort();
         // The socket's file is removed when its task is gone.
         let _ = answers.await;

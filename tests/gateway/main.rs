@@ -19,9 +19,13 @@ mod groups;
 mod guide;
 mod identity;
 mod loss;
+#[path = "../support/postgres.rs"]
+mod postgres;
 mod program;
 mod refusals;
 mod stage;
-#[path = "../support/postgres.rs"]
-mod postgres;
 mod store;
+mod store_file;
+mod store_fleet;
+mod store_server;
+mod two_instances;

@@ -30,7 +30,10 @@ fn is_root() -> bool {
 
 fn program(name: &str) -> Command {
     let path = format!("{PROGRAMS}/{name}");
-    assert!(Path::new(&path).exists(), "{path} is missing: install the package postgresql (tests/setup does)");
+    assert!(
+        Path::new(&path).exists(),
+        "{path} is missing: install the package postgresql (tests/setup does)"
+    );
     if is_root() {
         let mut command = Command::new("runuser");
         command.args(["-u", "postgres", "--", &path]);
@@ -41,7 +44,11 @@ fn program(name: &str) -> Command {
 }
 
 fn good(what: &str, output: &Output) -> String {
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(output.status.success(), "{what}: {text}");
     text
 }
@@ -55,7 +62,11 @@ impl Postgres {
 
     /// Starts one; with a certificate and its key, it takes TLS on the port.
     pub fn start(tls: Option<(&Path, &Path)>) -> Self {
-        let dir = tempfile::Builder::new().prefix("onyx-postgres-").tempdir().unwrap().keep();
+        let dir = tempfile::Builder::new()
+            .prefix("onyx-postgres-")
+            .tempdir()
+            .unwrap()
+            .keep();
         let file = |name: &str, content: &[u8]| {
             onyx::files::write_atomically(&dir.join(name), content, 0o600).unwrap();
         };
@@ -65,12 +76,24 @@ impl Postgres {
             file("server.key", &std::fs::read(key).unwrap());
         }
         if is_root() {
-            good("chown", &Command::new("chown").args(["-R", "postgres"]).arg(&dir).output().unwrap());
+            good(
+                "chown",
+                &Command::new("chown")
+                    .args(["-R", "postgres"])
+                    .arg(&dir)
+                    .output()
+                    .unwrap(),
+            );
         }
         let data = dir.join("data");
         let mut initdb = program("initdb");
-        initdb.arg("-D").arg(&data).args(["-U", "onyx", "-E", "UTF8", "--locale=C", "--no-sync"]);
-        initdb.args(["--auth-local=trust", "--auth-host=scram-sha-256", "--pwfile"]).arg(dir.join("password"));
+        initdb
+            .arg("-D")
+            .arg(&data)
+            .args(["-U", "onyx", "-E", "UTF8", "--locale=C", "--no-sync"]);
+        initdb
+            .args(["--auth-local=trust", "--auth-host=scram-sha-256", "--pwfile"])
+            .arg(dir.join("password"));
         good("initdb", &initdb.output().unwrap());
         // The shell waits for the end of its input, which is the end of us.
         let stop = format!(
@@ -80,7 +103,11 @@ impl Postgres {
             dir = dir.display()
         );
         let mut keeper = Command::new("setsid");
-        keeper.args(["sh", "-c", &stop]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        keeper
+            .args(["sh", "-c", &stop])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let keeper = keeper.spawn().unwrap();
         let mut server = Self { dir, port: 0, keeper };
         let mut said = String::new();
@@ -104,14 +131,22 @@ impl Postgres {
         );
         if tls {
             let at = |name: &str| self.dir.join(name).display().to_string();
-            options += &format!(" -c ssl=on -c ssl_cert_file={} -c ssl_key_file={}", at("server.pem"), at("server.key"));
+            options += &format!(
+                " -c ssl=on -c ssl_cert_file={} -c ssl_key_file={}",
+                at("server.pem"),
+                at("server.key")
+            );
         }
         options
     }
 
     fn ctl(&self, args: &[&str]) -> Output {
         let mut command = program("pg_ctl");
-        command.arg("-D").arg(self.dir.join("data")).args(["-w", "-t", "60", "-l"]).arg(self.dir.join("log"));
+        command
+            .arg("-D")
+            .arg(self.dir.join("data"))
+            .args(["-w", "-t", "60", "-l"])
+            .arg(self.dir.join("log"));
         command.args(args).stdin(Stdio::null()).output().unwrap()
     }
 
@@ -136,7 +171,9 @@ impl Postgres {
         let pid_file = std::fs::read_to_string(self.dir.join("data/postmaster.pid")).unwrap();
         let main: i32 = pid_file.lines().next().unwrap().parse().unwrap();
         let children = std::fs::read_to_string(format!("/proc/{main}/task/{main}/children")).unwrap_or_default();
-        std::iter::once(main).chain(children.split_whitespace().map(|p| p.parse().unwrap())).collect()
+        std::iter::once(main)
+            .chain(children.split_whitespace().map(|p| p.parse().unwrap()))
+            .collect()
     }
 
     /// A new, empty database; its name.
@@ -149,20 +186,42 @@ impl Postgres {
 
     /// Its URL over the Unix socket, without a password.
     pub fn url(&self, database: &str) -> String {
-        format!("postgresql://onyx@/{database}?host={}&port={}", self.dir.display(), self.port)
+        format!(
+            "postgresql://onyx@/{database}?host={}&port={}",
+            self.dir.display(),
+            self.port
+        )
     }
 
     /// Its URL over TCP, with the password.
     pub fn tcp_url(&self, database: &str, options: &str) -> String {
         let password = PASSWORD.replace(' ', "%20");
-        format!("postgresql://onyx:{password}@127.0.0.1:{}/{database}{options}", self.port)
+        format!(
+            "postgresql://onyx:{password}@127.0.0.1:{}/{database}{options}",
+            self.port
+        )
     }
 
     /// Runs SQL by the server's own client, and says what it printed.
     pub fn sql(&self, database: &str, sql: &str) -> String {
         let mut psql = Command::new("psql");
-        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "onyx", "-d", database, "-p"]);
-        psql.arg(self.port.to_string()).arg("-h").arg(&self.dir).stdin(Stdio::piped());
+        psql.args([
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-U",
+            "onyx",
+            "-d",
+            database,
+            "-p",
+        ]);
+        psql.arg(self.port.to_string())
+            .arg("-h")
+            .arg(&self.dir)
+            .stdin(Stdio::piped());
         let mut child = psql.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
         good(sql, &child.wait_with_output().unwrap())
@@ -171,7 +230,10 @@ impl Postgres {
     /// The whole database as text.
     pub fn dump(&self, database: &str) -> String {
         let mut dump = program("pg_dump");
-        dump.args(["-U", "onyx", "-d", database, "-p"]).arg(self.port.to_string()).arg("-h").arg(&self.dir);
+        dump.args(["-U", "onyx", "-d", database, "-p"])
+            .arg(self.port.to_string())
+            .arg("-h")
+            .arg(&self.dir);
         good("pg_dump", &dump.output().unwrap())
     }
 }
