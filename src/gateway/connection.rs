@@ -21,7 +21,6 @@ use super::refusal::Refusal;
 use super::relay::{Bounds, Judge, relay};
 use super::reload::Current;
 use super::status::{Connection, Status, Who};
-use super::subscriber::{Caller, Unknown};
 use super::upstream::tickets::Tickets;
 use super::wire::Wire;
 use super::{socket, upstream};
@@ -227,6 +226,7 @@ async fn admit(
     }
     let plan = connect::plan(asked, &known.subscriber, by, group)?;
     let id = plan.names.credential.as_ref();
+    let proved = id.cloned();
     who.credential = id.map(CredentialId::redacted).unwrap_or_default();
     "dialling".clone_into(&mut who.upstream);
     connection.set(who.clone());
@@ -242,6 +242,7 @@ async fn admit(
     let bucket = shared.buckets.of(&known.subscriber.imsi, group.rate, now);
     way.wire.shown().clone_into(&mut who.upstream);
     connection.set(who.clone());
+    shared.book.connected(&known.subscriber.imsi, proved.as_ref());
     Ok(Admitted {
         upstream: way.wire,
         from_device,

@@ -331,10 +331,17 @@ impl Gateway {
         let (shared, address) = (self.shared, self.address);
         let workers = Arc::new(self.workers);
         let answers = tokio::spawn({
-            let (socket, status) = (self.socket, shared.status.clone());
+            let (socket, status, book) = (self.socket, shared.status.clone(), shared.book.clone());
             async move {
                 if let Some(socket) = socket {
-                    socket.serve(|| status.json()).await;
+                    let answer = || {
+                        let mut answer = status.json();
+                        if let Some(health) = book.health() {
+                            answer["store"] = health.json();
+                        }
+                        answer
+                    };
+                    socket.serve(answer).await;
                 }
             }
         });
@@ -406,6 +413,7 @@ impl Gateway {
         }
         rooms.close();
         rooms.wait().await;
+        shared.book.flush().await;
         answers.abort();
         // The socket's file is removed when its task is gone.
         let _ = answers.await;

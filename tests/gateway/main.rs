@@ -20,6 +20,8 @@ mod guide;
 mod identity;
 mod loss;
 mod policies;
+#[path = "../support/postgres.rs"]
+mod postgres;
 mod program;
 mod refusals;
 mod relay;
@@ -29,3 +31,8 @@ mod api;
 mod cli;
 mod doors;
 mod restart;
+mod store;
+mod store_file;
+mod store_fleet;
+mod store_server;
+mod two_instances;

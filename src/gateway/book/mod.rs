@@ -3,7 +3,7 @@
 //! | file | behind it |
 //! |---|---|
 //! | `files` | `gateway.toml` with its subscribers, and a folder of credentials |
-//! | `stored` | the [store](super::store): SQLite, or PostgreSQL shared by several gateways |
+//! | `stored`, `kept` | the [store](super::store): SQLite, or PostgreSQL shared by several gateways |
 //!
 //! A [`View`] is what was true at one moment, in memory, for the price of a pointer: subscribers by address and token, groups by
 //! name. [`Book::view`] gives the newest; where a store is behind it, that is one small question ("has anything changed?"), and when the
@@ -12,13 +12,15 @@
 //! Credentials are not in the view: there may be as many as devices, and each is needed once a connect. [`Book::credential`] reads one.
 
 mod files;
+mod health;
+mod kept;
 mod stored;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use files::{FILE_MAX, Files, FolderError, Paths, view};
-pub use stored::{Away, Health};
+pub use health::{Away, Health};
 
 use super::config::Config;
 use super::credential::{Credential, CredentialId};

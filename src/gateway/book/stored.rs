@@ -9,66 +9,25 @@
 //! nobody knows any more who was removed, so nobody is let in.
 //!
 //! **Groups** whose configuration is wrong are out of the view, each with its reason; the others are not affected.
-//!
-//! **Credentials** are unsealed when they are first needed, and kept with their version and the generation in which they were last known to
-//! be current: in the same generation nothing is asked; in a later one, only the version. While the store is away what is kept is used. At
-//! most [`CREDENTIALS_MAX`] are kept; the oldest goes first.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::runtime::Handle;
-use zeroize::Zeroizing;
 
+use super::health::{Away, Health};
+use super::kept::Credentials;
 use super::{BookError, NO_GROUP, View};
 use crate::gateway::credential::{Credential, CredentialId};
 use crate::gateway::group::{self, GroupId};
-use crate::gateway::store::{Collector, CredentialSecret, Snapshot, Store, StoreError, SubscriberRecord, TokenDigest};
+use crate::gateway::store::{Collector, Snapshot, Store, StoreError, SubscriberRecord, TokenDigest};
 use crate::gateway::subscriber::{Digester, Directory, Known, Secret};
 use crate::identity::redact_digits;
-use crate::tls::{self, Identity};
 
 /// While the store is away, it is asked this often.
-pub const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// Credentials that are kept unsealed: some 60 MiB.
-pub const CREDENTIALS_MAX: usize = 10_000;
-/// SORACOM's type of a credential with key, certificate and authorities (its API's `x509`).
-const X509: &str = "x509";
-
-/// How the store is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Health {
-    /// The number of the last change that is known here.
-    pub generation: u64,
-    /// Subscribers in the view.
-    pub subscribers: usize,
-    /// Groups that can be used.
-    pub groups: usize,
-    /// Groups that cannot, and why.
-    pub broken: BTreeMap<GroupId, String>,
-    /// Rows of subscribers that cannot be read.
-    pub damaged: usize,
-    /// Credentials that are kept.
-    pub credentials: usize,
-    /// Notes of when devices were last seen that were dropped.
-    pub notes_dropped: u64,
-    /// Set while the store does not answer.
-    pub away: Option<Away>,
-}
-
-/// The store does not answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Away {
-    /// For so long.
-    pub since: Duration,
-    /// Whether that is longer than `store.stale_for`: nobody is let in.
-    pub closed: bool,
-    /// What it said last.
-    pub why: String,
-}
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// This gateway's name among several: its host's and its address.
 #[must_use]
@@ -80,7 +39,6 @@ pub(super) fn gateway_name(address: std::net::SocketAddr) -> String {
 #[derive(Debug)]
 struct State {
     view: Arc<View>,
-    /// The same devices without any group, for when the view is too old.
     generation: u64,
     damaged: usize,
     /// Monotonic time of the last answer.
@@ -90,38 +48,11 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Kept {
-    generation: u64,
-    /// `None`: there was none of this name.
-    credential: Option<Arc<Credential>>,
-}
-
-#[derive(Debug, Default)]
-struct Cache {
-    kept: HashMap<CredentialId, Kept>,
-    /// In the order in which they came.
-    order: VecDeque<CredentialId>,
-}
-
-impl Cache {
-    fn keep(&mut self, id: &CredentialId, kept: Kept) {
-        if self.kept.insert(id.clone(), kept).is_none() {
-            self.order.push_back(id.clone());
-        }
-        while self.order.len() > CREDENTIALS_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.kept.remove(&oldest);
-            }
-        }
-    }
-}
-
-#[derive(Debug)]
 struct Inner {
     store: Arc<Store>,
     stale_for: Duration,
     state: Mutex<State>,
-    cache: Mutex<Cache>,
+    credentials: Credentials,
     /// Held by the one who asks.
     asking: Arc<tokio::sync::Mutex<()>>,
     begun: AtomicU64,
@@ -136,7 +67,7 @@ pub struct Stored {
     collector: Collector,
 }
 
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -158,7 +89,7 @@ impl Stored {
                 answered,
                 away: None,
             }),
-            cache: Mutex::default(),
+            credentials: Credentials::default(),
             asking: Arc::default(),
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -193,13 +124,20 @@ impl Stored {
     }
 
     pub(super) async fn credential(&self, id: &CredentialId) -> Result<Option<Arc<Credential>>, BookError> {
-        self.inner.credential(id).await
+        let (generation, away) = {
+            let state = held(&self.inner.state);
+            (state.generation, state.away.clone())
+        };
+        self.inner
+            .credentials
+            .get(&self.inner.store, id, generation, away)
+            .await
     }
 
     pub(super) async fn reload(&self) -> Result<(), BookError> {
         let snapshot = self.inner.store.snapshot().await?;
         self.inner.take(snapshot);
-        held(&self.inner.cache).kept.values_mut().for_each(|k| k.generation = 0);
+        self.inner.credentials.doubt();
         Ok(())
     }
 
@@ -213,7 +151,7 @@ impl Stored {
 
     pub(super) fn health(&self) -> Health {
         let now = self.inner.store.clock().monotonic();
-        let credentials = held(&self.inner.cache).kept.len();
+        let credentials = self.inner.credentials.len();
         let state = held(&self.inner.state);
         let since = now.saturating_sub(state.answered);
         Health {
@@ -329,106 +267,6 @@ impl Inner {
             }
         });
     }
-
-    async fn credential(&self, id: &CredentialId) -> Result<Option<Arc<Credential>>, BookError> {
-        let (generation, away) = {
-            let state = held(&self.state);
-            (state.generation, state.away.clone())
-        };
-        let kept = held(&self.cache)
-            .kept
-            .get(id)
-            .map(|k| (k.generation, k.credential.clone()));
-        match (&kept, away) {
-            (Some((of, credential)), None) if *of == generation => return Ok(credential.clone()),
-            (Some((_, credential)), Some(_)) => return Ok(credential.clone()),
-            (None, Some(why)) => {
-                let why = format!(
-                    "credential {} is not in memory, and the store is away: {why}",
-                    id.as_str()
-                );
-                return Err(StoreError::Unreachable(why).into());
-            }
-            _ => {}
-        }
-        match self.fresh(id, kept.as_ref().and_then(|(_, c)| c.as_ref())).await {
-            Ok(credential) => {
-                let mut cache = held(&self.cache);
-                // Two devices of one credential may come at once: the first one's object stays.
-                let same = cache.kept.get(id).and_then(|k| k.credential.clone());
-                let credential = match (same, credential) {
-                    (Some(first), Some(second)) if first.version == second.version => Some(first),
-                    (_, second) => second,
-                };
-                let kept = Kept {
-                    generation,
-                    credential: credential.clone(),
-                };
-                cache.keep(id, kept);
-                Ok(credential)
-            }
-            Err(BookError::Store(StoreError::Unreachable(why))) => match kept {
-                Some((_, credential)) => Ok(credential),
-                None => Err(StoreError::Unreachable(why).into()),
-            },
-            Err(e) => Err(e),
-        }
-    }
-
-    /// As it is in the store now; `old` if it is still that.
-    async fn fresh(
-        &self,
-        id: &CredentialId,
-        old: Option<&Arc<Credential>>,
-    ) -> Result<Option<Arc<Credential>>, BookError> {
-        if let Some(old) = old {
-            if self.store.credential_version(id).await?.as_ref() == Some(&old.version) {
-                return Ok(Some(old.clone()));
-            }
-        }
-        let Some(secret) = self.store.credential(id).await? else {
-            return Ok(None);
-        };
-        // Checking an RSA key takes a millisecond or more.
-        let read = tokio::task::spawn_blocking(move || x509(&secret)).await;
-        let credential = read.map_err(|e| BookError::Credential(e.to_string()))??;
-        Ok(Some(Arc::new(credential)))
-    }
-}
-
-#[derive(Deserialize)]
-struct X509Secret {
-    key: Option<Zeroizing<String>>,
-    cert: Option<Zeroizing<String>>,
-    ca: Option<String>,
-}
-
-/// A credential of SORACOM's type `x509`.
-fn x509(stored: &CredentialSecret) -> Result<Credential, BookError> {
-    let what = format!("credential {}", stored.summary.id.as_str());
-    let wrong = |why: &str| BookError::Credential(format!("{what} {why}"));
-    if stored.summary.kind != X509 {
-        return Err(wrong(&format!(
-            "is of type {:?}, and a device is proved by one of type {X509:?}: put a certificate and its key there",
-            stored.summary.kind
-        )));
-    }
-    // The parser's message would show what stands there.
-    let secret: X509Secret = serde_json::from_str(&stored.secret)
-        .map_err(|_| wrong("is not an object of texts key, cert and ca: write it again"))?;
-    let (Some(key), Some(cert)) = (secret.key, secret.cert) else {
-        return Err(wrong("has no key or no cert: write it again"));
-    };
-    let tls = |e: tls::TlsError| BookError::Credential(e.to_string());
-    let identity = Identity::from_pem(cert.as_bytes(), key.as_bytes(), &what).map_err(tls)?;
-    let ca = secret.ca.filter(|ca| !ca.trim().is_empty());
-    let authorities = ca.map(|ca| tls::roots(ca.as_bytes(), &format!("{what}, ca")).map_err(tls));
-    Ok(Credential {
-        id: stored.summary.id.clone(),
-        version: stored.summary.version.clone(),
-        identity,
-        authorities: authorities.transpose()?,
-    })
 }
 
 /// The view of a snapshot; what was broken `before` is not logged again.

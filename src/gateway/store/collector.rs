@@ -15,9 +15,9 @@ use crate::gateway::credential::CredentialId;
 use crate::identity::Imsi;
 
 /// How often is written.
-pub const EVERY: Duration = Duration::from_secs(30);
+const EVERY: Duration = Duration::from_secs(30);
 /// How many subscribers, or credentials, are written at the latest.
-pub const AT_ONCE: usize = 1_000;
+const AT_ONCE: usize = 1_000;
 /// Notes that may wait for the task.
 const QUEUE_MAX: usize = 4 * AT_ONCE;
 
