@@ -33,6 +33,7 @@ mod connection;
 pub mod credential;
 pub mod flow;
 pub mod group;
+pub mod history;
 pub mod http;
 pub mod refusal;
 pub mod relay;

@@ -270,6 +270,11 @@ impl Directory {
         self.all.is_empty()
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Known> {
+        self.all.iter()
+    }
+
     /// The subscriber behind an address and a password, by the rules of this module.
     #[must_use]
     pub fn find(&self, address: IpAddr, password: Option<&[u8]>) -> Option<(&Known, By)> {

@@ -1,0 +1,310 @@
+//! What the gateway is doing now: who is connected, what has passed, who was refused and why, what is wrong.
+//!
+//! | file | subject | pure |
+//! |---|---|---|
+//! | `connection` | one open connection | yes |
+//! | `ledger` | the counters | yes |
+//! | `ends`, `handshake` | why connections ended; TLS with upstream | yes |
+//! | `expiry` | credentials by days left | the scan reads them |
+//! | `process` | memory, descriptors, CPU | reads `/proc` |
+//! | `health` | what is wrong, in words | yes |
+//! | `answer`, `text` | what the status socket answers; the same for people | yes |
+//! | `watch` | the task that looks at the counters, the store and the credentials from time to time | yes, no |
+//!
+//! What it costs: a connection has four atomic counters of its own, which its two directions add to and nobody else writes; they are
+//! folded into the sums when it ends, and added up when somebody reads. One lock is taken when a device comes, is let in or turned
+//! away, and goes; never while it is relayed.
+//!
+//! Identities are redacted in what the status socket answers (its readers are this machine's users) and in the log; those who have the
+//! API's token see them whole (`super::http::page`).
+
+mod answer;
+mod connection;
+pub mod ends;
+pub mod expiry;
+pub mod handshake;
+pub mod health;
+pub mod ledger;
+pub mod process;
+mod text;
+mod watch;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub(crate) use connection::{Connection, Listed, Who};
+pub use ends::ENDS;
+pub use handshake::{Handshake, Tls};
+pub use text::text;
+pub(super) use watch::watch;
+
+use super::history::History;
+use super::history::series::Range;
+use super::history::timeline::{Event, What, cut};
+use super::refusal::{KEYS, Refusal};
+use super::relay::End;
+use crate::clock::Clock;
+use crate::identity::Imsi;
+use expiry::Expiries;
+use health::{Facts, Finding, LATELY, StoreState};
+use ledger::{Counts, Ledger};
+use process::Process;
+
+/// All counters of a gateway.
+#[derive(Debug)]
+pub struct Status {
+    clock: Clock,
+    listening: SocketAddr,
+    upstream: String,
+    subscribers: AtomicUsize,
+    places: Option<usize>,
+    started: Duration,
+    next: AtomicU64,
+    ledger: Mutex<Ledger>,
+    history: History,
+    expiries: Expiries,
+    store: Mutex<Option<StoreState>>,
+    /// Addresses that must wait because they guessed; `None` until somebody counts them.
+    slow: Mutex<Option<usize>>,
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Status {
+    pub(super) fn new(clock: Clock, listening: SocketAddr, upstream: String, subscribers: usize) -> Self {
+        Self {
+            started: clock.monotonic(),
+            clock,
+            listening,
+            upstream,
+            subscribers: subscribers.into(),
+            places: None,
+            next: AtomicU64::new(1),
+            ledger: Mutex::default(),
+            history: History::default(),
+            expiries: Expiries::default(),
+            store: Mutex::default(),
+            slow: Mutex::default(),
+        }
+    }
+
+    /// With `listen.max_connections`, so that the status can say when it is nearly reached.
+    pub(super) fn with_places(mut self, places: usize) -> Self {
+        self.places = Some(places);
+        self
+    }
+
+    /// The number of a connection, for log lines about one that is never listed.
+    pub(super) fn number(&self) -> u64 {
+        self.next.fetch_add(1, Relaxed)
+    }
+
+    pub(super) fn list(self: &Arc<Self>, peer: SocketAddr) -> Listed {
+        let connection = Arc::new(Connection::new(self.number(), peer, self.clock.monotonic()));
+        held(&self.ledger).opened(&connection);
+        Listed {
+            status: self.clone(),
+            connection,
+        }
+    }
+
+    fn closed(&self, connection: &Connection) {
+        held(&self.ledger).closed(connection.id());
+    }
+
+    /// Counts a refusal of a caller who has no connection that is listed.
+    pub(super) fn count_refused(&self, refusal: &Refusal) {
+        held(&self.ledger).refused(refusal.index(), None);
+    }
+
+    /// Counts a refusal, and notes it in the device's timeline. `who` is what is known of the device so far.
+    pub(super) fn refused_one(&self, connection: &Connection, who: &Who, refusal: &Refusal) {
+        let group = Some(who.group.as_str()).filter(|g| !g.is_empty());
+        held(&self.ledger).refused(refusal.index(), group);
+        // A port scan or a health check is nobody's story.
+        if matches!(refusal, Refusal::Gone) && who.subscriber.is_none() {
+            return;
+        }
+        let why = cut(&refusal.to_string()).into();
+        let reason = refusal.key();
+        self.note(connection, who, What::Refused { reason, why });
+    }
+
+    /// The device got through.
+    pub(super) fn relayed_one(&self, connection: &Connection, who: &Who, handshake: &Handshake) {
+        connection.now_relayed();
+        held(&self.ledger).relayed(&who.group, handshake);
+        let upstream = handshake.to_string().into();
+        self.note(connection, who, What::Connected { upstream });
+    }
+
+    /// A device that got through is gone.
+    pub(super) fn ended_one(&self, connection: &Connection, who: &Who, end: &End) {
+        self.ended_as(connection, who, ends::key(end), &end.to_string());
+    }
+
+    /// The same for an end that is none of the relay's.
+    pub(super) fn ended_as(&self, connection: &Connection, who: &Who, reason: &'static str, why: &str) {
+        held(&self.ledger).ended(reason);
+        let load = |t: &super::relay::Traffic| (t.packets.load(Relaxed), t.bytes.load(Relaxed));
+        let (up, down) = (load(&connection.up), load(&connection.down));
+        let what = What::Ended {
+            reason,
+            why: cut(why).into(),
+            packets: (up.0, down.0),
+            bytes: (up.1, down.1),
+        };
+        self.note(connection, who, what);
+    }
+
+    fn note(&self, connection: &Connection, who: &Who, what: What) {
+        let event = Event {
+            at: self.clock.system(),
+            connection: connection.id(),
+            peer: connection.peer(),
+            client_id: who.client.clone().unwrap_or_default(),
+            credential: who.used.clone(),
+            what,
+        };
+        match &who.subscriber {
+            Some(imsi) => self.history.note(imsi, event),
+            None => self.history.stranger(event),
+        }
+    }
+
+    /// How many connections are open now.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        held(&self.ledger).open.len()
+    }
+
+    /// How many connections were relayed since the start, those still open included.
+    #[must_use]
+    pub fn relayed(&self) -> u64 {
+        held(&self.ledger).relayed_so_far()
+    }
+
+    /// How many were refused for a reason of [`KEYS`].
+    #[must_use]
+    pub fn refused(&self, key: &str) -> u64 {
+        let index = KEYS.iter().position(|k| *k == key);
+        index.map_or(0, |i| held(&self.ledger).refused_so_far(i))
+    }
+
+    /// All counters now.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        held(&self.ledger).counts()
+    }
+
+    /// What was.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Credentials by days left.
+    #[must_use]
+    pub fn expiries(&self) -> &Expiries {
+        &self.expiries
+    }
+
+    /// What is known of the store; `None` where there is none.
+    #[must_use]
+    pub fn store(&self) -> Option<StoreState> {
+        held(&self.store).clone()
+    }
+
+    /// How many subscribers there are.
+    #[must_use]
+    pub fn subscribers(&self) -> usize {
+        self.subscribers.load(Relaxed)
+    }
+
+    /// Tells how many addresses must wait because they guessed.
+    pub fn set_slow_addresses(&self, count: usize) {
+        *held(&self.slow) = Some(count);
+    }
+
+    /// How many addresses must wait because they guessed, if that is known.
+    #[must_use]
+    pub fn slow_addresses(&self) -> Option<usize> {
+        *held(&self.slow)
+    }
+
+    /// How many connections may be open at once, if that is known.
+    #[must_use]
+    pub fn places(&self) -> Option<usize> {
+        self.places
+    }
+
+    /// How long it has been running.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.clock.monotonic().saturating_sub(self.started)
+    }
+
+    /// The clock it all happens by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn listening(&self) -> SocketAddr {
+        self.listening
+    }
+
+    /// Where data goes, for people.
+    #[must_use]
+    pub fn upstream(&self) -> &str {
+        &self.upstream
+    }
+
+    /// Puts the counters as they stand into the history.
+    pub fn sample(&self) {
+        let totals = self.counts().totals();
+        self.history.sample(self.clock.monotonic(), &totals);
+    }
+
+    /// The open connections of devices that are known, newest last.
+    pub(super) fn of_devices(&self) -> Vec<(Imsi, Arc<Connection>)> {
+        let ledger = held(&self.ledger);
+        let with = |c: &Arc<Connection>| Some((c.subscriber()?, c.clone()));
+        ledger.open.values().filter_map(with).collect()
+    }
+
+    /// What is wrong, worst first.
+    #[must_use]
+    pub fn findings(&self, counts: &Counts, process: &Process) -> Vec<Finding> {
+        let hour = self.history.series(Range::Hour);
+        let slots = usize::try_from(LATELY.as_secs() / Range::Hour.step().as_secs()).unwrap_or(usize::MAX);
+        let mut lately = [0; KEYS.len()];
+        let mut relayed_lately = 0;
+        for slot in hour.slots.iter().rev().take(slots) {
+            for (sum, n) in lately.iter_mut().zip(slot.refused) {
+                *sum += u64::from(n);
+            }
+            relayed_lately += u64::from(slot.relayed);
+        }
+        health::findings(&Facts {
+            now: self.clock.system(),
+            counts,
+            lately: &lately,
+            relayed_lately,
+            places: self.places,
+            process,
+            store: self.store().as_ref(),
+            found: self.expiries.last().as_deref(),
+            subscribers: self.subscribers(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
