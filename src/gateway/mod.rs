@@ -44,6 +44,8 @@ pub mod status;
 pub mod store;
 pub mod subscriber;
 pub mod upstream;
+pub mod wire;
+pub mod workers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
