@@ -1,5 +1,6 @@
 //! One device from its first byte to its last: CONNECT, who is it, credential, upstream, relay.
 
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -7,16 +8,16 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tracing::{info, warn};
 
 use super::book::Book;
 use super::config::Listen;
 use super::connect::{self, Plan};
-use super::credential::{Credential, CredentialId};
+use super::credential::{Credential, CredentialId, Version};
 use super::group::{Group, Proof};
+use super::history::timeline::{Used, cut};
 use super::refusal::Refusal;
-use super::relay::{Limits, relay};
-use super::status::{Connection, Status, Who};
+use super::relay::{End, Limits, relay};
+use super::status::{Connection, Status, Who, ends};
 use super::upstream::tickets::Tickets;
 use super::{socket, upstream};
 use crate::identity::redact_digits;
@@ -51,34 +52,66 @@ pub(super) async fn serve(shared: &Arc<Shared>, mut device: TcpStream, peer: Soc
     } = match admit(shared, &mut device, peer, connection, &mut who).await {
         Ok(through) => through,
         Err(refusal) => {
-            refuse(shared, device, peer, &who, &refusal).await;
+            refuse(shared, device, connection, &who, &refusal).await;
             return;
         }
     };
-    shared.status.count_relayed();
-    info!(peer = %peer, imsi = %who.imsi, client_id = %who.client_id, credential = %who.credential, upstream = %who.upstream, "connected");
+    shared.status.connected(connection, &who, &way.handshake);
     let limits = Limits {
         max_packet: shared.listen.max_packet,
         idle,
         write_timeout: shared.listen.write_timeout,
     };
     let first = timeout(limits.write_timeout, device.write_all(&way.connack.bytes)).await;
+    let going = Going {
+        shared,
+        connection,
+        who: &who,
+        told: false,
+    };
     let end = if matches!(first, Ok(Ok(()))) {
         let rest = std::mem::take(&mut way.rest);
         let traffic = (&connection.up, &connection.down);
-        relay((&mut device, from_device), (&mut way.stream, rest), limits, traffic)
-            .await
-            .to_string()
+        Some(relay((&mut device, from_device), (&mut way.stream, rest), limits, traffic).await)
     } else {
-        "the device went before its CONNACK".to_owned()
+        None
     };
-    use std::sync::atomic::Ordering::Relaxed;
-    info!(
-        peer = %peer, imsi = %who.imsi, client_id = %who.client_id,
-        up = connection.up.packets.load(Relaxed), down = connection.down.packets.load(Relaxed),
-        "ended: {end}"
-    );
+    going.ended(end.as_ref());
     tokio::join!(socket::close(device), socket::close(way.stream));
+}
+
+/// Tells of a relayed connection's end, whichever way it ends: a gateway that stops drops the task that serves it.
+struct Going<'a> {
+    shared: &'a Shared,
+    connection: &'a Connection,
+    who: &'a Who,
+    told: bool,
+}
+
+impl Going<'_> {
+    fn ended(mut self, end: Option<&End>) {
+        self.told = true;
+        let status = &self.shared.status;
+        match end {
+            Some(end) => status.ended(self.connection, self.who, end),
+            None => status.ended_as(
+                self.connection,
+                self.who,
+                "device_broke",
+                "the device went before its CONNACK",
+            ),
+        }
+    }
+}
+
+impl Drop for Going<'_> {
+    fn drop(&mut self) {
+        if !self.told {
+            self.shared
+                .status
+                .ended_as(self.connection, self.who, ends::STOPPED, "the gateway stops");
+        }
+    }
 }
 
 async fn admit(
@@ -93,6 +126,7 @@ async fn admit(
         .await
         .map_err(|_| Refusal::Silent(patience.as_secs()))??;
     who.client_id = shown(&asked.client_id);
+    who.client = Some(cut(&asked.client_id).into());
     let password = asked.password.clone();
     let view = shared.book.view().await;
     let (known, by) = view
@@ -100,6 +134,8 @@ async fn admit(
         .find(peer.ip(), password.as_deref())
         .ok_or(Refusal::Unknown)?;
     who.imsi = known.subscriber.imsi.redacted();
+    who.subscriber = Some(known.subscriber.imsi.clone());
+    known.group.as_str().clone_into(&mut who.group);
     let group = view
         .group(&known.group)
         .ok_or_else(|| Refusal::Credential(format!("there is no group {}", known.group)))?;
@@ -112,11 +148,12 @@ async fn admit(
     "dialling".clone_into(&mut who.upstream);
     connection.set(who.clone());
     let config = proof(shared, group, names.credential.as_ref());
-    let config = timeout(group.upstream.connect_timeout, config).await.map_err(|_| {
+    let (config, used) = timeout(group.upstream.connect_timeout, config).await.map_err(|_| {
         Refusal::Credential("it could not be read in time: does its disk or database hang?".to_owned())
     })??;
+    who.used = used;
     let way = upstream::open(&group.upstream, config, &connect, shared.listen.write_timeout).await?;
-    who.upstream.clone_from(&way.tls);
+    who.upstream = way.handshake.to_string();
     connection.set(who.clone());
     Ok(Through {
         way,
@@ -131,17 +168,27 @@ async fn proof(
     shared: &Arc<Shared>,
     group: &Arc<Group>,
     id: Option<&CredentialId>,
-) -> Result<Arc<rustls::ClientConfig>, Refusal> {
+) -> Result<(Arc<rustls::ClientConfig>, Option<Used>), Refusal> {
     let credential = match (&group.proof, id) {
         (Proof::Stored { default, .. }, Some(id)) => Some(stored(shared, id, default.as_ref()).await?),
         (Proof::Inline(credential), _) => Some(credential.clone()),
         _ => None,
     };
+    let used = credential.as_ref().map(|c| Used {
+        id: c.id.as_str().into(),
+        version: digest(&c.version),
+    });
     let (shared, group) = (shared.clone(), group.clone());
     let made = tokio::task::spawn_blocking(move || shared.tickets.config(&group.upstream, credential.as_deref()));
-    made.await
-        .map_err(|e| Refusal::Credential(e.to_string()))?
-        .map_err(Refusal::Credential)
+    let config = made.await.map_err(|e| Refusal::Credential(e.to_string()))?;
+    Ok((config.map_err(Refusal::Credential)?, used))
+}
+
+/// A number for a version, to tell that it is another one than last time.
+fn digest(version: &Version) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    version.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The credential of that id, or the default one while there is none.
@@ -198,17 +245,10 @@ fn shown(client_id: &str) -> String {
     redact_digits(&short).escape_debug().to_string()
 }
 
-async fn refuse(shared: &Shared, mut device: TcpStream, peer: SocketAddr, who: &Who, refusal: &Refusal) {
-    shared.status.count_refused(refusal);
-    let reason = refusal.key();
-    match refusal.code() {
-        Some(code) => {
-            warn!(peer = %peer, imsi = %who.imsi, client_id = %who.client_id, reason, connack = code, "refused: {refusal}");
-            let _ = timeout(shared.listen.connect_timeout, device.write_all(&connack::packet(code))).await;
-        }
-        // A port scan or a health check; no device was turned away.
-        None if matches!(refusal, Refusal::Gone) => info!(peer = %peer, reason, "ended: {refusal}"),
-        None => warn!(peer = %peer, imsi = %who.imsi, client_id = %who.client_id, reason, "refused: {refusal}"),
+async fn refuse(shared: &Shared, mut device: TcpStream, connection: &Connection, who: &Who, refusal: &Refusal) {
+    shared.status.turned_away(connection, who, refusal);
+    if let Some(code) = refusal.code() {
+        let _ = timeout(shared.listen.connect_timeout, device.write_all(&connack::packet(code))).await;
     }
     socket::close(device).await;
 }

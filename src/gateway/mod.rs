@@ -140,7 +140,8 @@ impl Gateway {
         };
         let mut to: Vec<String> = view.groups.values().map(|g| g.upstream.shown()).collect();
         to.sort();
-        let status = Arc::new(Status::new(clock.clone(), address, to.join(", "), view.directory.len()));
+        let status = Status::new(clock.clone(), address, to.join(", "), view.directory.len());
+        let status = Arc::new(status.with_places(config.listen.max_connections));
         let shared = Shared {
             listen: config.listen,
             book,
@@ -183,6 +184,7 @@ impl Gateway {
                 }
             }
         });
+        let watch = tokio::spawn(status::watch(shared.status.clone(), shared.book.clone()));
         let places = Arc::new(Semaphore::new(shared.listen.max_connections));
         let tasks = TaskTracker::new();
         let cut = Arc::new(AtomicUsize::new(0));
@@ -204,7 +206,7 @@ impl Gateway {
             let Ok(place) = places.clone().try_acquire_owned() else {
                 let refusal = Refusal::Full(shared.listen.max_connections);
                 shared.status.count_refused(&refusal);
-                warn!(%peer, reason = refusal.key(), "refused: {refusal}");
+                warn!(connection = shared.status.number(), %peer, reason = refusal.key(), "refused: {refusal}");
                 continue;
             };
             let (shared, stop, cut) = (shared.clone(), stop.clone(), cut.clone());
@@ -227,6 +229,7 @@ impl Gateway {
                 STOP_TIMEOUT.as_secs()
             );
         }
+        watch.abort();
         answers.abort();
         // The socket's file is removed when its task is gone.
         let _ = answers.await;

@@ -63,7 +63,9 @@ impl History {
 
     /// Looks at every device that is known; keep it short, connections wait.
     pub fn each_device(&self, mut look: impl FnMut(&Imsi, &Device)) {
-        held(&self.timelines).devices().for_each(|(imsi, device)| look(imsi, device));
+        held(&self.timelines)
+            .devices()
+            .for_each(|(imsi, device)| look(imsi, device));
     }
 
     /// Callers whom nobody knows, newest first.

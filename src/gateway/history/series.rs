@@ -241,7 +241,10 @@ impl Series {
             Range::Fortnight => fortnight,
         };
         let before = (ring.slots.len() as u64).saturating_sub(1);
-        let first = ring.newest.saturating_sub(before).saturating_mul(range.step().as_secs());
+        let first = ring
+            .newest
+            .saturating_sub(before)
+            .saturating_mul(range.step().as_secs());
         Answer {
             range,
             first: Duration::from_secs(first),

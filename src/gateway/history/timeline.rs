@@ -197,7 +197,9 @@ impl Timelines {
         }
         self.events = self.events + device.events.len() - before;
         while self.devices.len() > DEVICES_MAX || self.events > ALL_EVENTS_MAX {
-            let Some((_, oldest)) = self.heard.pop_first() else { break };
+            let Some((_, oldest)) = self.heard.pop_first() else {
+                break;
+            };
             if let Some(gone) = self.devices.remove(&oldest) {
                 self.events -= gone.events.len();
             }
@@ -211,7 +213,12 @@ impl Timelines {
                 && matches!((&n.event.what, &event.what),
                     (What::Refused { reason: a, .. }, What::Refused { reason: b, .. }) if a == b)
         };
-        let mut noted = match self.strangers.iter().position(same).and_then(|i| self.strangers.remove(i)) {
+        let mut noted = match self
+            .strangers
+            .iter()
+            .position(same)
+            .and_then(|i| self.strangers.remove(i))
+        {
             Some(mut noted) => {
                 noted.again(event);
                 noted

@@ -9,6 +9,9 @@
 //!
 //! Each is an [`axum::Router`] over [`App`]; this file puts them together, behind the token (`auth`), and serves them within bounds.
 
+pub mod metrics;
+pub mod page;
+
 use std::sync::Arc;
 
 use super::book::Book;

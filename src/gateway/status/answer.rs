@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::connection::Connection;
 use super::ends::ENDS;
+use super::handshake::Times;
 use super::health::StoreState;
 use super::ledger::{Counts, Tally, Way};
 use super::process::Process;
@@ -15,22 +16,25 @@ use crate::gateway::refusal::KEYS;
 use crate::identity::redact_digits;
 
 /// Most connections that one answer lists.
-pub const LISTED_MAX: usize = 2_000;
+pub(super) const LISTED_MAX: usize = 2_000;
 /// Most bytes that they may take: an answer is read up to 1 MiB ([`crate::control`]), and all else takes less than the rest.
 const LISTED_BYTES: usize = 700 << 10;
 
 /// Packets and bytes of one direction.
-pub(crate) fn way(way: Way) -> Value {
+pub(super) fn way(way: Way) -> Value {
     json!({"packets": way.packets, "bytes": way.bytes})
 }
 
 /// Counters by their keys.
-pub(crate) fn by_key(keys: &[&str], counts: &[u64]) -> Map<String, Value> {
-    keys.iter().zip(counts).map(|(k, n)| ((*k).to_owned(), (*n).into())).collect()
+fn by_key(keys: &[&str], counts: &[u64]) -> Map<String, Value> {
+    keys.iter()
+        .zip(counts)
+        .map(|(k, n)| ((*k).to_owned(), (*n).into()))
+        .collect()
 }
 
 /// One group's figures.
-pub(crate) fn group(tally: &Tally) -> Value {
+fn group(tally: &Tally) -> Value {
     json!({
         "open": tally.open,
         "relayed": tally.relayed,
@@ -41,7 +45,7 @@ pub(crate) fn group(tally: &Tally) -> Value {
 }
 
 /// The store's state.
-pub(crate) fn store(state: &StoreState) -> Value {
+fn store(state: &StoreState) -> Value {
     json!({
         "generation": state.generation,
         "errors": state.errors,
@@ -57,10 +61,13 @@ impl Status {
         let process = Process::now();
         let (full, resumed) = counts.handshakes.counts();
         let mean = |want: bool| {
-            let of = |(_, r, t): (_, bool, &super::handshake::Times)| (r == want).then_some((t.count, t.sum));
-            let (count, sum) = counts.handshakes.each().filter_map(of).fold((0, 0.0), |(c, s), (n, t)| (c + n, s + t));
-            #[allow(clippy::cast_precision_loss)] // counts stay far below 2^52
-            (count > 0).then(|| (sum * 1e6 / count as f64).round() / 1e3)
+            let mut sum = Times::default();
+            counts
+                .handshakes
+                .each()
+                .filter(|(_, r, _)| *r == want)
+                .for_each(|(.., t)| sum.merge(t));
+            sum.mean_ms().map(|ms| (ms * 1e3).round() / 1e3)
         };
         let versions: Map<String, Value> = super::Tls::ALL
             .iter()
@@ -113,7 +120,10 @@ impl Status {
         let now = self.clock.monotonic();
         let (counts, list): (_, Vec<Arc<Connection>>) = {
             let ledger = held(&self.ledger);
-            (ledger.counts(), ledger.open.values().take(LISTED_MAX).cloned().collect())
+            (
+                ledger.counts(),
+                ledger.open.values().take(LISTED_MAX).cloned().collect(),
+            )
         };
         let mut answer = self.common(&counts);
         // The page's readers may see whose certificate ends; this machine's users may not.
@@ -130,7 +140,9 @@ impl Status {
         let mut listed = Vec::new();
         for connection in &list {
             let value = connection.json(now, &self.clock);
-            let Some(left) = room.checked_sub(value.to_string().len()) else { break };
+            let Some(left) = room.checked_sub(value.to_string().len()) else {
+                break;
+            };
             room = left;
             listed.push(value);
         }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Status;
+use super::answer::way;
+use super::ledger::Way;
 use crate::clock::{Clock, rfc3339};
 use crate::gateway::history::timeline::Used;
 use crate::gateway::relay::Traffic;
@@ -74,9 +76,20 @@ impl Connection {
         self.who.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn subscriber(&self) -> Option<Imsi> {
-        let who = self.who.lock().unwrap_or_else(PoisonError::into_inner);
-        who.as_ref().and_then(|w| w.subscriber.clone())
+    /// What the page shows; `None` while the device is not known.
+    pub(super) fn open(&self, now: Duration, system: Duration) -> Option<Open> {
+        let who = self.who()?;
+        Some(Open {
+            id: self.id,
+            imsi: who.subscriber?,
+            client: who.client,
+            peer: self.peer,
+            credential: who.used.map(|u| u.id.to_string()),
+            upstream: who.upstream,
+            since: system.saturating_sub(self.age(now)),
+            up: Way::of(&self.up),
+            down: Way::of(&self.down),
+        })
     }
 
     /// The group, once the device is known.
@@ -111,15 +124,26 @@ impl Connection {
             "upstream": who.as_ref().map_or("before CONNECT", |w| &w.upstream),
             "since": rfc3339(clock.system().saturating_sub(age)),
             "seconds": age.as_secs(),
-            "up": way(&self.up),
-            "down": way(&self.down),
+            "up": way(Way::of(&self.up)),
+            "down": way(Way::of(&self.down)),
         })
     }
 }
 
-/// Packets and bytes of one direction.
-pub(super) fn way(t: &Traffic) -> Value {
-    json!({"packets": t.packets.load(Relaxed), "bytes": t.bytes.load(Relaxed)})
+/// An open connection of a known device, for those who have the API's token: nothing is redacted.
+#[derive(Debug, Clone)]
+pub(crate) struct Open {
+    pub(crate) id: u64,
+    pub(crate) imsi: Imsi,
+    /// Hostile until escaped.
+    pub(crate) client: Option<Arc<str>>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) credential: Option<String>,
+    pub(crate) upstream: String,
+    /// Unix time.
+    pub(crate) since: Duration,
+    pub(crate) up: Way,
+    pub(crate) down: Way,
 }
 
 /// Keeps a connection in the list until it is dropped.

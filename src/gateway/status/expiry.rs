@@ -64,7 +64,9 @@ impl Expiry {
     /// Its class.
     #[must_use]
     pub fn class(&self, now: Duration) -> &'static str {
-        let Some(not_after) = self.not_after else { return UNKNOWN };
+        let Some(not_after) = self.not_after else {
+            return UNKNOWN;
+        };
         let days = days_left(not_after, now);
         let class = CLASSES.iter().rev().find(|(_, least)| days >= *least);
         class.map_or(UNKNOWN, |(name, _)| name)
@@ -96,7 +98,9 @@ impl Found {
             *counts.entry(expiry.class(now)).or_default() += 1;
         }
         let names = CLASSES.iter().map(|(name, _)| *name).chain([UNKNOWN]);
-        names.map(|name| (name, counts.get(name).copied().unwrap_or(0))).collect()
+        names
+            .map(|name| (name, counts.get(name).copied().unwrap_or(0)))
+            .collect()
     }
 
     /// The end that comes first and is still to come, or the newest that has passed.
@@ -159,7 +163,10 @@ async fn of_store(store: &Store) -> Result<Vec<Expiry>, String> {
     let mut all: Vec<Expiry> = Vec::new();
     while all.len() < CREDENTIALS_MAX {
         let after = all.last().map(|e| e.id.clone());
-        let page = store.credentials(after.as_ref(), PAGE).await.map_err(|e| e.to_string())?;
+        let page = store
+            .credentials(after.as_ref(), PAGE)
+            .await
+            .map_err(|e| e.to_string())?;
         let last = page.len() < PAGE;
         // A user name with a password never expires.
         all.extend(page.into_iter().map(|c| Expiry {
@@ -181,10 +188,17 @@ async fn of_files(book: &Book) -> Vec<Expiry> {
     let mut wanted: BTreeMap<CredentialId, BTreeSet<Imsi>> = BTreeMap::new();
     let mut optional = BTreeSet::new();
     for known in view.directory.iter() {
-        let Some(group) = view.group(&known.group) else { continue };
-        let Ok(names) = group.names(&known.subscriber) else { continue };
+        let Some(group) = view.group(&known.group) else {
+            continue;
+        };
+        let Ok(names) = group.names(&known.subscriber) else {
+            continue;
+        };
         let Some(id) = names.credential else { continue };
-        if let Proof::Stored { default: Some(default), .. } = &group.proof {
+        if let Proof::Stored {
+            default: Some(default), ..
+        } = &group.proof
+        {
             wanted.entry(default.clone()).or_default();
             optional.insert(id.clone());
         }
@@ -246,7 +260,12 @@ mod tests {
     #[test]
     fn soonest_first_and_every_class_is_named() {
         let day = |n: u64| Some(n * DAY);
-        let all = vec![expiry("b", day(50)), expiry("a", day(12)), expiry("x", None), expiry("c", day(12))];
+        let all = vec![
+            expiry("b", day(50)),
+            expiry("a", day(12)),
+            expiry("x", None),
+            expiry("c", day(12)),
+        ];
         let found = Found::new(all, Duration::ZERO, None);
         let ids: Vec<&str> = found.all.iter().map(|e| e.id.as_str()).collect();
         assert_eq!(ids, ["x", "a", "c", "b"]);

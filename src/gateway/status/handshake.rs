@@ -71,11 +71,24 @@ pub struct Times {
 impl Times {
     fn add(&mut self, took: Duration) {
         let seconds = took.as_secs_f64();
-        if let Some(n) = BUCKETS.iter().position(|end| seconds <= *end).and_then(|i| self.buckets.get_mut(i)) {
+        if let Some(n) = BUCKETS
+            .iter()
+            .position(|end| seconds <= *end)
+            .and_then(|i| self.buckets.get_mut(i))
+        {
             *n += 1;
         }
         self.count += 1;
         self.sum += seconds;
+    }
+
+    /// Adds another's.
+    pub fn merge(&mut self, other: &Self) {
+        for (n, m) in self.buckets.iter_mut().zip(other.buckets) {
+            *n += m;
+        }
+        self.count += other.count;
+        self.sum += other.sum;
     }
 
     /// The mean, in milliseconds.
@@ -100,7 +113,11 @@ impl Handshakes {
         match handshake {
             Handshake::Plain => self.plain += 1,
             Handshake::Tls { version, resumed, took } => {
-                if let Some(times) = self.by.get_mut(*version as usize).and_then(|v| v.get_mut(usize::from(*resumed))) {
+                if let Some(times) = self
+                    .by
+                    .get_mut(*version as usize)
+                    .and_then(|v| v.get_mut(usize::from(*resumed)))
+                {
                     times.add(*took);
                 }
             }
@@ -109,17 +126,23 @@ impl Handshakes {
 
     /// Each version, resumed or not, with its times.
     pub fn each(&self) -> impl Iterator<Item = (Tls, bool, &Times)> {
-        Tls::ALL
-            .into_iter()
-            .zip(&self.by)
-            .flat_map(|(version, kinds)| kinds.iter().zip([false, true]).map(move |(times, resumed)| (version, resumed, times)))
+        Tls::ALL.into_iter().zip(&self.by).flat_map(|(version, kinds)| {
+            kinds
+                .iter()
+                .zip([false, true])
+                .map(move |(times, resumed)| (version, resumed, times))
+        })
     }
 
     /// How many in all were whole, and how many resumed.
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {
         self.each().fold((0, 0), |(full, resumed), (_, r, t)| {
-            if r { (full, resumed + t.count) } else { (full + t.count, resumed) }
+            if r {
+                (full, resumed + t.count)
+            } else {
+                (full + t.count, resumed)
+            }
         })
     }
 }
@@ -131,7 +154,11 @@ mod tests {
     #[test]
     fn handshakes_fall_into_their_buckets() {
         let mut all = Handshakes::default();
-        let one = |version, resumed, ms| Handshake::Tls { version, resumed, took: Duration::from_millis(ms) };
+        let one = |version, resumed, ms| Handshake::Tls {
+            version,
+            resumed,
+            took: Duration::from_millis(ms),
+        };
         for ms in [1, 2, 3, 400, 60_000] {
             all.add(&one(Tls::V13, false, ms));
         }

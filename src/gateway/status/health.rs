@@ -78,10 +78,18 @@ fn advice(key: &str) -> Option<(Level, &'static str)> {
     let error = |text| Some((Level::Error, text));
     let warning = |text| Some((Level::Warning, text));
     match key {
-        "upstream_unreachable" => error("upstream cannot be reached: look at DNS, routes, firewalls and the cloud's own status"),
-        "upstream_tls" => error("TLS with upstream fails: look at the certificates' ends, the authorities and the clock"),
-        "upstream_no_answer" => error("upstream does not answer CONNECT: look there for the reason (policy, client id in use)"),
-        "upstream_refused" => warning("upstream refuses devices: are they registered there, with this certificate and name?"),
+        "upstream_unreachable" => {
+            error("upstream cannot be reached: look at DNS, routes, firewalls and the cloud's own status")
+        }
+        "upstream_tls" => {
+            error("TLS with upstream fails: look at the certificates' ends, the authorities and the clock")
+        }
+        "upstream_no_answer" => {
+            error("upstream does not answer CONNECT: look there for the reason (policy, client id in use)")
+        }
+        "upstream_refused" => {
+            warning("upstream refuses devices: are they registered there, with this certificate and name?")
+        }
         "credential" => error("a credential is missing or broken: 'onyx-gateway check' names it"),
         "full" => error("all places were taken: raise listen.max_connections"),
         "unknown_device" => warning("callers that no subscriber has the address or token of; see the strangers below"),
@@ -103,7 +111,9 @@ pub fn findings(facts: &Facts<'_>) -> Vec<Finding> {
             let minutes = facts.now.saturating_sub(since).as_secs() / 60;
             say(
                 Level::Error,
-                format!("the store has not answered for {minutes} min ({error}); known devices are let in for store.stale_for"),
+                format!(
+                    "the store has not answered for {minutes} min ({error}); known devices are let in for store.stale_for"
+                ),
             );
         }
     }
@@ -113,34 +123,58 @@ pub fn findings(facts: &Facts<'_>) -> Vec<Finding> {
     for (key, n) in KEYS.iter().zip(facts.lately) {
         if let Some((level, text)) = advice(key).filter(|_| *n > 0) {
             // One device among many that get through is not the gateway's own trouble.
-            let level = if facts.relayed_lately > *n { Level::Warning } else { level };
+            let level = if facts.relayed_lately > *n {
+                Level::Warning
+            } else {
+                level
+            };
             let minutes = LATELY.as_secs() / 60;
-            say(level, format!("refused {n} times in {minutes} min, {}: {text}", key.replace('_', " ")));
+            say(
+                level,
+                format!("refused {n} times in {minutes} min, {}: {text}", key.replace('_', " ")),
+            );
         }
     }
     if let Some(places) = facts.places.filter(|p| nearly(facts.counts.open as u64, *p as u64)) {
         say(
             Level::Warning,
-            format!("{} of {places} places are taken (listen.max_connections)", facts.counts.open),
+            format!(
+                "{} of {places} places are taken (listen.max_connections)",
+                facts.counts.open
+            ),
         );
     }
     if let (Some(fds), Some(max)) = (facts.process.fds, facts.process.fds_max) {
         if nearly(fds, max) {
-            say(Level::Warning, format!("{fds} of {max} file descriptors are in use: raise LimitNOFILE"));
+            say(
+                Level::Warning,
+                format!("{fds} of {max} file descriptors are in use: raise LimitNOFILE"),
+            );
         }
     }
     if facts.subscribers == 0 {
-        say(Level::Warning, "there are no subscribers: nobody can connect".to_owned());
+        say(
+            Level::Warning,
+            "there are no subscribers: nobody can connect".to_owned(),
+        );
     }
     all.sort_by_key(|f| f.level);
     all
 }
 
 fn certificates(found: &Found, now: Duration, say: &mut impl FnMut(Level, String)) {
-    let ends = || found.all.iter().filter_map(|e| Some((e.id.as_str(), days_left(e.not_after?, now))));
+    let ends = || {
+        found
+            .all
+            .iter()
+            .filter_map(|e| Some((e.id.as_str(), days_left(e.not_after?, now))))
+    };
     let expired: Vec<_> = ends().filter(|(_, days)| *days < 0).collect();
     if let Some((id, _)) = expired.first() {
-        let text = format!("certificates that have expired: {}, the first is {id}: renew them", expired.len());
+        let text = format!(
+            "certificates that have expired: {}, the first is {id}: renew them",
+            expired.len()
+        );
         say(Level::Error, text);
     }
     let soon: Vec<_> = ends().filter(|(_, days)| (0..SOON_DAYS).contains(days)).collect();
@@ -151,13 +185,23 @@ fn certificates(found: &Found, now: Duration, say: &mut impl FnMut(Level, String
             format!("certificates that end within {SOON_DAYS} days: {n}, the first is {id} in {days} days: renew them"),
         );
     }
-    let broken: Vec<_> = found.all.iter().filter_map(|e| Some((e.id.as_str(), e.problem.as_ref()?))).collect();
+    let broken: Vec<_> = found
+        .all
+        .iter()
+        .filter_map(|e| Some((e.id.as_str(), e.problem.as_ref()?)))
+        .collect();
     if let Some((id, why)) = broken.first() {
         let n = broken.len();
-        say(Level::Warning, format!("credentials that cannot be used: {n}, the first is {id}: {why}"));
+        say(
+            Level::Warning,
+            format!("credentials that cannot be used: {n}, the first is {id}: {why}"),
+        );
     }
     if let Some(problem) = &found.problem {
-        say(Level::Warning, format!("the credentials could not all be looked at: {problem}"));
+        say(
+            Level::Warning,
+            format!("the credentials could not all be looked at: {problem}"),
+        );
     }
 }
 
@@ -168,48 +212,69 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(20_000 * 86_400);
 
-    fn judge(change: impl FnOnce(&mut Facts<'_>)) -> Vec<(Level, String)> {
-        let (counts, process, lately) = (Counts::default(), Process::default(), [0; KEYS.len()]);
-        let mut facts = Facts {
-            now: NOW,
-            counts: &counts,
-            lately: &lately,
-            relayed_lately: 0,
-            places: Some(10),
-            process: &process,
-            store: None,
-            found: None,
-            subscribers: 1,
-        };
-        change(&mut facts);
-        findings(&facts).into_iter().map(|f| (f.level, f.text)).collect()
+    /// A gateway where all is well.
+    struct Case {
+        counts: Counts,
+        lately: [u64; KEYS.len()],
+        relayed_lately: u64,
+        process: Process,
+        store: Option<StoreState>,
+        found: Option<Found>,
+        subscribers: usize,
+    }
+
+    impl Case {
+        fn new() -> Self {
+            Self {
+                counts: Counts::default(),
+                lately: [0; KEYS.len()],
+                relayed_lately: 0,
+                process: Process::default(),
+                store: None,
+                found: None,
+                subscribers: 1,
+            }
+        }
+
+        fn judge(&self) -> Vec<(Level, String)> {
+            let facts = Facts {
+                now: NOW,
+                counts: &self.counts,
+                lately: &self.lately,
+                relayed_lately: self.relayed_lately,
+                places: Some(10),
+                process: &self.process,
+                store: self.store.as_ref(),
+                found: self.found.as_ref(),
+                subscribers: self.subscribers,
+            };
+            findings(&facts).into_iter().map(|f| (f.level, f.text)).collect()
+        }
     }
 
     #[test]
     fn all_is_well() {
-        assert_eq!(judge(|_| ()), []);
+        assert_eq!(Case::new().judge(), []);
     }
 
     #[test]
     fn every_reason_that_can_be_mended_has_advice() {
         for (index, key) in KEYS.iter().enumerate() {
-            let mut lately = [0; KEYS.len()];
-            lately[index] = 7;
-            let said = judge(|f| f.lately = &lately);
+            let mut case = Case::new();
+            case.lately[index] = 7;
+            let said = case.judge();
             if *key == "gone" {
                 assert_eq!(said, []);
             } else {
                 assert!(said[0].1.starts_with("refused 7 times in 10 min"), "{said:?}");
             }
         }
-        let mut lately = [0; KEYS.len()];
-        lately[8] = 7;
-        assert_eq!(judge(|f| f.lately = &lately)[0].0, Level::Error);
-        let said = judge(|f| {
-            f.lately = &lately;
-            f.relayed_lately = 1_000;
-        });
-        assert_eq!(said[0].0, Level::Warning, "most get through");
+        let mut case = Case::new();
+        let down = KEYS.iter().position(|k| *k == "upstream_unreachable").unwrap();
+        case.lately[down] = 7;
+        assert_eq!(case.judge()[0].0, Level::Error);
+        case.relayed_lately = 1_000;
+        assert_eq!(case.judge()[0].0, Level::Warning, "most get through");
     }
 
     #[test]
@@ -217,23 +282,37 @@ mod tests {
         let expiry = |id: &str, days: i64, problem: Option<&str>| Expiry {
             id: id.parse().unwrap(),
             imsi: None,
-            not_after: Duration::from_secs(20_000 * 86_400).checked_add_signed(days),
+            not_after: NOW.checked_add_signed(days),
             problem: problem.map(str::to_owned),
         };
-        let found = Found {
-            all: vec![expiry("broken", 400, Some("no key")), expiry("old", -3, None), expiry("soon", 5, None), expiry("fine", 300, None)],
-            ..Found::default()
+        let case = Case {
+            counts: Counts {
+                open: 9,
+                ..Counts::default()
+            },
+            process: Process {
+                fds: Some(95),
+                fds_max: Some(100),
+                ..Process::default()
+            },
+            store: Some(StoreState {
+                silent_since: Some(NOW - Duration::from_secs(120)),
+                last_error: Some((NOW, "connection refused".into())),
+                ..StoreState::default()
+            }),
+            found: Some(Found {
+                all: vec![
+                    expiry("broken", 400, Some("no key")),
+                    expiry("old", -3, None),
+                    expiry("soon", 5, None),
+                    expiry("fine", 300, None),
+                ],
+                ..Found::default()
+            }),
+            subscribers: 0,
+            ..Case::new()
         };
-        let store = StoreState {
-            silent_since: Some(NOW - Duration::from_secs(120)),
-            last_error: Some((NOW, "connection refused".into())),
-            ..StoreState::default()
-        };
-        let counts = Counts { open: 9, ..Counts::default() };
-        let process = Process { fds: Some(95), fds_max: Some(100), ..Process::default() };
-        let said = judge(|f| {
-            (f.found, f.store, f.counts, f.process, f.subscribers) = (Some(&found), Some(&store), &counts, &process, 0);
-        });
+        let said = case.judge();
         let text = said.iter().map(|(l, t)| format!("{l:?} {t}\n")).collect::<String>();
         for want in [
             "Error the store has not answered for 2 min (connection refused)",
@@ -255,7 +334,11 @@ mod tests {
     impl Signed for Duration {
         fn checked_add_signed(self, days: i64) -> Option<Duration> {
             let by = Duration::from_secs(days.unsigned_abs() * 86_400 + 60);
-            if days < 0 { self.checked_sub(by) } else { self.checked_add(by) }
+            if days < 0 {
+                self.checked_sub(by)
+            } else {
+                self.checked_add(by)
+            }
         }
     }
 }

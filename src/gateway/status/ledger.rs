@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::connection::Connection;
-use super::handshake::{Handshake, Handshakes};
 use super::ends::{self, ENDS};
+use super::handshake::{Handshake, Handshakes};
 use crate::gateway::history::series::Totals;
 use crate::gateway::refusal::KEYS;
 use crate::gateway::relay::Traffic;
@@ -26,9 +26,17 @@ pub struct Way {
 }
 
 impl Way {
+    pub(super) fn of(traffic: &Traffic) -> Self {
+        Self {
+            packets: traffic.packets.load(Relaxed),
+            bytes: traffic.bytes.load(Relaxed),
+        }
+    }
+
     fn add(&mut self, traffic: &Traffic) {
-        self.packets += traffic.packets.load(Relaxed);
-        self.bytes += traffic.bytes.load(Relaxed);
+        let more = Self::of(traffic);
+        self.packets += more.packets;
+        self.bytes += more.bytes;
     }
 }
 
@@ -165,6 +173,10 @@ fn fold(counts: &mut Counts, connection: &Connection) {
 }
 
 fn tally<'a>(groups: &'a mut BTreeMap<String, Tally>, group: &str) -> &'a mut Tally {
-    let name = if groups.contains_key(group) || groups.len() < GROUPS_MAX { group } else { OTHER_GROUPS };
+    let name = if groups.contains_key(group) || groups.len() < GROUPS_MAX {
+        group
+    } else {
+        OTHER_GROUPS
+    };
     groups.entry(name.to_owned()).or_default()
 }

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `connection` | one open connection | yes |
 //! | `ledger` | the counters | yes |
+//! | `told` | what is said when a device comes, is turned away, or goes: counters, timeline, log line | logs |
 //! | `ends`, `handshake` | why connections ended; TLS with upstream | yes |
 //! | `expiry` | credentials by days left | the scan reads them |
 //! | `process` | memory, descriptors, CPU | reads `/proc` |
@@ -27,6 +28,7 @@ pub mod health;
 pub mod ledger;
 pub mod process;
 mod text;
+mod told;
 mod watch;
 
 use std::net::SocketAddr;
@@ -34,7 +36,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub(crate) use connection::{Connection, Listed, Who};
+pub(crate) use connection::{Connection, Listed, Open, Who};
 pub use ends::ENDS;
 pub use handshake::{Handshake, Tls};
 pub use text::text;
@@ -42,11 +44,8 @@ pub(super) use watch::watch;
 
 use super::history::History;
 use super::history::series::Range;
-use super::history::timeline::{Event, What, cut};
 use super::refusal::{KEYS, Refusal};
-use super::relay::End;
 use crate::clock::Clock;
-use crate::identity::Imsi;
 use expiry::Expiries;
 use health::{Facts, Finding, LATELY, StoreState};
 use ledger::{Counts, Ledger};
@@ -119,61 +118,6 @@ impl Status {
     /// Counts a refusal of a caller who has no connection that is listed.
     pub(super) fn count_refused(&self, refusal: &Refusal) {
         held(&self.ledger).refused(refusal.index(), None);
-    }
-
-    /// Counts a refusal, and notes it in the device's timeline. `who` is what is known of the device so far.
-    pub(super) fn refused_one(&self, connection: &Connection, who: &Who, refusal: &Refusal) {
-        let group = Some(who.group.as_str()).filter(|g| !g.is_empty());
-        held(&self.ledger).refused(refusal.index(), group);
-        // A port scan or a health check is nobody's story.
-        if matches!(refusal, Refusal::Gone) && who.subscriber.is_none() {
-            return;
-        }
-        let why = cut(&refusal.to_string()).into();
-        let reason = refusal.key();
-        self.note(connection, who, What::Refused { reason, why });
-    }
-
-    /// The device got through.
-    pub(super) fn relayed_one(&self, connection: &Connection, who: &Who, handshake: &Handshake) {
-        connection.now_relayed();
-        held(&self.ledger).relayed(&who.group, handshake);
-        let upstream = handshake.to_string().into();
-        self.note(connection, who, What::Connected { upstream });
-    }
-
-    /// A device that got through is gone.
-    pub(super) fn ended_one(&self, connection: &Connection, who: &Who, end: &End) {
-        self.ended_as(connection, who, ends::key(end), &end.to_string());
-    }
-
-    /// The same for an end that is none of the relay's.
-    pub(super) fn ended_as(&self, connection: &Connection, who: &Who, reason: &'static str, why: &str) {
-        held(&self.ledger).ended(reason);
-        let load = |t: &super::relay::Traffic| (t.packets.load(Relaxed), t.bytes.load(Relaxed));
-        let (up, down) = (load(&connection.up), load(&connection.down));
-        let what = What::Ended {
-            reason,
-            why: cut(why).into(),
-            packets: (up.0, down.0),
-            bytes: (up.1, down.1),
-        };
-        self.note(connection, who, what);
-    }
-
-    fn note(&self, connection: &Connection, who: &Who, what: What) {
-        let event = Event {
-            at: self.clock.system(),
-            connection: connection.id(),
-            peer: connection.peer(),
-            client_id: who.client.clone().unwrap_or_default(),
-            credential: who.used.clone(),
-            what,
-        };
-        match &who.subscriber {
-            Some(imsi) => self.history.note(imsi, event),
-            None => self.history.stranger(event),
-        }
     }
 
     /// How many connections are open now.
@@ -273,10 +217,10 @@ impl Status {
     }
 
     /// The open connections of devices that are known, newest last.
-    pub(super) fn of_devices(&self) -> Vec<(Imsi, Arc<Connection>)> {
+    pub(super) fn of_devices(&self) -> Vec<Open> {
+        let (now, system) = (self.clock.monotonic(), self.clock.system());
         let ledger = held(&self.ledger);
-        let with = |c: &Arc<Connection>| Some((c.subscriber()?, c.clone()));
-        ledger.open.values().filter_map(with).collect()
+        ledger.open.values().filter_map(|c| c.open(now, system)).collect()
     }
 
     /// What is wrong, worst first.

@@ -71,7 +71,12 @@ mod tests {
     #[test]
     fn the_kernels_words_are_understood() {
         let stat = "4711 (a (strange) name) S 1 4711 4711 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 3 0 8 1 2";
-        let p = Process::of(stat, "VmPeak:\t 9 kB\nVmRSS:\t   2048 kB\n", "Max open files            1024                 4096                 files\n", Some(100));
+        let p = Process::of(
+            stat,
+            "VmPeak:\t 9 kB\nVmRSS:\t   2048 kB\n",
+            "Max open files            1024                 4096                 files\n",
+            Some(100),
+        );
         assert_eq!(p.cpu, Some(Duration::from_secs(2)));
         assert_eq!((p.rss, p.fds_max, p.threads), (Some(2 << 20), Some(1_024), Some(3)));
         assert_eq!(Process::of("", "", "", None), Process::default());
@@ -80,7 +85,10 @@ mod tests {
     #[test]
     fn this_process_lives() {
         let p = Process::now();
-        assert!(p.rss.unwrap() > 1 << 20 && p.fds.unwrap() >= 3 && p.fds.unwrap() <= p.fds_max.unwrap(), "{p:?}");
+        assert!(
+            p.rss.unwrap() > 1 << 20 && p.fds.unwrap() >= 3 && p.fds.unwrap() <= p.fds_max.unwrap(),
+            "{p:?}"
+        );
         assert!(p.threads.unwrap() >= 1 && p.cpu.is_some());
     }
 }

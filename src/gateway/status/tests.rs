@@ -1,5 +1,6 @@
 use super::*;
-use crate::gateway::relay::Side;
+use crate::gateway::relay::{End, Side};
+use crate::identity::Imsi;
 
 fn status() -> Arc<Status> {
     let status = Status::new(Clock::new(), ([127, 0, 0, 1], 1883).into(), "h:8883".into(), 3);
@@ -56,22 +57,25 @@ fn what_a_connection_did_stays_counted_when_it_is_gone() {
         let listed = status.list(([127, 0, 0, 9], 4711).into());
         let (connection, who) = (&listed.connection, who(n, if n == 0 { "a" } else { "b" }));
         connection.set(who.clone());
-        status.relayed_one(connection, &who, &FULL);
+        status.connected(connection, &who, &FULL);
         connection.up.packets.fetch_add(2, Relaxed);
         connection.down.bytes.fetch_add(10, Relaxed);
         let open = status.counts();
         assert_eq!((open.open, open.relaying, open.up.packets), (1, 1, 2 * (n as u64 + 1)));
-        status.ended_one(connection, &who, &End::Closed(Side::Device));
+        status.ended(connection, &who, &End::Closed(Side::Device));
     }
     let counts = status.counts();
     assert_eq!((counts.accepted, counts.open, counts.relayed), (3, 0, 3));
     assert_eq!((counts.up.packets, counts.down.bytes), (6, 30));
-    assert_eq!(counts.groups["b"], ledger::Tally {
-        relayed: 2,
-        up: ledger::Way { packets: 4, bytes: 0 },
-        down: ledger::Way { packets: 0, bytes: 20 },
-        ..Default::default()
-    });
+    assert_eq!(
+        counts.groups["b"],
+        ledger::Tally {
+            relayed: 2,
+            up: ledger::Way { packets: 4, bytes: 0 },
+            down: ledger::Way { packets: 0, bytes: 20 },
+            ..Default::default()
+        }
+    );
     assert_eq!(counts.ended[ends::index("device_closed").unwrap()], 3);
     assert_eq!(counts.handshakes.counts(), (3, 0));
     let device = status.history().device(&who(0, "a").subscriber.unwrap()).unwrap();
@@ -85,7 +89,7 @@ fn groups_without_number_are_counted_together() {
         let listed = status.list(([127, 0, 0, 9], 4711).into());
         let who = who(n, &format!("g{n}"));
         listed.connection.set(who.clone());
-        status.relayed_one(&listed.connection, &who, &FULL);
+        status.connected(&listed.connection, &who, &FULL);
     }
     let groups = status.counts().groups;
     assert_eq!(groups.len(), ledger::GROUPS_MAX + 1);
@@ -116,16 +120,34 @@ fn the_answer_is_bounded_whatever_devices_call_themselves() {
 fn refusals_are_told_and_noted_where_they_belong() {
     let status = status();
     let listed = status.list(([127, 0, 0, 9], 4711).into());
-    status.refused_one(&listed.connection, &who(1, "a"), &Refusal::Tls("no".into()));
-    status.refused_one(&listed.connection, &Who::default(), &Refusal::Unknown);
-    status.refused_one(&listed.connection, &Who::default(), &Refusal::Gone);
-    assert_eq!((status.refused("upstream_tls"), status.refused("unknown_device"), status.refused("gone")), (1, 1, 1));
+    status.turned_away(&listed.connection, &who(1, "a"), &Refusal::Tls("no".into()));
+    status.turned_away(&listed.connection, &Who::default(), &Refusal::Unknown);
+    status.turned_away(&listed.connection, &Who::default(), &Refusal::Gone);
+    assert_eq!(
+        (
+            status.refused("upstream_tls"),
+            status.refused("unknown_device"),
+            status.refused("gone")
+        ),
+        (1, 1, 1)
+    );
     assert_eq!(status.history().strangers().len(), 1);
-    assert_eq!(status.history().device(&who(1, "a").subscriber.unwrap()).unwrap().events.len(), 1);
+    assert_eq!(
+        status
+            .history()
+            .device(&who(1, "a").subscriber.unwrap())
+            .unwrap()
+            .events
+            .len(),
+        1
+    );
     status.sample();
     std::thread::sleep(Duration::from_millis(2));
     status.count_refused(&Refusal::Tls("again".into()));
     let answer = status.json();
     let health = answer["health"][0]["text"].as_str().unwrap();
-    assert!(health.starts_with("refused 1 times in 10 min, upstream tls"), "{health}");
+    assert!(
+        health.starts_with("refused 1 times in 10 min, upstream tls"),
+        "{health}"
+    );
 }

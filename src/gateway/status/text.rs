@@ -37,13 +37,21 @@ pub fn text(answer: &Value) -> String {
     }
     let tls = &answer["handshakes"];
     if n(&tls["full"]) + n(&tls["resumed"]) > 0 {
-        let _ = writeln!(out, "TLS with upstream: {} whole handshakes, {} resumed", n(&tls["full"]), n(&tls["resumed"]));
+        let _ = writeln!(
+            out,
+            "TLS with upstream: {} whole handshakes, {} resumed",
+            n(&tls["full"]),
+            n(&tls["resumed"])
+        );
     }
     if answer["slow_addresses"].is_u64() {
         let _ = writeln!(out, "addresses slowed for guessing: {}", n(&answer["slow_addresses"]));
     }
     if let Some(store) = answer["store"].as_object() {
-        let last = store.get("last_error").and_then(Value::as_str).map(|e| format!("; last error: {e}"));
+        let last = store
+            .get("last_error")
+            .and_then(Value::as_str)
+            .map(|e| format!("; last error: {e}"));
         let generation = store.get("generation").and_then(Value::as_u64);
         let _ = writeln!(
             out,

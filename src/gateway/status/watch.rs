@@ -29,7 +29,11 @@ pub(in crate::gateway) async fn watch(status: Arc<Status>, book: Arc<Book>) {
             scan.tick().await;
             let begun = Instant::now();
             let found = status.expiries.fresh(&book, &status.clock, Duration::ZERO).await;
-            tracing::debug!(credentials = found.all.len(), milliseconds = begun.elapsed().as_millis(), "credentials looked at");
+            tracing::debug!(
+                credentials = found.all.len(),
+                milliseconds = begun.elapsed().as_millis(),
+                "credentials looked at"
+            );
         }
     };
     let counters = async {
@@ -64,7 +68,10 @@ impl Status {
             }
             Err(error) => {
                 if state.silent_since.is_none() {
-                    warn!("the store does not answer: {}; known devices are let in for store.stale_for", redact_digits(&error));
+                    warn!(
+                        "the store does not answer: {}; known devices are let in for store.stale_for",
+                        redact_digits(&error)
+                    );
                 }
                 state.errors += 1;
                 state.silent_since.get_or_insert(now);

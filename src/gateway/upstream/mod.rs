@@ -4,18 +4,21 @@
 pub mod tickets;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::group::Upstream;
 use super::refusal::Refusal;
 use super::socket;
+use super::status::{Handshake, Tls};
 use crate::mqtt::{Connect, Frame, PacketType, split_frame};
 use crate::tls;
 
@@ -34,8 +37,8 @@ pub struct Open {
     pub connack: Frame,
     /// What came after it.
     pub rest: BytesMut,
-    /// Protocol version and whether the session was resumed, for the log.
-    pub tls: String,
+    /// How TLS went.
+    pub handshake: Handshake,
 }
 
 /// Opens the way and waits for upstream's word.
@@ -85,10 +88,12 @@ pub async fn open(
         stage = "the TLS handshake";
         let name = ServerName::try_from(upstream.host.clone())
             .map_err(|e| Refusal::Tls(format!("upstream.host {:?}: {e}", upstream.host)))?;
+        let begun = Instant::now();
         let mut stream = TlsConnector::from(config)
             .connect(name, tcp)
             .await
             .map_err(|e| failed(&e, upstream))?;
+        let took = begun.elapsed();
         stage = "waiting for CONNACK";
         let bytes = connect.encode().map_err(|e| Refusal::Malformed(e.to_string()))?;
         let sent = async {
@@ -128,12 +133,12 @@ pub async fn open(
         if code != 0 {
             return Err(Refusal::Upstream(code));
         }
-        let tls = describe(&stream);
+        let handshake = handshake(&stream, took);
         Ok(Open {
             stream,
             connack,
             rest,
-            tls,
+            handshake,
         })
     };
     let deadline = upstream.connect_timeout;
@@ -148,16 +153,15 @@ pub async fn open(
     }
 }
 
-fn describe(stream: &TlsStream<TcpStream>) -> String {
+fn handshake(stream: &TlsStream<TcpStream>, took: Duration) -> Handshake {
     let session = stream.get_ref().1;
-    let version = match session.protocol_version() {
-        Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
-        Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
-        _ => "TLS",
-    };
-    match session.handshake_kind() {
-        Some(rustls::HandshakeKind::Resumed) => format!("{version}, resumed"),
-        _ => version.to_owned(),
+    Handshake::Tls {
+        version: match session.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => Tls::V12,
+            _ => Tls::V13,
+        },
+        resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+        took,
     }
 }
 

@@ -35,7 +35,11 @@ fn three_simulated_weeks_leave_what_was_promised_and_no_more() {
         }
     }
     // The bound is about the rings as they are, not as they were meant: VecDeque rounds its capacity up.
-    let bytes: usize = series.rings.iter().map(|r| r.slots.capacity() * size_of::<Slot>()).sum();
+    let bytes: usize = series
+        .rings
+        .iter()
+        .map(|r| r.slots.capacity() * size_of::<Slot>())
+        .sum();
     assert!(bytes <= 2 * MEMORY_MAX, "{bytes}");
 }
 
@@ -73,7 +77,11 @@ fn readers_may_come_between_samples() {
         assert_eq!(often.answer(range), seldom.answer(range));
     }
     often.sample(seconds(7_200), &totals(99_999, 1));
-    assert_eq!(often.answer(Range::Hour), seldom.answer(Range::Hour), "no time has passed");
+    assert_eq!(
+        often.answer(Range::Hour),
+        seldom.answer(Range::Hour),
+        "no time has passed"
+    );
 }
 
 #[test]
@@ -88,7 +96,10 @@ fn refusals_stay_apart_by_reason_and_the_most_open_is_kept() {
     now.open = 2;
     series.sample(seconds(8), &now);
     let slot = series.answer(Range::Day).slots[0];
-    assert_eq!((slot.refused[5], slot.refused[1], slot.open, slot.covered_ms), (3, 1, 9, 8_000));
+    assert_eq!(
+        (slot.refused[5], slot.refused[1], slot.open, slot.covered_ms),
+        (3, 1, 9, 8_000)
+    );
     assert!(series.answer(Range::Hour).slots.len() == 1);
 }
 

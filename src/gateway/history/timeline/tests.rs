@@ -16,11 +16,16 @@ fn event(at: u64, what: What) -> Event {
 }
 
 fn connected() -> What {
-    What::Connected { upstream: "TLS 1.3".into() }
+    What::Connected {
+        upstream: "TLS 1.3".into(),
+    }
 }
 
 fn refused(reason: &'static str) -> What {
-    What::Refused { reason, why: "because".into() }
+    What::Refused {
+        reason,
+        why: "because".into(),
+    }
 }
 
 fn ended() -> What {
@@ -61,25 +66,38 @@ fn what_repeats_is_one_event_with_a_count() {
     let device = t.device(&imsi(1)).unwrap();
     assert_eq!(words(device), ["connected", "ended", "refused", "refused"]);
     let noted = &device.events[2];
-    assert_eq!((noted.times, noted.first, noted.event.at), (1_000_000, Duration::from_secs(3), Duration::from_secs(1_000_002)));
+    assert_eq!(
+        (noted.times, noted.first, noted.event.at),
+        (1_000_000, Duration::from_secs(3), Duration::from_secs(1_000_002))
+    );
     let mut other = event(2_000_001, refused("upstream_tls"));
     other.client_id = "d".into();
     t.note(&imsi(1), other);
-    assert_eq!(t.device(&imsi(1)).unwrap().events.len(), 5, "another client id is another story");
+    assert_eq!(
+        t.device(&imsi(1)).unwrap().events.len(),
+        5,
+        "another client id is another story"
+    );
 }
 
 #[test]
 fn another_version_of_a_credential_is_told() {
     let mut t = Timelines::default();
     let with = |at, version| Event {
-        credential: Some(Used { id: "myClient".into(), version }),
+        credential: Some(Used {
+            id: "myClient".into(),
+            version,
+        }),
         ..event(at, connected())
     };
     for (at, version) in [(1, 7), (2, 7), (3, 8), (4, 8)] {
         t.note(&imsi(1), with(at, version));
     }
     let device = t.device(&imsi(1)).unwrap();
-    assert_eq!(words(device), ["connected", "connected", "rotated", "connected", "connected"]);
+    assert_eq!(
+        words(device),
+        ["connected", "connected", "rotated", "connected", "connected"]
+    );
     assert_eq!(device.events[2].event.at, Duration::from_secs(3));
     assert_eq!(device.credential.as_ref().unwrap().version, 8);
 }
@@ -97,7 +115,10 @@ fn over_weeks_of_a_large_fleet_the_bounds_hold_and_the_least_recently_heard_go()
                 t.note(&imsi(0), event(at, ended()));
             }
         }
-        assert!(t.devices.len() <= DEVICES_MAX && t.events <= ALL_EVENTS_MAX, "day {day}");
+        assert!(
+            t.devices.len() <= DEVICES_MAX && t.events <= ALL_EVENTS_MAX,
+            "day {day}"
+        );
         assert_eq!(t.devices.len(), t.heard.len());
         assert_eq!(t.events, t.devices.values().map(|d| d.events.len()).sum::<usize>());
     }
@@ -133,7 +154,10 @@ fn strangers_are_few_and_counted() {
     }
     let strangers = t.strangers();
     assert_eq!(strangers.len(), STRANGERS_MAX);
-    assert_eq!((strangers[0].times, strangers[0].event.peer.ip().to_string()), (1_000, "10.2.0.1".to_owned()));
+    assert_eq!(
+        (strangers[0].times, strangers[0].event.peer.ip().to_string()),
+        (1_000, "10.2.0.1".to_owned())
+    );
     assert_eq!(strangers[1].times, 1);
 }
 
