@@ -1,24 +1,26 @@
 //! One device from its first byte to its last: CONNECT, who is it, credential, upstream, relay.
 
-use std::hash::{Hash, Hasher};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use super::book::Book;
 use super::config::Listen;
 use super::connect::{self, Plan};
-use super::credential::{Credential, CredentialId, Version};
+use super::credential::{Credential, CredentialId};
+use super::flow::{Flow, Terms};
 use super::group::{Group, Proof};
 use super::history::timeline::{Used, cut};
+use super::listener::{CONNECT_MAX, Hall, Kind, Peer, Stop, Visit, stranger};
 use super::refusal::Refusal;
-use super::relay::{End, Limits, relay};
+use super::relay::{Bounds, End, relay};
+use super::reload::Current;
 use super::status::{Connection, Status, Who, ends};
+use super::subscriber::{Caller, Unknown};
 use super::upstream::tickets::Tickets;
+use super::wire::Wire;
 use super::{socket, upstream};
 use crate::identity::redact_digits;
 use crate::mqtt::{FrameError, connack, peek_frame, split_frame};
@@ -26,10 +28,17 @@ use crate::mqtt::{FrameError, connack, peek_frame, split_frame};
 /// What all connections share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) listen: Listen,
+    /// The bounds of now; a reload changes them.
+    pub(super) listen: Current<Listen>,
+    /// What all doors share.
+    pub(super) hall: Arc<Hall>,
+    /// How everything ends. A connection that can tell its device so watches `drain`.
+    pub(super) stop: Stop,
     pub(super) book: Arc<Book>,
     pub(super) tickets: Tickets,
     pub(super) status: Arc<Status>,
+    /// The zero of every flow's time.
+    pub(super) epoch: tokio::time::Instant,
 }
 
 /// A device that got through to upstream.
@@ -41,28 +50,32 @@ struct Through {
 }
 
 /// Serves one device to its end. Every way out has been logged and counted when this returns.
-pub(super) async fn serve(shared: &Arc<Shared>, mut device: TcpStream, peer: SocketAddr, connection: &Connection) {
-    socket::tune(&device, shared.listen.write_timeout);
+pub(super) async fn serve(shared: &Arc<Shared>, mut device: Wire, peer: &Peer, visit: &Visit, connection: &Connection) {
+    let listen = shared.listen.get();
     let mut who = Who::default();
     let Through {
         mut way,
         from_device,
         idle,
         who,
-    } = match admit(shared, &mut device, peer, connection, &mut who).await {
+    } = match admit(shared, &mut device, peer, visit, connection, &mut who).await {
         Ok(through) => through,
         Err(refusal) => {
-            refuse(shared, device, connection, &who, &refusal).await;
+            refuse(shared, device, peer, connection, &who, &refusal).await;
             return;
         }
     };
     shared.status.connected(connection, &who, &way.handshake);
-    let limits = Limits {
-        max_packet: shared.listen.max_packet,
-        idle,
-        write_timeout: shared.listen.write_timeout,
+    let bounds = Bounds {
+        epoch: shared.epoch,
+        write_timeout: listen.write_timeout,
     };
-    let first = timeout(limits.write_timeout, device.write_all(&way.connack.bytes)).await;
+    let terms = Terms {
+        max_packet: listen.max_packet,
+        idle,
+    };
+    let flow = Flow::new(terms, shared.epoch.elapsed());
+    let first = timeout(bounds.write_timeout, device.write_all(&way.connack.bytes)).await;
     let going = Going {
         shared,
         connection,
@@ -70,9 +83,16 @@ pub(super) async fn serve(shared: &Arc<Shared>, mut device: TcpStream, peer: Soc
         told: false,
     };
     let end = if matches!(first, Ok(Ok(()))) {
-        let rest = std::mem::take(&mut way.rest);
+        let (from_device, rest) = (Vec::from(from_device), Vec::from(std::mem::take(&mut way.rest)));
         let traffic = (&connection.up, &connection.down);
-        Some(relay((&mut device, from_device), (&mut way.stream, rest), limits, traffic).await)
+        let end = relay(
+            (&mut device, from_device),
+            (&mut way.stream, rest),
+            flow,
+            bounds,
+            traffic,
+        );
+        Some(end.await)
     } else {
         None
     };
@@ -107,35 +127,49 @@ impl Going<'_> {
 impl Drop for Going<'_> {
     fn drop(&mut self) {
         if !self.told {
-            self.shared
-                .status
-                .ended_as(self.connection, self.who, ends::STOPPED, "the gateway stops");
+            let status = &self.shared.status;
+            status.ended_as(self.connection, self.who, ends::STOPPED, "the gateway stops");
         }
     }
 }
 
 async fn admit(
     shared: &Arc<Shared>,
-    device: &mut TcpStream,
-    peer: SocketAddr,
+    device: &mut Wire,
+    peer: &Peer,
+    visit: &Visit,
     connection: &Connection,
     who: &mut Who,
 ) -> Result<Through, Refusal> {
-    let patience = shared.listen.connect_timeout;
-    let (asked, from_device) = timeout(patience, first_packet(device, shared.listen.max_packet))
+    let listen = shared.listen.get();
+    let limit = listen.max_packet.min(CONNECT_MAX);
+    let (asked, from_device) = timeout_at(peer.deadline, first_packet(device, visit.kind, limit))
         .await
-        .map_err(|_| Refusal::Silent(patience.as_secs()))??;
+        .map_err(|_| Refusal::Silent(peer.patience.as_secs()))??;
     who.client_id = shown(&asked.client_id);
     who.client = Some(cut(&asked.client_id).into());
     let password = asked.password.clone();
     let view = shared.book.view().await;
-    let (known, by) = view
-        .directory
-        .find(peer.ip(), password.as_deref())
-        .ok_or(Refusal::Unknown)?;
-    who.imsi = known.subscriber.imsi.redacted();
-    who.subscriber = Some(known.subscriber.imsi.clone());
-    known.group.as_str().clone_into(&mut who.group);
+    let found = view.directory.find(&Caller {
+        address: peer.address.ip(),
+        password: password.as_deref(),
+        client_id: &asked.client_id,
+        certificate: peer.certificate.as_ref(),
+    });
+    let (known, by) = found.map_err(|unknown| match unknown {
+        Unknown::Nobody => Refusal::Unknown,
+        Unknown::Disabled(known) => {
+            who.is(known);
+            Refusal::Disabled
+        }
+        Unknown::Imei(known) => {
+            who.is(known);
+            Refusal::Imei
+        }
+    })?;
+    visit.place.keep()?;
+    shared.hall.welcomed(peer.origin());
+    who.is(known);
     let group = view
         .group(&known.group)
         .ok_or_else(|| Refusal::Credential(format!("there is no group {}", known.group)))?;
@@ -152,7 +186,7 @@ async fn admit(
         Refusal::Credential("it could not be read in time: does its disk or database hang?".to_owned())
     })??;
     who.used = used;
-    let way = upstream::open(&group.upstream, config, &connect, shared.listen.write_timeout).await?;
+    let way = upstream::open(&group.upstream, config, &connect, listen.write_timeout).await?;
     who.upstream = way.handshake.to_string();
     connection.set(who.clone());
     Ok(Through {
@@ -174,21 +208,11 @@ async fn proof(
         (Proof::Inline(credential), _) => Some(credential.clone()),
         _ => None,
     };
-    let used = credential.as_ref().map(|c| Used {
-        id: c.id.as_str().into(),
-        version: digest(&c.version),
-    });
+    let used = credential.as_deref().map(Used::of);
     let (shared, group) = (shared.clone(), group.clone());
     let made = tokio::task::spawn_blocking(move || shared.tickets.config(&group.upstream, credential.as_deref()));
     let config = made.await.map_err(|e| Refusal::Credential(e.to_string()))?;
     Ok((config.map_err(Refusal::Credential)?, used))
-}
-
-/// A number for a version, to tell that it is another one than last time.
-fn digest(version: &Version) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    version.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// The credential of that id, or the default one while there is none.
@@ -211,14 +235,19 @@ async fn stored(
 }
 
 /// The CONNECT, and what the device sent after it (it need not wait for CONNACK: MQTT 3.1.1 section 3.1.4).
-async fn first_packet(device: &mut TcpStream, limit: usize) -> Result<(crate::mqtt::Connect, BytesMut), Refusal> {
+async fn first_packet(
+    device: &mut Wire,
+    kind: Kind,
+    limit: usize,
+) -> Result<(crate::mqtt::Connect, BytesMut), Refusal> {
     let mut buffer = BytesMut::with_capacity(1_024);
     let malformed = |e: FrameError| Refusal::Malformed(e.to_string());
     loop {
         if buffer.first().is_some_and(|b| b >> 4 != 1) {
-            return Err(Refusal::Malformed(
-                "the first packet is not CONNECT [MQTT-3.1.0-1]".into(),
-            ));
+            return Err(match kind {
+                Kind::Plain => stranger(&buffer, kind),
+                Kind::Tls => Refusal::Malformed("the first packet is not CONNECT [MQTT-3.1.0-1]".into()),
+            });
         }
         // The buffer grows with what arrives: a stranger does not get to reserve memory by announcing a length.
         let whole = peek_frame(&buffer, limit)
@@ -245,10 +274,20 @@ fn shown(client_id: &str) -> String {
     redact_digits(&short).escape_debug().to_string()
 }
 
-async fn refuse(shared: &Shared, mut device: TcpStream, connection: &Connection, who: &Who, refusal: &Refusal) {
-    shared.status.turned_away(connection, who, refusal);
+async fn refuse(shared: &Shared, mut device: Wire, peer: &Peer, connection: &Connection, who: &Who, refusal: &Refusal) {
+    if matches!(refusal, Refusal::Unknown | Refusal::Imei) {
+        shared.hall.guessed(peer.origin());
+    }
+    // Anybody can be refused as often as he likes; a subscriber's troubles are always told.
+    let line = if who.imsi.is_empty() {
+        shared.hall.say(peer.origin(), refusal.key())
+    } else {
+        Some(0)
+    };
+    shared.status.turned_away(connection, who, refusal, line);
     if let Some(code) = refusal.code() {
-        let _ = timeout(shared.listen.connect_timeout, device.write_all(&connack::packet(code))).await;
+        let patience = shared.listen.get().connect_timeout;
+        let _ = timeout(patience, device.write_all(&connack::packet(code))).await;
     }
     socket::close(device).await;
 }

@@ -90,7 +90,7 @@ impl Stage {
         let token = self.path("token");
         onyx::files::write_atomically(&token, format!("{TOKEN}\n").as_bytes(), 0o600).unwrap();
         format!(
-            "[listen]\naddress = '127.0.0.1:0'\nwrite_timeout = '2s'\nconnect_timeout = '2s'\nmax_packet = '256KiB'\n\
+            "[listen]\naddress = '127.0.0.1:0'\ndrain_timeout = '0s'\nwrite_timeout = '2s'\nconnect_timeout = '2s'\nmax_packet = '256KiB'\n\
              [upstream]\nhost = 'localhost'\naddress = '{upstream}'\nca_file = 'ca/root.pem'\nconnect_timeout = '3s'\n{extra}\n\
              [device]\nusername = 'myClient-#{{imsi}}'\ncredential = 'myClient-#{{imsi}}'\n\
              [credentials]\nfolder = 'credentials'\n\
@@ -117,7 +117,7 @@ pub struct Running {
     pub address: SocketAddr,
     pub status: Arc<Status>,
     stop: CancellationToken,
-    served: Option<tokio::task::JoinHandle<usize>>,
+    served: Option<tokio::task::JoinHandle<Result<usize, onyx::gateway::StartError>>>,
     runtime: Runtime,
 }
 
@@ -147,7 +147,7 @@ impl Running {
     /// Stops it; how many connections were closed.
     pub fn stop(&mut self) -> usize {
         self.stop.cancel();
-        self.runtime.block_on(self.served.take().unwrap()).unwrap()
+        self.runtime.block_on(self.served.take().unwrap()).unwrap().unwrap()
     }
 
     /// Waits until the status says so.

@@ -7,10 +7,12 @@
 //! Text that a device sent is cut to [`TEXT_MAX`] bytes here and escaped where it is shown.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::gateway::credential::Credential;
 use crate::identity::Imsi;
 
 /// Most events of one device.
@@ -91,6 +93,19 @@ pub struct Used {
     pub id: Arc<str>,
     /// A digest of its version: equal versions have equal ones.
     pub version: u64,
+}
+
+impl Used {
+    /// Of a credential that was read.
+    #[must_use]
+    pub fn of(credential: &Credential) -> Self {
+        let mut hasher = std::hash::DefaultHasher::new();
+        credential.version.hash(&mut hasher);
+        Self {
+            id: credential.id.as_str().into(),
+            version: hasher.finish(),
+        }
+    }
 }
 
 /// An event and how often it came.

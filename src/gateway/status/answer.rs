@@ -87,7 +87,7 @@ impl Status {
             "accepted": counts.accepted,
             "open": counts.open,
             "relaying": counts.relaying,
-            "max_connections": self.places,
+            "max_connections": self.places(),
             "relayed": counts.relayed,
             "refused": by_key(&KEYS, &counts.refused),
             "ended": by_key(&ENDS, &counts.ended),

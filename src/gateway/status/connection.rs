@@ -13,6 +13,7 @@ use super::ledger::Way;
 use crate::clock::{Clock, rfc3339};
 use crate::gateway::history::timeline::Used;
 use crate::gateway::relay::Traffic;
+use crate::gateway::subscriber::Known;
 use crate::identity::Imsi;
 
 /// Who a connection belongs to, as far as that is known. The first four fields are redacted, for logs and the status socket; `client`,
@@ -32,6 +33,15 @@ pub(crate) struct Who {
     pub(crate) client: Option<Arc<str>>,
     /// Which credential in which version.
     pub(crate) used: Option<Used>,
+}
+
+impl Who {
+    /// The device is known now.
+    pub(crate) fn is(&mut self, known: &Known) {
+        self.imsi = known.subscriber.imsi.redacted();
+        self.subscriber = Some(known.subscriber.imsi.clone());
+        known.group.as_str().clone_into(&mut self.group);
+    }
 }
 
 /// One open connection.

@@ -44,7 +44,7 @@ pub(super) use watch::watch;
 
 use super::history::History;
 use super::history::series::Range;
-use super::refusal::{KEYS, Refusal};
+use super::refusal::KEYS;
 use crate::clock::Clock;
 use expiry::Expiries;
 use health::{Facts, Finding, LATELY, StoreState};
@@ -58,7 +58,8 @@ pub struct Status {
     listening: SocketAddr,
     upstream: String,
     subscribers: AtomicUsize,
-    places: Option<usize>,
+    /// `listen.max_connections`; 0 until it is known.
+    places: AtomicUsize,
     started: Duration,
     next: AtomicU64,
     ledger: Mutex<Ledger>,
@@ -81,7 +82,7 @@ impl Status {
             listening,
             upstream,
             subscribers: subscribers.into(),
-            places: None,
+            places: AtomicUsize::new(0),
             next: AtomicU64::new(1),
             ledger: Mutex::default(),
             history: History::default(),
@@ -92,13 +93,17 @@ impl Status {
     }
 
     /// With `listen.max_connections`, so that the status can say when it is nearly reached.
-    pub(super) fn with_places(mut self, places: usize) -> Self {
-        self.places = Some(places);
+    pub(super) fn with_places(self, places: usize) -> Self {
+        self.set_places(places);
         self
     }
 
-    /// The number of a connection, for log lines about one that is never listed.
-    pub(super) fn number(&self) -> u64 {
+    fn set_places(&self, places: usize) {
+        self.places.store(places, Relaxed);
+    }
+
+    /// The number of a connection.
+    fn number(&self) -> u64 {
         self.next.fetch_add(1, Relaxed)
     }
 
@@ -113,11 +118,6 @@ impl Status {
 
     fn closed(&self, connection: &Connection) {
         held(&self.ledger).closed(connection.id());
-    }
-
-    /// Counts a refusal of a caller who has no connection that is listed.
-    pub(super) fn count_refused(&self, refusal: &Refusal) {
-        held(&self.ledger).refused(refusal.index(), None);
     }
 
     /// How many connections are open now.
@@ -170,7 +170,7 @@ impl Status {
     }
 
     /// Tells how many addresses must wait because they guessed.
-    pub fn set_slow_addresses(&self, count: usize) {
+    pub(super) fn set_slow_addresses(&self, count: usize) {
         *held(&self.slow) = Some(count);
     }
 
@@ -183,7 +183,7 @@ impl Status {
     /// How many connections may be open at once, if that is known.
     #[must_use]
     pub fn places(&self) -> Option<usize> {
-        self.places
+        Some(self.places.load(Relaxed)).filter(|n| *n > 0)
     }
 
     /// How long it has been running.
@@ -241,7 +241,7 @@ impl Status {
             counts,
             lately: &lately,
             relayed_lately,
-            places: self.places,
+            places: self.places(),
             process,
             store: self.store().as_ref(),
             found: self.expiries.last().as_deref(),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::gateway::refusal::Refusal;
 use crate::gateway::relay::{End, Side};
 use crate::identity::Imsi;
 
@@ -33,7 +34,7 @@ fn connections_come_and_go_and_refusals_add_up() {
     let listed = status.list(([127, 0, 0, 9], 4711).into());
     listed.connection.set(who(1, "default"));
     listed.connection.up.bytes.fetch_add(7, Relaxed);
-    status.count_refused(&Refusal::Unknown);
+    status.turned_away_early([10, 0, 0, 1].into(), &Refusal::Unknown);
     let answer = status.json();
     assert_eq!(answer["connections"][0]["up"]["bytes"], 7);
     assert_eq!(answer["refused"]["unknown_device"], 1);
@@ -120,9 +121,9 @@ fn the_answer_is_bounded_whatever_devices_call_themselves() {
 fn refusals_are_told_and_noted_where_they_belong() {
     let status = status();
     let listed = status.list(([127, 0, 0, 9], 4711).into());
-    status.turned_away(&listed.connection, &who(1, "a"), &Refusal::Tls("no".into()));
-    status.turned_away(&listed.connection, &Who::default(), &Refusal::Unknown);
-    status.turned_away(&listed.connection, &Who::default(), &Refusal::Gone);
+    status.turned_away(&listed.connection, &who(1, "a"), &Refusal::Tls("no".into()), Some(0));
+    status.turned_away(&listed.connection, &Who::default(), &Refusal::Unknown, Some(0));
+    status.turned_away(&listed.connection, &Who::default(), &Refusal::Gone, Some(0));
     assert_eq!(
         (
             status.refused("upstream_tls"),
@@ -143,7 +144,7 @@ fn refusals_are_told_and_noted_where_they_belong() {
     );
     status.sample();
     std::thread::sleep(Duration::from_millis(2));
-    status.count_refused(&Refusal::Tls("again".into()));
+    status.turned_away_early([10, 0, 0, 1].into(), &Refusal::Tls("again".into()));
     let answer = status.json();
     let health = answer["health"][0]["text"].as_str().unwrap();
     assert!(

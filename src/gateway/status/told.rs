@@ -16,10 +16,12 @@
 //! | `handshake_ms` | how long TLS took | connected, where there is TLS |
 //! | `reason` | a key of [`crate::gateway::refusal::KEYS`] or [`super::ENDS`] | ended, refused |
 //! | `connack` | the code the device was sent; absent where it was sent none | refused |
+//! | `more` | how many like it, from the same address, were not told since the last that was | refused |
 //! | `up`, `down` | packets from and to the device | ended |
 //! | `up_bytes`, `down_bytes` | bytes of MQTT | ended |
 //! | `seconds` | how long it was connected | ended |
 
+use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tracing::{info, warn};
@@ -53,23 +55,54 @@ impl Status {
         );
     }
 
-    /// It did not. `who` is what is known of it so far.
-    pub(crate) fn turned_away(&self, connection: &Connection, who: &Who, refusal: &Refusal) {
+    /// It did not. `who` is what is known of it so far; `line` is how many of its kind were not told in the log since the last that
+    /// was, or `None` when it is too early for another.
+    pub(crate) fn turned_away(&self, connection: &Connection, who: &Who, refusal: &Refusal, line: Option<u64>) {
         let group = Some(who.group.as_str()).filter(|g| !g.is_empty());
         held(&self.ledger).refused(refusal.index(), group);
         let (reason, connack) = (refusal.key(), refusal.code());
         let (id, peer) = (connection.id(), connection.peer());
         // A port scan or a health check: no device was turned away, and it is nobody's story.
-        if matches!(refusal, Refusal::Gone) && who.subscriber.is_none() {
-            info!(connection = id, %peer, imsi = %who.imsi, client_id = %who.client_id, group = %who.group, reason, "ended: {refusal}");
+        let nobody = matches!(refusal, Refusal::Gone) && who.subscriber.is_none();
+        match line {
+            Some(more) if nobody => {
+                info!(
+                    connection = id, %peer, imsi = %who.imsi, client_id = %who.client_id, group = %who.group, reason, more,
+                    "ended: {refusal}"
+                );
+            }
+            Some(more) => {
+                warn!(
+                    connection = id, %peer, imsi = %who.imsi, client_id = %who.client_id, group = %who.group, reason, connack, more,
+                    "refused: {refusal}"
+                );
+            }
+            None => {}
+        }
+        if nobody {
             return;
         }
-        warn!(
-            connection = id, %peer, imsi = %who.imsi, client_id = %who.client_id, group = %who.group, reason, connack,
-            "refused: {refusal}"
-        );
         let why = cut(&refusal.to_string()).into();
         self.note(connection, who, What::Refused { reason, why });
+    }
+
+    /// A caller was turned away before its CONNECT. A port scan is nobody's story.
+    pub(crate) fn turned_away_early(&self, from: IpAddr, refusal: &Refusal) {
+        held(&self.ledger).refused(refusal.index(), None);
+        if matches!(refusal, Refusal::Gone) {
+            return;
+        }
+        self.history.stranger(Event {
+            at: self.clock.system(),
+            connection: 0,
+            peer: (from, 0).into(),
+            client_id: "".into(),
+            credential: None,
+            what: What::Refused {
+                reason: refusal.key(),
+                why: cut(&refusal.to_string()).into(),
+            },
+        });
     }
 
     /// A device that got through is gone.

@@ -11,6 +11,7 @@ use super::expiry::SCAN_EVERY;
 use super::health::StoreState;
 use super::{Status, held};
 use crate::gateway::book::Book;
+use crate::gateway::connection::Shared;
 use crate::gateway::history::SAMPLE_EVERY;
 use crate::gateway::history::timeline::cut;
 use crate::identity::redact_digits;
@@ -19,7 +20,8 @@ use crate::identity::redact_digits;
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Watches until it is dropped.
-pub(in crate::gateway) async fn watch(status: Arc<Status>, book: Arc<Book>) {
+pub(in crate::gateway) async fn watch(shared: Arc<Shared>) {
+    let (status, book) = (&shared.status, &shared.book);
     let mut tick = interval(SAMPLE_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let credentials = async {
@@ -28,7 +30,7 @@ pub(in crate::gateway) async fn watch(status: Arc<Status>, book: Arc<Book>) {
         loop {
             scan.tick().await;
             let begun = Instant::now();
-            let found = status.expiries.fresh(&book, &status.clock, Duration::ZERO).await;
+            let found = status.expiries.fresh(book, &status.clock, Duration::ZERO).await;
             tracing::debug!(
                 credentials = found.all.len(),
                 milliseconds = begun.elapsed().as_millis(),
@@ -40,7 +42,9 @@ pub(in crate::gateway) async fn watch(status: Arc<Status>, book: Arc<Book>) {
         loop {
             tick.tick().await;
             status.sample();
-            status.look_at_store(&book).await;
+            status.look_at_store(book).await;
+            status.set_slow_addresses(shared.hall.quiet());
+            status.set_places(shared.listen.get().max_connections);
             status.subscribers.store(book.view().await.directory.len(), Relaxed);
         }
     };
