@@ -5,7 +5,8 @@
 //! logs travel. A log line that must tell devices apart uses [`Imsi::redacted`] and its kin.
 //!
 //! Names are made from a [`NameTemplate`] with SORACOM Beam's placeholders `#{imsi}` and `#{imei}` (SORACOM Beam documentation,
-//! "MQTT entry point"; `#{imei}` is accepted there too), plus `#{iccid}`. The client id is `<client_authname>-<imei>`, as SORACOM's
+//! "MQTT entry point"; `#{imei}` is accepted there too), plus `#{iccid}`, which SORACOM calls `#{simId}`. The client id is
+//! `<client_authname>-<imei>`, as SORACOM's
 //! Event Grid guide builds it.
 
 use std::fmt;
@@ -255,7 +256,7 @@ pub struct NameTemplate {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// A placeholder nobody knows.
-    #[error("unknown placeholder #{{{0}}}; known are #{{imsi}}, #{{imei}} and #{{iccid}}")]
+    #[error("unknown placeholder #{{{0}}}; known are #{{imsi}}, #{{imei}} and #{{iccid}} (or #{{simId}}, the same)")]
     Unknown(String),
     /// `#{` without `}`.
     #[error("the placeholder at character {0} is never closed with '}}'")]
@@ -330,7 +331,7 @@ impl FromStr for NameTemplate {
             pieces.push(match &inner[..end] {
                 "imsi" => Piece::Imsi,
                 "imei" => Piece::Imei,
-                "iccid" => Piece::Iccid,
+                "iccid" | "simId" => Piece::Iccid,
                 other => return Err(TemplateError::Unknown(other.to_owned())),
             });
             rest = &inner[end + 1..];

@@ -33,7 +33,7 @@ pub mod tls;
 pub mod agent;
 #[cfg(feature = "agent")]
 pub mod cloud;
-#[cfg(feature = "agent")]
+#[cfg(any(feature = "agent", feature = "gateway"))]
 mod digest;
 #[cfg(feature = "agent")]
 pub mod link;

@@ -469,16 +469,25 @@ impl<'t, 'i> Section<'t, 'i> {
             if self.known.contains(name) {
                 continue;
             }
-            let near = self
-                .known
-                .iter()
-                .map(|k| (distance(name, k), *k))
-                .filter(|(d, _)| *d <= 3)
-                .min()
-                .map_or(String::new(), |(_, k)| format!("; did you mean {k:?}?"));
+            let near = near(name, self.known.iter().copied());
             self.complain(key.span(), format!("unknown key {:?}{near}", self.path(name)));
         }
     }
+}
+
+/// Longer names are not compared: nobody meant them.
+const NEAR_MAX: usize = 64;
+
+/// "; did you mean …?" for the known name that differs least from this one, if that is little.
+pub(crate) fn near<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> String {
+    if name.len() > NEAR_MAX {
+        return String::new();
+    }
+    known
+        .map(|k| (distance(name, k), k))
+        .filter(|(d, _)| *d <= 3)
+        .min()
+        .map_or(String::new(), |(_, k)| format!("; did you mean {k:?}?"))
 }
 
 /// Levenshtein distance, for "did you mean".

@@ -172,7 +172,10 @@ async fn admit(
     who.is(known);
     let group = view
         .group(&known.group)
-        .ok_or_else(|| Refusal::Credential(format!("there is no group {}", known.group)))?;
+        .ok_or_else(|| Refusal::Credential(redact_digits(&view.why_no_group(&known.group))))?;
+    if !group.enabled {
+        return Err(Refusal::GroupDisabled(group.id.to_string()));
+    }
     let Plan { connect, names, idle } = connect::plan(asked, &known.subscriber, by, group)?;
     who.credential = names
         .credential

@@ -25,6 +25,11 @@ impl CredentialId {
         &self.0
     }
 
+    /// The name of a certificate that stands in a group's configuration itself. It begins with '.', which no stored one's may.
+    pub(super) fn inline(group: &super::group::GroupId) -> Self {
+        Self(format!(".inline-{group}"))
+    }
+
     /// The id with long digit runs hidden, for logs.
     #[must_use]
     pub fn redacted(&self) -> String {

@@ -17,6 +17,7 @@
 //! | [`upstream`] | TLS tickets by credential and version; dial, TLS, CONNACK | yes |
 //! | [`rules`], [`flow`], [`relay`] | what may pass; what becomes of it; passing it | -, -, yes |
 //! | [`ca`] | an authority for those who have none | files |
+//! | [`admin`], [`http`], [`cli`] | what an operator may do with a store, and the ways to it | SQL, HTTP |
 //! | [`refusal`], [`status`], [`check`] | why not; what goes on; is it right before a device calls? | -, -, files |
 //!
 //! One task serves one connection and shares nothing with another but counters and the credential cache, so a slow, silent or broken
@@ -28,6 +29,7 @@
 //! 1. SIGTERM: no door accepts any more; strangers are closed; whoever is connected has `listen.drain_timeout` to come to an end.
 //! 2. Then, or at a second SIGTERM, the rest is closed, and [`STOP_TIMEOUT`] later the program ends whatever hangs.
 
+pub mod admin;
 pub mod book;
 pub mod ca;
 pub mod check;
@@ -42,6 +44,7 @@ pub mod guess;
 pub mod history;
 pub mod http;
 pub mod listener;
+mod json;
 pub mod refusal;
 pub mod relay;
 pub mod reload;

@@ -75,10 +75,13 @@ pub enum Refusal {
     /// Too many wrong guesses came from this address.
     #[error("too many unknown devices come from this address: it is not heard for {0} s more (listen.guesses)")]
     Guessing(u64),
+    /// The device's group is switched off.
+    #[error("its group {0} is not enabled: set enabled to true in the group's configuration")]
+    GroupDisabled(String),
 }
 
 /// The keys of [`Refusal::key`], for counters.
-pub const KEYS: [&str; 20] = [
+pub const KEYS: [&str; 21] = [
     "full",
     "silent",
     "gone",
@@ -99,6 +102,7 @@ pub const KEYS: [&str; 20] = [
     "too_many_from_address",
     "evicted",
     "guessing",
+    "group_disabled",
 ];
 
 impl Refusal {
@@ -108,7 +112,7 @@ impl Refusal {
         match self {
             Self::Full(_) | Self::Silent(_) | Self::Gone | Self::Malformed(_) => None,
             Self::Version(_) => Some(connack::BAD_PROTOCOL),
-            Self::Unknown | Self::KeepAlive(_) => Some(connack::NOT_AUTHORIZED),
+            Self::Unknown | Self::KeepAlive(_) | Self::GroupDisabled(_) => Some(connack::NOT_AUTHORIZED),
             Self::Credential(_) | Self::Unreachable(_) | Self::Tls(_) | Self::NoAnswer(_) => Some(connack::UNAVAILABLE),
             Self::Upstream(code) => Some(*code),
             Self::Disabled | Self::Imei => Some(connack::NOT_AUTHORIZED),
@@ -145,6 +149,7 @@ impl Refusal {
             Self::TooManyFrom(_) => 17,
             Self::Evicted => 18,
             Self::Guessing(_) => 19,
+            Self::GroupDisabled(_) => 20,
         }
     }
 

@@ -15,6 +15,7 @@ mod certs;
 mod mosquitto;
 
 mod ca;
+mod groups;
 mod guide;
 mod identity;
 mod loss;

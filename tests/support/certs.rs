@@ -27,7 +27,8 @@ const EXTENSIONS: &str = "\
 [intermediate]\nbasicConstraints = critical, CA:TRUE, pathlen:0\nkeyUsage = critical, keyCertSign, cRLSign\n\
 subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid\n\
 [device]\nkeyUsage = critical, digitalSignature\nextendedKeyUsage = clientAuth\nauthorityKeyIdentifier = keyid\n\
-[server]\nkeyUsage = critical, digitalSignature\nextendedKeyUsage = serverAuth\nsubjectAltName = DNS:localhost, IP:127.0.0.1\n";
+[server]\nkeyUsage = critical, digitalSignature\nextendedKeyUsage = serverAuth\nsubjectAltName = DNS:localhost, IP:127.0.0.1, \
+  DNS:a1b2c3d4e5f6g7-ats.iot.ap-northeast-1.amazonaws.com, DNS:beam-event-grid.japaneast-1.ts.eventgrid.azure.net\n";
 
 impl Authority {
     /// Makes all three.

@@ -7,7 +7,7 @@
 //!
 //! The cache holds at most one entry for each credential id, and ids come from the subscriber list alone, so it is bounded by it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +19,7 @@ use super::{BookError, View};
 use crate::files::read_small;
 use crate::gateway::config::FilesConfig;
 use crate::gateway::credential::{Credential, CredentialId, Version};
+use crate::gateway::group::read_files;
 use crate::gateway::subscriber::{Directory, Known, Secret, Token, TokenError};
 use crate::tls::{self, Identity, TlsError};
 
@@ -118,18 +119,18 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, FolderError> {
         })
 }
 
-/// Reads the tokens and builds the view.
+/// Reads the tokens and the groups' files, and builds the view.
 ///
 /// # Errors
-/// [`TokenError`], of the first subscriber whose token cannot be used.
-pub fn view(config: &FilesConfig) -> Result<View, TokenError> {
+/// [`BookError`]: the first subscriber whose token cannot be used, or every mistake in the groups' files.
+pub fn view(config: &FilesConfig) -> Result<View, BookError> {
     let mut seen = HashSet::new();
     let mut all = Vec::with_capacity(config.subscribers.len());
     for rule in &config.subscribers {
         let token = rule.token_file.as_deref().map(Token::read).transpose()?;
         if let (Some(token), Some(path)) = (&token, &rule.token_file) {
             if !seen.insert(token.clone()) {
-                return Err(TokenError::Twice { path: path.clone() });
+                return Err(TokenError::Twice { path: path.clone() }.into());
             }
         }
         all.push(Known {
@@ -142,10 +143,16 @@ pub fn view(config: &FilesConfig) -> Result<View, TokenError> {
             certificate: rule.certificate,
         });
     }
-    let groups = config.groups.iter().map(|g| (g.id.clone(), Arc::new(g.clone())));
+    let (read, warnings) = read_files(&config.group_files).map_err(|(group, why)| BookError::Group { group, why })?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let groups = config.groups.iter().cloned().chain(read);
     Ok(View {
-        directory: Directory::new(all),
-        groups: groups.collect(),
+        directory: Arc::new(Directory::new(all)),
+        groups: groups.map(|g| (g.id.clone(), Arc::new(g))).collect(),
+        broken: BTreeMap::new(),
+        closed: None,
     })
 }
 

@@ -14,10 +14,11 @@
 mod files;
 mod stored;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use files::{FILE_MAX, Files, FolderError, Paths, view};
+pub use stored::{Away, Health};
 
 use super::config::Config;
 use super::credential::{Credential, CredentialId};
@@ -25,21 +26,43 @@ use super::group::{Group, GroupId};
 use super::store::{Store, StoreError};
 use super::subscriber::{Directory, TokenError};
 use crate::clock::Clock;
+use crate::identity::Imsi;
+
+/// The group of subscribers of a store that are in none. No group can have this name there.
+pub(super) const NO_GROUP: &str = ".none";
 
 /// What was true at one moment.
 #[derive(Debug)]
 pub struct View {
     /// Who is known by what.
-    pub directory: Directory,
+    pub directory: Arc<Directory>,
     /// Their groups.
     pub groups: HashMap<GroupId, Arc<Group>>,
+    /// Groups that are there and cannot be used, and why.
+    pub broken: BTreeMap<GroupId, String>,
+    /// Why no group is given at all: the store has been away for longer than it may be.
+    pub closed: Option<String>,
 }
 
 impl View {
     /// A group by its name.
     #[must_use]
     pub fn group(&self, id: &GroupId) -> Option<&Arc<Group>> {
+        if self.closed.is_some() {
+            return None;
+        }
         self.groups.get(id)
+    }
+
+    /// Why [`Self::group`] gives none, for the log and for `check`.
+    #[must_use]
+    pub fn why_no_group(&self, id: &GroupId) -> String {
+        match (&self.closed, self.broken.get(id)) {
+            (Some(why), _) => why.clone(),
+            (None, Some(why)) if id.as_str() == NO_GROUP => why.clone(),
+            (None, Some(why)) => format!("group {id} cannot be used: {why}"),
+            (None, None) => format!("there is no group {id}"),
+        }
     }
 }
 
@@ -55,8 +78,11 @@ pub enum BookError {
     /// The store does not answer, or refuses.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// A credential of the store cannot be used.
+    #[error("{0}")]
+    Credential(String),
     /// A configuration of a group is wrong.
-    #[error("group {group}: {why}")]
+    #[error("group {group}:{}{why}", if why.contains('\n') { "\n" } else { " " })]
     Group {
         /// Which.
         group: GroupId,
@@ -92,7 +118,8 @@ impl Book {
             super::config::Source::Files(files) => Ok(Self::Files(Files::open(files.clone())?)),
             super::config::Source::Store(settings) => {
                 let store = Arc::new(Store::open(settings, clock).await?);
-                Ok(Self::Stored(stored::Stored::open(store).await?))
+                let me = stored::gateway_name(config.listen.address);
+                Ok(Self::Stored(stored::Stored::open(store, settings.stale_for, me).await?))
             }
         }
     }
@@ -129,6 +156,29 @@ impl Book {
                 group: GroupId::default(),
                 why: "from files to a store, or back, takes a restart".to_owned(),
             }),
+        }
+    }
+
+    /// A device is connected: where there is a store, that is noted there (later, and many at once).
+    pub fn connected(&self, imsi: &Imsi, credential: Option<&CredentialId>) {
+        if let Self::Stored(stored) = self {
+            stored.collector().connected(imsi, credential);
+        }
+    }
+
+    /// Writes down what was noted; before the program ends. Takes no longer than the store's questions may.
+    pub async fn flush(&self) {
+        if let Self::Stored(stored) = self {
+            stored.collector().flush().await;
+        }
+    }
+
+    /// How the store is, if there is one.
+    #[must_use]
+    pub fn health(&self) -> Option<Health> {
+        match self {
+            Self::Files(_) => None,
+            Self::Stored(stored) => Some(stored.health()),
         }
     }
 

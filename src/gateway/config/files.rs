@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
 use super::SECOND;
 use crate::config::Section;
+use crate::gateway::group::own::{self, Own};
 use crate::gateway::group::{
-    Group, GroupId, KeepAlive, Kind, Login, Platform, Proof, Rate, Scheme, Topics, Trust, Upstream,
+    Group, GroupFile, GroupId, KeepAlive, Kind, Login, Platform, Proof, Rate, Scheme, Topics, Trust, Upstream,
 };
 use crate::gateway::store::Fingerprint;
 use crate::gateway::subscriber::{Prefix, fingerprint};
@@ -37,8 +39,10 @@ pub struct Rule {
 /// All that stands in the file.
 #[derive(Debug, Clone)]
 pub struct FilesConfig {
-    /// The groups: the one of `[upstream]` and `[device]`.
+    /// The group of `[upstream]` and `[device]`, if they are there.
     pub groups: Vec<Group>,
+    /// The groups of `[[group]]`, which stand in files of their own.
+    pub group_files: Vec<GroupFile>,
     /// The folder with `<id>.pem`, `<id>.key` and perhaps `<id>.ca.pem`.
     pub folder: PathBuf,
     /// Who may connect.
@@ -47,6 +51,27 @@ pub struct FilesConfig {
 
 /// `certificates`: there is a door where a certificate tells who a device is.
 pub(super) fn read(top: &mut Section<'_, '_>, certificates: bool) -> FilesConfig {
+    let here = top.has("upstream") || top.has("device") || !top.has("group");
+    let group = here.then(|| default_group(top));
+    let group_files = group_files(top, here);
+    let needs_folder = !group_files.is_empty() || group.as_ref().is_some_and(|g| g.upstream.scheme == Scheme::Mqtts);
+    let mut folder = top.section("credentials");
+    if !folder.has("folder") && needs_folder {
+        folder.required_text("folder", "/var/lib/onyx-gateway/credentials");
+    }
+    let credentials = folder.file("folder").unwrap_or_default();
+    folder.finish();
+    let subscribers = subscribers(top, group.as_ref(), &group_files, certificates);
+    FilesConfig {
+        groups: group.into_iter().collect(),
+        group_files,
+        folder: credentials,
+        subscribers,
+    }
+}
+
+/// `[upstream]` and `[device]`: the group of those subscribers who name none.
+fn default_group(top: &mut Section<'_, '_>) -> Group {
     let upstream = upstream(top.section("upstream"));
     let mut device = top.section("device");
     let username = device.parsed::<NameTemplate>("username");
@@ -89,19 +114,66 @@ pub(super) fn read(top: &mut Section<'_, '_>, certificates: bool) -> FilesConfig
         rate: Rate::default(),
         platform: Platform::Full,
     };
-    let mut folder = top.section("credentials");
-    if !folder.has("folder") && encrypted {
-        folder.required_text("folder", "/var/lib/onyx-gateway/credentials");
-    }
-    let credentials = folder.file("folder").unwrap_or_default();
-    folder.finish();
-    let subscribers = subscribers(top, &group, certificates);
     device.finish();
-    FilesConfig {
-        groups: vec![group],
-        folder: credentials,
-        subscribers,
+    group
+}
+
+/// `[[group]]`: a name, a file as SORACOM's `group-config.json`, and what such a file has no word for.
+fn group_files(top: &mut Section<'_, '_>, default_is_here: bool) -> Vec<GroupFile> {
+    let mut list = Vec::new();
+    let mut names = HashMap::new();
+    for (index, mut s) in top.sections("group").into_iter().enumerate() {
+        let number = index + 1;
+        for (key, example) in [("name", "aws"), ("file", "group-config.json")] {
+            if !s.has(key) {
+                match key {
+                    "name" => s.required_text("name", example),
+                    _ => s.required_text("file", example),
+                };
+            }
+        }
+        let id = s.parsed::<GroupId>("name");
+        let path = s.file("file");
+        let own = Own {
+            default_credential: s.parsed("default_credential"),
+            kind: s.choice("kind", None, &own::KINDS.map(|(word, kind)| (word, Some(kind)))),
+            address: address(&mut s),
+            versions: s.choice("tls", None, &own::VERSIONS.map(|(word, v)| (word, Some(v)))),
+            alpn: s.text("alpn"),
+            trust: s.file("ca_file").map(Trust::File),
+            connect_timeout: s.has("connect_timeout").then(|| connect_timeout(&mut s)),
+            ..Own::default()
+        };
+        if let Some(Err(why)) = own.alpn.as_deref().map(own::alpn) {
+            s.mistake("alpn", why);
+        }
+        if let (Some(id), Some(path)) = (id, path) {
+            if default_is_here && id == GroupId::default() {
+                s.mistake(
+                    "name",
+                    format!("{id} is the group of [upstream] and [device]: give this one another name"),
+                );
+            }
+            if let Some(first) = names.insert(id.clone(), number) {
+                s.mistake("name", format!("the same name as [[group]] number {first}"));
+            }
+            list.push(GroupFile { id, path, own });
+        }
+        s.finish();
     }
+    list
+}
+
+fn address(s: &mut Section<'_, '_>) -> Option<String> {
+    let address = s.text("address");
+    if let Some(Err(why)) = address.as_deref().map(own::address) {
+        s.mistake("address", why);
+    }
+    address
+}
+
+fn connect_timeout(s: &mut Section<'_, '_>) -> Duration {
+    s.duration("connect_timeout", 10 * SECOND, SECOND..=120 * SECOND)
 }
 
 fn upstream(mut s: Section<'_, '_>) -> Upstream {
@@ -112,18 +184,7 @@ fn upstream(mut s: Section<'_, '_>) -> Upstream {
             format!("{host:?} is neither a host name nor an IP address; the port goes into port"),
         );
     }
-    let address = s.text("address");
-    if let Some(a) = &address {
-        let ok = a
-            .rsplit_once(':')
-            .is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok_and(|p| p > 0));
-        if !ok {
-            s.mistake(
-                "address",
-                format!("{a:?} is not HOST:PORT: write for example \"192.0.2.1:8883\""),
-            );
-        }
-    }
+    let address = address(&mut s);
     let alpn = s.text("alpn");
     if alpn.as_ref().is_some_and(|a| a.is_empty() || a.len() > 255) {
         s.mistake("alpn", "a protocol name has 1 to 255 bytes (RFC 7301)");
@@ -140,16 +201,7 @@ fn upstream(mut s: Section<'_, '_>) -> Upstream {
     );
     let scheme = if tls.is_some() { Scheme::Mqtts } else { Scheme::Mqtt };
     let default_port = if tls.is_some() { 8_883 } else { 1_883 };
-    let kind = s.choice(
-        "kind",
-        Kind::of_host(&host),
-        &[
-            ("event-grid", Kind::EventGrid),
-            ("iot-hub", Kind::IotHub),
-            ("aws-iot", Kind::AwsIot),
-            ("standard", Kind::Standard),
-        ],
-    );
+    let kind = s.choice("kind", Kind::of_host(&host), &own::KINDS);
     let upstream = Upstream {
         scheme,
         host,
@@ -161,14 +213,19 @@ fn upstream(mut s: Section<'_, '_>) -> Upstream {
         trust: s.file("ca_file").map_or(Trust::System, Trust::File),
         versions: tls.unwrap_or_default(),
         alpn,
-        connect_timeout: s.duration("connect_timeout", 10 * SECOND, SECOND..=120 * SECOND),
+        connect_timeout: connect_timeout(&mut s),
         kind,
     };
     s.finish();
     upstream
 }
 
-fn subscribers(top: &mut Section<'_, '_>, group: &Group, certificates: bool) -> Vec<Rule> {
+fn subscribers(
+    top: &mut Section<'_, '_>,
+    default: Option<&Group>,
+    files: &[GroupFile],
+    certificates: bool,
+) -> Vec<Rule> {
     let mut list = Vec::new();
     let mut imsis = HashMap::new();
     let mut sources = HashMap::new();
@@ -226,12 +283,14 @@ fn subscribers(top: &mut Section<'_, '_>, group: &Group, certificates: bool) -> 
                 s.mistake("imsi", format!("the same IMSI as [[subscriber]] number {first}"));
             }
             let subscriber = Subscriber { imsi, imei, iccid };
-            if let Err(why) = group.names(&subscriber) {
+            let group = group_of(&mut s, default, files);
+            // The groups of files are not read here; 'check' tells what they make of this subscriber.
+            if let Some(Err(why)) = default.filter(|d| d.id == group).map(|d| d.names(&subscriber)) {
                 s.mistake("imsi", why);
             }
             list.push(Rule {
                 subscriber,
-                group: group.id.clone(),
+                group,
                 source,
                 token_file,
                 enabled,
@@ -242,4 +301,34 @@ fn subscribers(top: &mut Section<'_, '_>, group: &Group, certificates: bool) -> 
         s.finish();
     }
     list
+}
+
+/// The group a subscriber names; without a name the one of `[upstream]`, or the only one there is.
+fn group_of(s: &mut Section<'_, '_>, default: Option<&Group>, files: &[GroupFile]) -> GroupId {
+    let Some(id) = s.parsed::<GroupId>("group") else {
+        return match (default, files) {
+            (None, [only]) => only.id.clone(),
+            (None, [_, _, ..]) if !s.has("group") => {
+                s.mistake(
+                    "group",
+                    "is missing: there are several [[group]]s, which one is this subscriber in?",
+                );
+                GroupId::default()
+            }
+            _ => GroupId::default(),
+        };
+    };
+    let known: Vec<_> = default
+        .map(|d| &d.id)
+        .into_iter()
+        .chain(files.iter().map(|f| &f.id))
+        .collect();
+    if !known.contains(&&id) {
+        let near = crate::config::reader::near(id.as_str(), known.iter().map(|k| k.as_str()));
+        s.mistake(
+            "group",
+            format!("there is no group {id}{near}: add a [[group]] with that name"),
+        );
+    }
+    id
 }

@@ -6,7 +6,7 @@
 //! | file | sections |
 //! |---|---|
 //! | `listen` | `[listen]`, `[listen.tls]`: the doors for devices |
-//! | `files` | `[upstream]`, `[device]`, `[credentials]`, `[[subscriber]]`: a gateway whose whole knowledge is in files |
+//! | `files` | `[upstream]`, `[device]`, `[[group]]`, `[credentials]`, `[[subscriber]]`: a gateway whose whole knowledge is in files |
 //! | `store` | `[store]`: a gateway whose knowledge is in a database |
 //! | `http` | `[api]`, `[provisioning]`: the doors for people, programs and devices that speak HTTP |
 
@@ -78,7 +78,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn schema(top: &mut Section<'_, '_>) -> Config {
     let listen = listen::read(top.section("listen"));
-    let in_files = ["upstream", "device", "credentials", "subscriber"];
+    let in_files = ["upstream", "device", "group", "credentials", "subscriber"];
     let named = in_files.into_iter().find(|key| top.has(key));
     let source = match named {
         Some(key) => {

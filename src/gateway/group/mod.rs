@@ -7,9 +7,15 @@
 //! |---|---|
 //! | `beam` | the namespace `SoracomBeam`, as SORACOM's API and `soracom groups put-config` write it |
 //! | `own` | the namespace `OnyxGateway`: what Beam has no word for (private authorities, limits, policies) |
+//! | `record` | both together: stored groups, and files with a group's configuration |
+//! | `secret` | passwords with placeholders |
 //! | [`super::config`] | `[upstream]` and `[device]` of `gateway.toml` |
 
+pub mod beam;
 mod kind;
+pub mod own;
+mod record;
+mod secret;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,6 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
+
+pub use super::json::{Grade, Remark};
+pub use record::{GroupFile, Judged, KRYPTON, from_record, judge, may_be_put, read_files};
 
 use super::credential::{Credential, CredentialId};
 use crate::identity::{NameTemplate, Subscriber};
@@ -146,7 +155,7 @@ pub enum Login {
     Fixed {
         /// The user name.
         username: NameTemplate,
-        /// The password.
+        /// The password as configured; its placeholders are filled in by [`Group::names`].
         password: Option<Zeroizing<String>>,
     },
     /// The device's own (`useClientCredentials` at Beam).
@@ -283,7 +292,12 @@ impl Group {
         let mut names = Names::default();
         if let Login::Fixed { username, password } = &self.login {
             names.username = Some(fill("username", username)?);
-            names.password.clone_from(password);
+            names.password = match password {
+                Some(password) => {
+                    Some(secret::fill(password, who).map_err(|e| format!("password: {e}; add it to the subscriber"))?)
+                }
+                None => None,
+            };
         }
         if let Proof::Stored { id, .. } = &self.proof {
             names.credential = Some(fill("credential", id)?.parse()?);

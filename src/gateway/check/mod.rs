@@ -1,14 +1,18 @@
 //! Is everything in place before a device calls? Each subscriber's names, token and credential, as values that can be printed or sent.
+//!
+//! | file | where the gateway knows its devices from |
+//! |---|---|
+//! | `files` | `gateway.toml`, groups' files and a folder |
+//! | `store` | a database |
 
-use std::os::unix::fs::PermissionsExt;
+mod files;
+
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::book::{self, Paths};
-use super::config::{Config, FilesConfig, Rule, Source};
-use super::group::{Group, Proof, Trust};
-use super::subscriber::{Token, TokenError};
+use super::config::{Config, Source};
+use super::group::{Group, Trust};
 use super::upstream::tickets;
 use crate::clock::{Clock, rfc3339};
 use crate::tls::Identity;
@@ -115,48 +119,12 @@ fn finding(level: Level, id: &'static str, message: impl Into<String>) -> Findin
 #[must_use]
 pub fn check(config: &Config, clock: &Clock) -> Report {
     match &config.source {
-        Source::Files(files) => check_files(files, clock),
+        Source::Files(files) => files::check(files, clock),
         Source::Store(_) => Report {
             gateway: vec![],
             subscribers: vec![],
             worst: Level::Ok,
         },
-    }
-}
-
-fn check_files(config: &FilesConfig, clock: &Clock) -> Report {
-    let mut gateway = vec![];
-    for group in &config.groups {
-        gateway.push(upstream(group));
-        if let Proof::Stored { id, .. } = &group.proof {
-            if !id.is_individual() && config.subscribers.len() > 1 {
-                gateway.push(finding(
-                    Level::Warning,
-                    "subscribers",
-                    "device.credential has no #{imsi}: upstream cannot tell the devices apart",
-                ));
-            }
-        }
-    }
-    if config.subscribers.is_empty() {
-        gateway.push(finding(
-            Level::Error,
-            "subscribers",
-            "there are none: every device would be refused; add a [[subscriber]]",
-        ));
-    } else if let Err(e @ TokenError::Twice { .. }) = book::view(config) {
-        gateway.push(finding(Level::Error, "subscribers", e.to_string()));
-    }
-    let subscribers: Vec<Subject> = config.subscribers.iter().map(|r| subject(config, r, clock)).collect();
-    let levels = gateway
-        .iter()
-        .chain(subscribers.iter().flat_map(|s| &s.findings))
-        .map(|f| f.level);
-    let worst = levels.max().unwrap_or(Level::Ok);
-    Report {
-        gateway,
-        subscribers,
-        worst,
     }
 }
 
@@ -172,65 +140,6 @@ fn upstream(group: &Group) -> Finding {
             finding(Level::Ok, "upstream", format!("{host} trusted by {trust}"))
         }
         Err(e) => finding(Level::Error, "upstream", e),
-    }
-}
-
-fn subject(config: &FilesConfig, rule: &Rule, clock: &Clock) -> Subject {
-    let mut findings = Vec::new();
-    if let Some(path) = &rule.token_file {
-        findings.push(match Token::read(path) {
-            Ok(_) => finding(Level::Ok, "token", path.display().to_string()),
-            Err(e) => finding(Level::Error, "token", e.to_string()),
-        });
-    }
-    let group = config.groups.iter().find(|g| g.id == rule.group);
-    let names = match group.map(|g| g.names(&rule.subscriber)) {
-        Some(Ok(names)) => names,
-        Some(Err(why)) => {
-            findings.push(finding(Level::Error, "name", why));
-            super::group::Names::default()
-        }
-        None => {
-            let why = format!("there is no group {}", rule.group);
-            findings.push(finding(Level::Error, "name", why));
-            super::group::Names::default()
-        }
-    };
-    if let Some(id) = &names.credential {
-        let paths = Paths::of(&config.folder, id);
-        match paths.load() {
-            Ok((identity, roots)) => {
-                let ca = if roots.is_some() {
-                    ", with its own authorities"
-                } else {
-                    ""
-                };
-                findings.push(finding(
-                    Level::Ok,
-                    "credential",
-                    format!("{} and its key fit each other{ca}", paths.certificate.display()),
-                ));
-                look(&identity, names.username.as_deref(), clock, &mut findings);
-            }
-            Err(e) => findings.push(finding(Level::Error, "credential", e.to_string())),
-        }
-        if let Ok(meta) = std::fs::metadata(&paths.key) {
-            let mode = meta.permissions().mode() & 0o777;
-            if mode & 0o077 != 0 {
-                let path = paths.key.display();
-                findings.push(finding(
-                    Level::Warning,
-                    "key_mode",
-                    format!("{path} may be read by others (mode {mode:03o}): run 'chmod 600 {path}'"),
-                ));
-            }
-        }
-    }
-    Subject {
-        imsi: rule.subscriber.imsi.to_string(),
-        username: names.username,
-        credential: names.credential.map(|c| c.as_str().to_owned()),
-        findings,
     }
 }
 

@@ -1,0 +1,214 @@
+//! Groups as rows. The configuration is one sealed value: all of it is read together, and it may hold passwords and keys.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::seal::{Place, Seal};
+use super::tx::{Cell, Fail, Row, Tx};
+use super::{GroupRecord, Judge, StoreError, millis, raise, since};
+use crate::gateway::group::GroupId;
+
+/// Largest configuration of a group, as JSON, in bytes.
+pub const CONFIGURATION_MAX: usize = 256 << 10;
+
+/// Namespace, key, value.
+pub type Configuration = BTreeMap<String, BTreeMap<String, Value>>;
+
+fn place(id: &str, version: i64) -> Place<'_> {
+    Place {
+        table: "device_group",
+        id,
+        version,
+    }
+}
+
+const COLUMNS: &str = "id, name, version, sealed_configuration, created, updated";
+
+/// A group, or which one it is and why it cannot be read.
+pub(super) type Read = Result<GroupRecord, (GroupId, String)>;
+
+fn record(mut row: Row, seal: &Seal) -> Result<Read, Fail> {
+    let (id, name, version, sealed) = (row.text()?, row.text()?, row.int()?, row.bytes()?);
+    let (created, updated) = (since(row.int()?), since(row.int()?));
+    let parsed: GroupId = id
+        .parse()
+        .map_err(|e| StoreError::Broken(format!("the database is damaged: {e}; restore it from its backup")))?;
+    Ok(match open(&sealed, &id, version, seal) {
+        Ok(configuration) => Ok(GroupRecord {
+            id: parsed,
+            name,
+            configuration,
+            created,
+            updated,
+        }),
+        Err(why) => Err((parsed, why)),
+    })
+}
+
+fn open(sealed: &[u8], id: &str, version: i64, seal: &Seal) -> Result<Configuration, String> {
+    let plain = seal
+        .open(sealed, place(id, version))
+        .map_err(|e| format!("its configuration does not open: {e}"))?;
+    // The parser's message would show what stands there.
+    serde_json::from_slice(&plain)
+        .map_err(|e| format!("its configuration is no JSON (line {}): write it again", e.line()))
+}
+
+fn sealed(configuration: &Configuration, id: &str, version: i64, seal: &Seal) -> Result<Vec<u8>, Fail> {
+    let plain = serde_json::to_vec(configuration)
+        .map(Zeroizing::new)
+        .map_err(|_| StoreError::Refused("the configuration cannot be written as JSON".to_owned()))?;
+    if plain.len() > CONFIGURATION_MAX {
+        let size = plain.len();
+        return Err(StoreError::Refused(format!(
+            "the configuration of group {id} would have {size} bytes; it may have {CONFIGURATION_MAX}: put certificates into credentials"
+        ))
+        .into());
+    }
+    Ok(seal.seal(&plain, place(id, version))?)
+}
+
+fn broken((id, why): (GroupId, String)) -> Fail {
+    StoreError::Broken(format!("group {id}: {why}")).into()
+}
+
+pub(super) async fn all(tx: &Tx<'_>, seal: &Seal) -> Result<Vec<Read>, Fail> {
+    let rows = tx
+        .rows(&format!("SELECT {COLUMNS} FROM device_group ORDER BY id"), &[])
+        .await?;
+    rows.into_iter().map(|row| record(row, seal)).collect()
+}
+
+pub(super) async fn one(tx: &Tx<'_>, id: &GroupId, seal: &Seal) -> Result<Option<GroupRecord>, Fail> {
+    let sql = format!("SELECT {COLUMNS} FROM device_group WHERE id = $1");
+    match tx.row(&sql, &[id.as_str().into()]).await? {
+        Some(row) => record(row, seal)?.map(Some).map_err(broken),
+        None => Ok(None),
+    }
+}
+
+/// Most groups: each is parsed at every change.
+const GROUPS_MAX: i64 = 1_000;
+
+pub(super) async fn put(
+    tx: &Tx<'_>,
+    id: &GroupId,
+    name: &str,
+    now: std::time::Duration,
+    seal: &Seal,
+) -> Result<GroupRecord, Fail> {
+    let version = raise(tx).await?;
+    if id.as_str().starts_with('.') {
+        return Err(StoreError::Refused(format!("a group's name does not begin with '.': {id}")).into());
+    }
+    if name.chars().count() > super::NAME_MAX {
+        return Err(StoreError::Refused(format!("the name has more than {} characters", super::NAME_MAX)).into());
+    }
+    let renamed = "UPDATE device_group SET name = $1, updated = $2 WHERE id = $3";
+    if tx
+        .change(renamed, &[name.into(), millis(now).into(), id.as_str().into()])
+        .await?
+        == 0
+    {
+        let count = tx.row("SELECT COUNT(*) FROM device_group", &[]).await?;
+        if count
+            .map(|mut row| row.int())
+            .transpose()?
+            .is_some_and(|n| n >= GROUPS_MAX)
+        {
+            return Err(StoreError::Conflict(format!("there are {GROUPS_MAX} groups, and no more fit")).into());
+        }
+        let values = [
+            id.as_str().into(),
+            name.into(),
+            version.into(),
+            sealed(&Configuration::new(), id.as_str(), version, seal)?.into(),
+            Cell::from(millis(now)),
+            millis(now).into(),
+        ];
+        tx.change(
+            "INSERT INTO device_group (id, name, version, sealed_configuration, created, updated) VALUES ($1, $2, $3, $4, $5, $6)",
+            &values,
+        )
+        .await?;
+    }
+    one(tx, id, seal).await?.ok_or_else(|| missing(id))
+}
+
+fn missing(id: &GroupId) -> Fail {
+    StoreError::Missing(format!("group {id}")).into()
+}
+
+pub(super) async fn delete(tx: &Tx<'_>, id: &GroupId) -> Result<(), Fail> {
+    raise(tx).await?;
+    let key = || [Cell::from(id.as_str())];
+    let users = tx
+        .row("SELECT COUNT(*) FROM subscriber WHERE group_id = $1", &key())
+        .await?;
+    let users = users.map(|mut row| row.int()).transpose()?.unwrap_or(0);
+    if users > 0 {
+        return Err(StoreError::Conflict(format!(
+            "group {id} has {users} subscribers: put them into another group, or remove them, first"
+        ))
+        .into());
+    }
+    match tx.change("DELETE FROM device_group WHERE id = $1", &key()).await? {
+        0 => Err(missing(id)),
+        _ => Ok(()),
+    }
+}
+
+/// Changes a configuration: read, judged and written with no other writer in between.
+pub(super) async fn change(
+    tx: &Tx<'_>,
+    id: &GroupId,
+    now: std::time::Duration,
+    seal: &Seal,
+    judge: Option<&Judge>,
+    edit: &(dyn Fn(&mut Configuration) -> Result<(), StoreError> + Send + Sync),
+) -> Result<GroupRecord, Fail> {
+    let version = raise(tx).await?;
+    let mut record = one(tx, id, seal).await?.ok_or_else(|| missing(id))?;
+    edit(&mut record.configuration)?;
+    record.updated = since(millis(now));
+    if let Some(judge) = judge {
+        judge(&record).map_err(StoreError::Refused)?;
+    }
+    let values = [
+        version.into(),
+        sealed(&record.configuration, id.as_str(), version, seal)?.into(),
+        Cell::from(millis(now)),
+        id.as_str().into(),
+    ];
+    tx.change(
+        "UPDATE device_group SET version = $1, sealed_configuration = $2, updated = $3 WHERE id = $4",
+        &values,
+    )
+    .await?;
+    Ok(record)
+}
+
+/// Seals every configuration anew.
+pub(super) async fn reseal(tx: &Tx<'_>, from: &Seal, to: &Seal) -> Result<(), Fail> {
+    let rows = tx
+        .rows(
+            "SELECT id, version, sealed_configuration FROM device_group ORDER BY id",
+            &[],
+        )
+        .await?;
+    for mut row in rows {
+        let (id, version, old) = (row.text()?, row.int()?, row.bytes()?);
+        let plain = from
+            .open(&old, place(&id, version))
+            .map_err(|e| StoreError::Broken(format!("group {id}: {e}; mend it before the key is changed")))?;
+        let new = to.seal(&plain, place(&id, version))?;
+        tx.change(
+            "UPDATE device_group SET sealed_configuration = $1 WHERE id = $2",
+            &[new.into(), id.as_str().into()],
+        )
+        .await?;
+    }
+    Ok(())
+}
