@@ -3,5 +3,6 @@
 pub mod clouds;
 pub mod demo;
 pub mod dongle;
+pub mod load;
 pub mod man;
 pub mod subscriber;

@@ -1,7 +1,7 @@
 //! `onyx-bench`: the simulated dongle and clouds, and the demo.
 
 use clap::{CommandFactory, Parser};
-use onyx::bench::{clouds, demo, dongle, man};
+use onyx::bench::{clouds, demo, dongle, load, man};
 
 /// A simulated Onyx dongle, carrier and clouds: try and test Onyx without a SIM or an account.
 #[derive(Debug, Parser)]
@@ -19,6 +19,9 @@ enum Command {
     Dongle(dongle::Args),
     /// Stand-ins for SORACOM Krypton and the clouds' MQTT endpoints
     Clouds(Box<clouds::Args>),
+    /// The load generator of the speed benchmark, tests/speed/run
+    #[command(hide = true)]
+    Load(load::Args),
     /// Write the programs' man pages, for packagers
     #[command(hide = true)]
     Man(man::Args),
@@ -40,6 +43,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(args).await,
         Command::Dongle(args) => dongle::run(args).await,
         Command::Clouds(args) => clouds::run(*args).await,
+        Command::Load(args) => tokio::task::spawn_blocking(move || load::run(&args)).await?,
         Command::Man(args) => man::run(&args, Cli::command()),
     }
 }

@@ -1,6 +1,7 @@
 //! One device from its first byte to its last: CONNECT, who is it, credential, upstream, relay.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,7 +12,7 @@ use super::config::Listen;
 use super::connect::{self, Plan};
 use super::credential::{Credential, CredentialId};
 use super::flow::{Flow, Terms};
-use super::group::{Group, Proof};
+use super::group::{Group, Proof, Scheme};
 use super::history::timeline::{Used, cut};
 use super::listener::{CONNECT_MAX, Hall, Kind, Peer, Stop, Visit, stranger};
 use super::refusal::Refusal;
@@ -41,94 +42,112 @@ pub(super) struct Shared {
     pub(super) epoch: tokio::time::Instant,
 }
 
-/// A device that got through to upstream.
+/// A device that got through to upstream, and has been told so.
 struct Through {
-    way: upstream::Open,
-    from_device: BytesMut,
-    idle: std::time::Duration,
-    who: Who,
+    device: Wire,
+    from_device: Vec<u8>,
+    upstream: Wire,
+    from_upstream: Vec<u8>,
+    flow: Flow,
 }
 
 /// Serves one device to its end. Every way out has been logged and counted when this returns.
-pub(super) async fn serve(shared: &Arc<Shared>, mut device: Wire, peer: &Peer, visit: &Visit, connection: &Connection) {
-    let listen = shared.listen.get();
-    let mut who = Who::default();
-    let Through {
-        mut way,
-        from_device,
-        idle,
-        who,
-    } = match admit(shared, &mut device, peer, visit, connection, &mut who).await {
-        Ok(through) => through,
-        Err(refusal) => {
-            refuse(shared, device, peer, connection, &who, &refusal).await;
-            return;
-        }
+///
+/// What comes before and after the relay is boxed: it is given back while the connection lives, and an idle one is small.
+pub(super) async fn serve(shared: &Arc<Shared>, device: Wire, peer: &Peer, visit: &Visit, connection: &Connection) {
+    let Some(through) = Box::pin(enter(shared, device, peer, visit, connection)).await else {
+        return;
     };
-    shared.status.connected(connection, &who, &way.handshake);
+    let Through {
+        mut device,
+        from_device,
+        mut upstream,
+        from_upstream,
+        flow,
+    } = *through;
     let bounds = Bounds {
         epoch: shared.epoch,
-        write_timeout: listen.write_timeout,
+        write_timeout: shared.listen.get().write_timeout,
     };
+    let (near, far) = ((&mut device, from_device), (&mut upstream, from_upstream));
+    let going = Going {
+        status: &shared.status,
+        connection,
+        told: false,
+    };
+    let end = relay(near, far, flow, bounds, (&connection.up, &connection.down)).await;
+    going.ended(&end);
+    Box::pin(async { tokio::join!(socket::close(device), socket::close(upstream)) }).await;
+}
+
+/// Everything up to the device's CONNACK.
+async fn enter(
+    shared: &Arc<Shared>,
+    mut device: Wire,
+    peer: &Peer,
+    visit: &Visit,
+    connection: &Connection,
+) -> Option<Box<Through>> {
+    let listen = shared.listen.get();
+    let mut who = Who::default();
+    let Admitted { way, from_device, idle } = match admit(shared, &mut device, peer, visit, connection, &mut who).await
+    {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            refuse(shared, device, peer, connection, &who, &refusal).await;
+            return None;
+        }
+    };
+    shared.status.connected(connection, &way.handshake);
+    let first = timeout(listen.write_timeout, async {
+        device.write_all(&way.connack.bytes).await?;
+        device.flush().await
+    });
+    if !matches!(first.await, Ok(Ok(()))) {
+        let why = "the device went before its CONNACK";
+        shared.status.ended_as(connection, "device_broke", why);
+        tokio::join!(socket::close(device), socket::close(way.wire));
+        return None;
+    }
     let terms = Terms {
         max_packet: listen.max_packet,
         idle,
     };
-    let flow = Flow::new(terms, shared.epoch.elapsed());
-    let first = timeout(bounds.write_timeout, device.write_all(&way.connack.bytes)).await;
-    let going = Going {
-        shared,
-        connection,
-        who: &who,
-        told: false,
-    };
-    let end = if matches!(first, Ok(Ok(()))) {
-        let (from_device, rest) = (Vec::from(from_device), Vec::from(std::mem::take(&mut way.rest)));
-        let traffic = (&connection.up, &connection.down);
-        let end = relay(
-            (&mut device, from_device),
-            (&mut way.stream, rest),
-            flow,
-            bounds,
-            traffic,
-        );
-        Some(end.await)
-    } else {
-        None
-    };
-    going.ended(end.as_ref());
-    tokio::join!(socket::close(device), socket::close(way.stream));
+    Some(Box::new(Through {
+        device,
+        // Of what was read ahead, no more is kept than there is.
+        from_device: from_device.to_vec(),
+        upstream: way.wire,
+        from_upstream: way.rest.to_vec(),
+        flow: Flow::new(terms, shared.epoch.elapsed()),
+    }))
+}
+
+/// A device that upstream has taken.
+struct Admitted {
+    way: upstream::Open,
+    from_device: BytesMut,
+    idle: Duration,
 }
 
 /// Tells of a relayed connection's end, whichever way it ends: a gateway that stops drops the task that serves it.
 struct Going<'a> {
-    shared: &'a Shared,
+    status: &'a Status,
     connection: &'a Connection,
-    who: &'a Who,
     told: bool,
 }
 
 impl Going<'_> {
-    fn ended(mut self, end: Option<&End>) {
+    fn ended(mut self, end: &End) {
         self.told = true;
-        let status = &self.shared.status;
-        match end {
-            Some(end) => status.ended(self.connection, self.who, end),
-            None => status.ended_as(
-                self.connection,
-                self.who,
-                "device_broke",
-                "the device went before its CONNACK",
-            ),
-        }
+        self.status.ended(self.connection, end);
     }
 }
 
 impl Drop for Going<'_> {
     fn drop(&mut self) {
         if !self.told {
-            let status = &self.shared.status;
-            status.ended_as(self.connection, self.who, ends::STOPPED, "the gateway stops");
+            self.status.ended_as(self.connection, ends::STOPPED, "the gateway stops");
         }
     }
 }
@@ -140,7 +159,7 @@ async fn admit(
     visit: &Visit,
     connection: &Connection,
     who: &mut Who,
-) -> Result<Through, Refusal> {
+) -> Result<Admitted, Refusal> {
     let listen = shared.listen.get();
     let limit = listen.max_packet.min(CONNECT_MAX);
     let (asked, from_device) = timeout_at(peer.deadline, first_packet(device, visit.kind, limit))
@@ -188,34 +207,36 @@ async fn admit(
     let (config, used) = timeout(group.upstream.connect_timeout, config).await.map_err(|_| {
         Refusal::Credential("it could not be read in time: does its disk or database hang?".to_owned())
     })??;
+    let bytes = connect.encode().map_err(|e| Refusal::Malformed(e.to_string()))?;
+    let way = upstream::open(&group.upstream, config, &bytes, listen.write_timeout).await?;
     who.used = used;
-    let way = upstream::open(&group.upstream, config, &connect, listen.write_timeout).await?;
     who.upstream = way.handshake.to_string();
     connection.set(who.clone());
-    Ok(Through {
-        way,
-        from_device,
-        idle,
-        who: who.clone(),
-    })
+    Ok(Admitted { way, from_device, idle })
 }
 
-/// The TLS configuration with what proves the device.
+/// The TLS configuration with what proves the device; none for a plain upstream.
 async fn proof(
     shared: &Arc<Shared>,
     group: &Arc<Group>,
     id: Option<&CredentialId>,
-) -> Result<(Arc<rustls::ClientConfig>, Option<Used>), Refusal> {
+) -> Result<(Option<Arc<rustls::ClientConfig>>, Option<Used>), Refusal> {
+    if group.upstream.scheme == Scheme::Mqtt {
+        return Ok((None, None));
+    }
     let credential = match (&group.proof, id) {
         (Proof::Stored { default, .. }, Some(id)) => Some(stored(shared, id, default.as_ref()).await?),
         (Proof::Inline(credential), _) => Some(credential.clone()),
         _ => None,
     };
     let used = credential.as_deref().map(Used::of);
+    if let Some(ready) = shared.tickets.ready(&group.upstream, credential.as_deref()) {
+        return Ok((Some(ready), used));
+    }
     let (shared, group) = (shared.clone(), group.clone());
     let made = tokio::task::spawn_blocking(move || shared.tickets.config(&group.upstream, credential.as_deref()));
     let config = made.await.map_err(|e| Refusal::Credential(e.to_string()))?;
-    Ok((config.map_err(Refusal::Credential)?, used))
+    Ok((Some(config.map_err(Refusal::Credential)?), used))
 }
 
 /// The credential of that id, or the default one while there is none.
@@ -298,6 +319,15 @@ async fn refuse(shared: &Shared, mut device: Wire, peer: &Peer, connection: &Con
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        fn size<F: Future>(_: impl FnOnce(&'static Arc<Shared>, Wire, SocketAddr, &'static Connection) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size(serve);
+        assert!(size <= 2_048, "{size} bytes");
+    }
 
     #[test]
     fn a_client_id_cannot_forge_a_log_line() {

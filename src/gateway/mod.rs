@@ -108,9 +108,9 @@ pub enum StartError {
         "systemd passes a socket for the door {0:?}, which gateway.toml does not have: add its section, or remove the .socket unit"
     )]
     NoDoor(String),
-    /// The threads cannot be started.
-    #[error("cannot start the threads that serve devices: {0}")]
-    Threads(std::io::Error),
+    /// The threads that serve devices cannot be started.
+    #[error("listen.workers: cannot start a thread: {0}")]
+    Workers(std::io::Error),
     /// The status socket cannot be made.
     #[error("status.socket: cannot listen on {path}: {source}")]
     Socket {
@@ -133,6 +133,7 @@ pub struct Gateway {
     reload: Reload,
     reloads: Reloads,
     path: Option<PathBuf>,
+    workers: Workers,
 }
 
 /// The sockets of a door: those from systemd, or one of our own.
@@ -217,6 +218,7 @@ impl Gateway {
         to.sort();
         let status = Status::new(clock.clone(), address, to.join(", "), view.directory.len());
         let status = Arc::new(status.with_places(config.listen.max_connections));
+        let workers = Workers::start(config.listen.workers).map_err(StartError::Workers)?;
         let shared = Shared {
             hall: Arc::new(Hall::new(&config.listen, door_tls, clock)),
             listen: Current::new(config.listen.clone()),
@@ -237,6 +239,7 @@ impl Gateway {
             reload,
             reloads,
             path: None,
+            workers,
         })
     }
 
@@ -286,13 +289,10 @@ impl Gateway {
 
     /// Serves until `stop` is cancelled; then accepts no more, lets connections end for `listen.drain_timeout`, closes the rest, and says
     /// how many those were.
-    ///
-    /// # Errors
-    /// [`StartError::Threads`].
-    pub async fn serve(self, stop: CancellationToken) -> Result<usize, StartError> {
+    pub async fn serve(self, stop: CancellationToken) -> usize {
         let listen = self.config.listen.clone();
         let (shared, address) = (self.shared, self.address);
-        let workers = Arc::new(Workers::start(listen.workers).map_err(StartError::Threads)?);
+        let workers = Arc::new(self.workers);
         let answers = tokio::spawn({
             let (socket, status) = (self.socket, shared.status.clone());
             async move {
@@ -349,7 +349,7 @@ impl Gateway {
         }
         let (cut, ended) = quit.counts();
         info!("stopped: {cut} connections closed, {ended} ended by themselves");
-        Ok(cut)
+        cut
     }
 }
 
@@ -375,5 +375,5 @@ fn warn_of_few_files(max_connections: usize) {
 /// # Errors
 /// [`StartError`].
 pub async fn run(config: Config, clock: &Clock, stop: CancellationToken) -> Result<usize, StartError> {
-    Gateway::bind(config, clock).await?.serve(stop).await
+    Ok(Gateway::bind(config, clock).await?.serve(stop).await)
 }

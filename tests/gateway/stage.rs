@@ -117,7 +117,7 @@ pub struct Running {
     pub address: SocketAddr,
     pub status: Arc<Status>,
     stop: CancellationToken,
-    served: Option<tokio::task::JoinHandle<Result<usize, onyx::gateway::StartError>>>,
+    served: Option<tokio::task::JoinHandle<usize>>,
     runtime: Runtime,
 }
 
@@ -147,7 +147,7 @@ impl Running {
     /// Stops it; how many connections were closed.
     pub fn stop(&mut self) -> usize {
         self.stop.cancel();
-        self.runtime.block_on(self.served.take().unwrap()).unwrap().unwrap()
+        self.runtime.block_on(self.served.take().unwrap()).unwrap()
     }
 
     /// Waits until the status says so.

@@ -31,7 +31,7 @@ pub const TEXT_MAX: usize = 160;
 pub enum What {
     /// It got through to upstream.
     Connected {
-        /// `TLS 1.3, resumed`, or `no TLS`.
+        /// `TLS 1.3, resumed`, or `plain`.
         upstream: Box<str>,
     },
     /// It did not.

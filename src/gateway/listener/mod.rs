@@ -274,7 +274,8 @@ async fn serve(shared: &Arc<Shared>, stream: TcpStream, visit: &Visit, origin: O
         Kind::Plain => None,
         Kind::Tls => visit.hall.tls(),
     };
-    match enter::enter(stream, visit, tls.as_deref()).await {
+    // Boxed, for its handshake is given back while the connection lives.
+    match Box::pin(enter::enter(stream, visit, tls.as_deref())).await {
         Ok((wire, peer)) => {
             let listed = shared.status.list(peer.address);
             connection::serve(shared, wire, &peer, visit, &listed.connection).await;

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use rustls::{HandshakeKind, ProtocolVersion};
+
+use crate::gateway::wire::Wire;
+
 /// A TLS version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tls {
@@ -42,10 +46,27 @@ pub enum Handshake {
     },
 }
 
+impl Handshake {
+    /// Of a connection that is open now, which took so long to encrypt.
+    #[must_use]
+    pub fn of(wire: &Wire, took: Duration) -> Self {
+        let Some(session) = wire.session() else { return Self::Plain };
+        Self::Tls {
+            version: match session.protocol_version() {
+                Some(ProtocolVersion::TLSv1_2) => Tls::V12,
+                // rustls speaks these two.
+                _ => Tls::V13,
+            },
+            resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
+            took,
+        }
+    }
+}
+
 impl fmt::Display for Handshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Plain => f.write_str("no TLS"),
+            Self::Plain => f.write_str("plain"),
             Self::Tls { version, resumed, .. } => {
                 let how = if *resumed { ", resumed" } else { "" };
                 write!(f, "TLS {}{how}", version.number())

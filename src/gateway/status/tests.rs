@@ -58,12 +58,12 @@ fn what_a_connection_did_stays_counted_when_it_is_gone() {
         let listed = status.list(([127, 0, 0, 9], 4711).into());
         let (connection, who) = (&listed.connection, who(n, if n == 0 { "a" } else { "b" }));
         connection.set(who.clone());
-        status.connected(connection, &who, &FULL);
+        status.connected(connection, &FULL);
         connection.up.packets.fetch_add(2, Relaxed);
         connection.down.bytes.fetch_add(10, Relaxed);
         let open = status.counts();
         assert_eq!((open.open, open.relaying, open.up.packets), (1, 1, 2 * (n as u64 + 1)));
-        status.ended(connection, &who, &End::Closed(Side::Device));
+        status.ended(connection, &End::Closed(Side::Device));
     }
     let counts = status.counts();
     assert_eq!((counts.accepted, counts.open, counts.relayed), (3, 0, 3));
@@ -90,7 +90,7 @@ fn groups_without_number_are_counted_together() {
         let listed = status.list(([127, 0, 0, 9], 4711).into());
         let who = who(n, &format!("g{n}"));
         listed.connection.set(who.clone());
-        status.connected(&listed.connection, &who, &FULL);
+        status.connected(&listed.connection, &FULL);
     }
     let groups = status.counts().groups;
     assert_eq!(groups.len(), ledger::GROUPS_MAX + 1);

@@ -32,9 +32,10 @@ use crate::gateway::refusal::Refusal;
 use crate::gateway::relay::{End, Traffic};
 
 impl Status {
-    /// The device got through.
-    pub(crate) fn connected(&self, connection: &Connection, who: &Who, handshake: &Handshake) {
+    /// The device got through; [`Connection::set`] has said who it is.
+    pub(crate) fn connected(&self, connection: &Connection, handshake: &Handshake) {
         connection.now_relayed();
+        let who = connection.who().unwrap_or_default();
         held(&self.ledger).relayed(&who.group, handshake);
         let upstream = handshake.to_string();
         let handshake_ms = match handshake {
@@ -46,10 +47,7 @@ impl Status {
             credential = %who.credential, upstream = %upstream, handshake_ms,
             "connected"
         );
-        self.note(
-            connection,
-            who,
-            What::Connected {
+        self.note(connection, &who, What::Connected {
                 upstream: upstream.into(),
             },
         );
@@ -106,13 +104,14 @@ impl Status {
     }
 
     /// A device that got through is gone.
-    pub(crate) fn ended(&self, connection: &Connection, who: &Who, end: &End) {
-        self.ended_as(connection, who, ends::key(end), &end.to_string());
+    pub(crate) fn ended(&self, connection: &Connection, end: &End) {
+        self.ended_as(connection, ends::key(end), &end.to_string());
     }
 
     /// The same for an end that is none of the relay's.
-    pub(crate) fn ended_as(&self, connection: &Connection, who: &Who, reason: &'static str, why: &str) {
+    pub(crate) fn ended_as(&self, connection: &Connection, reason: &'static str, why: &str) {
         held(&self.ledger).ended(reason);
+        let who = connection.who().unwrap_or_default();
         let load = |t: &Traffic| (t.packets.load(Relaxed), t.bytes.load(Relaxed));
         let ((up, up_bytes), (down, down_bytes)) = (load(&connection.up), load(&connection.down));
         let seconds = connection.age(self.clock.monotonic()).as_secs();
@@ -127,7 +126,7 @@ impl Status {
             packets: (up, down),
             bytes: (up_bytes, down_bytes),
         };
-        self.note(connection, who, what);
+        self.note(connection, &who, what);
     }
 
     fn note(&self, connection: &Connection, who: &Who, what: What) {

@@ -1,0 +1,175 @@
+"""The programs that are measured, and the upstream behind them: each is started afresh for every measurement and stopped after it."""
+
+import contextlib
+import getpass
+import os
+import pathlib
+import re
+import signal
+import socket
+import string
+import subprocess
+import time
+
+CONF = pathlib.Path(__file__).resolve().parent / "conf"
+# Seconds in which a program must take connections, and in which it must have ended.
+START_LIMIT = 20
+STOP_LIMIT = 10
+PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
+
+
+class Failed(Exception):
+    """A measurement that is none."""
+
+
+def imsi(number):
+    """As src/bench/load/names.rs has it, like the two below."""
+    return f"00101{number:010}"
+
+
+def device(number):
+    return f"dev-{imsi(number)}"
+
+
+def source(number):
+    return f"127.64.{number >> 8}.{number & 255}"
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Place:
+    """Where configuration, logs and certificates lie."""
+
+    def __init__(self, directory, devices):
+        self.dir = pathlib.Path(directory)
+        self.ca = self.dir / "ca"
+        # How many have a certificate and are known to the gateway.
+        self.devices = devices
+
+    def render(self, template, name, more="", **values):
+        """Writes a configuration; answers its path."""
+        text = string.Template((CONF / template).read_text()).substitute(
+            dir=self.dir, ca=self.ca, conf=CONF, user=getpass.getuser(), first_device=device(0), **values
+        )
+        path = self.dir / name
+        path.write_text(text + more)
+        return path
+
+
+class Program:
+    """A running program; `pids` are it and its children."""
+
+    def __init__(self, place, name, command, port, cwd=None):
+        self.name, self.port = name, port
+        self.log = place.dir / f"{name}.out"
+        with open(self.log, "wb") as out:
+            self.process = subprocess.Popen(
+                [str(c) for c in command], stdout=out, stderr=out, stdin=subprocess.DEVNULL, cwd=cwd,
+                env={**os.environ, "PATH": PATH},
+            )
+        try:
+            self.wait_until(self.takes_connections, "takes connections")
+        except BaseException:
+            self.stop()
+            raise
+
+    def wait_until(self, condition, what):
+        deadline = time.monotonic() + START_LIMIT
+        while not condition():
+            if self.process.poll() is not None:
+                raise Failed(f"{self.name} ended with {self.process.returncode}: {self.said()}")
+            if time.monotonic() > deadline:
+                raise Failed(f"{self.name} never {what}: {self.said()}")
+            time.sleep(0.01)
+
+    def takes_connections(self):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
+        return False
+
+    def said(self):
+        return self.log.read_text(errors="replace")[-2000:]
+
+    @property
+    def pids(self):
+        pid = self.process.pid
+        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [pid, *map(int, children)]
+
+    def watch(self, name):
+        return f"{name}=" + "+".join(map(str, self.pids))
+
+    def stop(self):
+        if self.process.poll() is None:
+            # A stopped process hears nothing.
+            self.process.send_signal(signal.SIGCONT)
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_LIMIT)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(STOP_LIMIT)
+
+
+class Upstream(Program):
+    """mosquitto with a TLS door that wants certificates, and a plain one."""
+
+    def __init__(self, place):
+        self.plain_port, self.tls_port = free_port(), free_port()
+        self.journal = place.dir / "upstream.log"
+        self.journal.unlink(missing_ok=True)
+        conf = place.render("upstream.conf", "upstream.conf", plain_port=self.plain_port, tls_port=self.tls_port)
+        super().__init__(place, "upstream", ["mosquitto", "-c", conf], self.plain_port)
+
+    def arrivals(self):
+        """(client id, user name by its certificate) of everybody who connected."""
+        return re.findall(r" as (\S+) \(.* u'([^']*)'\)", self.journal.read_text(errors="replace"))
+
+
+def onyx(binary):
+    """Our gateway, everything in files."""
+
+    def start(place, upstream):
+        port = free_port()
+        subscribers = "".join(
+            f'[[subscriber]]\nimsi = "{imsi(n)}"\nsource = "{source(n)}"\n' for n in range(place.devices)
+        )
+        conf = place.render("gateway.toml", "gateway.toml", subscribers, port=port, tls_port=upstream.tls_port)
+        return Program(place, "onyx", [binary, "run", "--config", conf], port)
+
+    return start
+
+
+def nginx(place, upstream):
+    port = free_port()
+    conf = place.render("nginx.conf", "nginx.conf", port=port, tls_port=upstream.tls_port)
+    return Program(place, "nginx", ["nginx", "-p", place.dir, "-c", conf], port)
+
+
+def haproxy(place, upstream):
+    port = free_port()
+    pair = [(place.ca / "devices" / f"{device(0)}.{end}").read_text() for end in ("pem", "key")]
+    (place.dir / "haproxy.pem").write_text("".join(pair))
+    conf = place.render("haproxy.cfg", "haproxy.cfg", port=port, tls_port=upstream.tls_port)
+    return Program(place, "haproxy", ["haproxy", "-db", "-f", conf], port)
+
+
+def bridge(place, upstream):
+    port = free_port()
+    conf = place.render("bridge.conf", "bridge.conf", port=port, tls_port=upstream.tls_port)
+    program = Program(place, "bridge", ["mosquitto", "-c", conf], port)
+    try:
+        program.wait_until(lambda: any(c == device(0) for c, _ in upstream.arrivals()), "reaches upstream")
+    except BaseException:
+        program.stop()
+        raise
+    return program
+
+
+# Whether each device keeps its own identity upstream.
+OWN_IDENTITY = {"nginx"}
+PEERS = {"nginx": nginx, "haproxy": haproxy, "bridge": bridge}
