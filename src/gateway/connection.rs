@@ -147,7 +147,8 @@ impl Going<'_> {
 impl Drop for Going<'_> {
     fn drop(&mut self) {
         if !self.told {
-            self.status.ended_as(self.connection, ends::STOPPED, "the gateway stops");
+            self.status
+                .ended_as(self.connection, ends::STOPPED, "the gateway stops");
         }
     }
 }

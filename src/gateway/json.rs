@@ -267,6 +267,39 @@ impl<'t, 'n> Node<'t, 'n> {
         Some(items.into_iter().enumerate().map(node).collect())
     }
 
+    /// The items of a list about which another reader has said what there is to say.
+    pub(in crate::gateway) fn list_quietly(&self) -> Vec<Self> {
+        if self.kind() == "a list" {
+            self.list().unwrap_or_default()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// `{"key": …, "value": …}`. With `loud`, what is wrong with it is remarked.
+    pub(in crate::gateway) fn pair(&self, loud: bool) -> Option<(String, Self)> {
+        if !loud && self.kind() != "an object" {
+            return None;
+        }
+        let mut o = self.object()?;
+        let (key, value) = (o.get("key"), o.get("value"));
+        if loud {
+            for (name, there) in [("key", key.is_some()), ("value", value.is_some())] {
+                if !there {
+                    o.mistake(format!("has no {name:?}: each item is {{\"key\": …, \"value\": …}}"));
+                }
+            }
+            o.finish();
+        }
+        let key = key.filter(|k| loud || k.kind() == "a string")?.text()?;
+        Some((key, value?))
+    }
+
+    /// The value itself.
+    pub(in crate::gateway) fn value(&self) -> Option<serde_json::Value> {
+        self.decode(true, "a value that can be kept")
+    }
+
     /// The keys of an object.
     pub(in crate::gateway) fn object(&self) -> Option<Object<'t, 'n>> {
         if self.kind() != "an object" {

@@ -2,6 +2,7 @@
 //!
 //! | file | what it answers | door |
 //! |---|---|---|
+//! | `auth`, `error` | the token, foreign pages; refusals as JSON | api |
 //! | `soracom` | SORACOM's API for groups, credentials and subscribers | api |
 //! | `metrics` | `/metrics` for Prometheus | api |
 //! | `page` | the page for people and the JSON behind it | api |
@@ -9,10 +10,20 @@
 //!
 //! Each is an [`axum::Router`] over [`App`]; this file puts them together, behind the token (`auth`), and serves them within bounds.
 
+pub mod auth;
+pub mod error;
 pub mod metrics;
 pub mod page;
+mod soracom;
 
 use std::sync::Arc;
+
+use axum::middleware::from_fn_with_state;
+use axum::routing::post;
+use axum::{Extension, Router};
+
+use auth::Gate;
+use error::ApiError;
 
 use super::book::Book;
 use super::reload::Reload;
@@ -30,4 +41,28 @@ pub struct App {
     pub reload: Reload,
     /// What time it is.
     pub clock: Clock,
+}
+
+/// What the door `[api]` answers. It is served with `into_make_service_with_connect_info::<SocketAddr>()`, so that guesses are counted by
+/// address, and within the bounds of the door.
+#[must_use]
+pub fn router(app: Arc<App>, gate: Arc<Gate>) -> Router {
+    // With the token. Whoever adds a room merges its routes here ...
+    let mut inside = soracom::routes().merge(page::routes());
+    // ... or here, when it shows nothing that needs one.
+    let mut outside = Router::new().route("/v1/auth", post(auth::login)).merge(page::files());
+    if gate.opens_metrics() {
+        outside = outside.merge(metrics::routes());
+    } else {
+        inside = inside.merge(metrics::routes());
+    }
+    let inside = inside.route_layer(from_fn_with_state(gate.clone(), auth::inside));
+    Router::new()
+        .merge(inside)
+        .merge(outside)
+        .fallback(|| async { ApiError::missing("such address here") })
+        .method_not_allowed_fallback(|| async { ApiError::bad_method() })
+        .with_state(app)
+        .layer(Extension(gate.clone()))
+        .layer(from_fn_with_state(gate, auth::doorstep))
 }

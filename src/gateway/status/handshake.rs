@@ -50,7 +50,9 @@ impl Handshake {
     /// Of a connection that is open now, which took so long to encrypt.
     #[must_use]
     pub fn of(wire: &Wire, took: Duration) -> Self {
-        let Some(session) = wire.session() else { return Self::Plain };
+        let Some(session) = wire.session() else {
+            return Self::Plain;
+        };
         Self::Tls {
             version: match session.protocol_version() {
                 Some(ProtocolVersion::TLSv1_2) => Tls::V12,

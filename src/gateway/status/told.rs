@@ -47,7 +47,10 @@ impl Status {
             credential = %who.credential, upstream = %upstream, handshake_ms,
             "connected"
         );
-        self.note(connection, &who, What::Connected {
+        self.note(
+            connection,
+            &who,
+            What::Connected {
                 upstream: upstream.into(),
             },
         );

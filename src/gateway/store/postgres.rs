@@ -157,12 +157,16 @@ async fn on<T>(client: &mut Object, mode: Mode, work: &Work<T>) -> Result<T, Fai
     let transaction = match mode {
         Mode::Glance => return work(&Tx::Glance(client)).await,
         Mode::Read => {
-            let one_state = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead);
+            let one_state = client
+                .build_transaction()
+                .isolation_level(IsolationLevel::RepeatableRead);
             one_state.read_only(true).start().await?
         }
         // The first statement of every change takes the lock of the generation; what is read after that is current.
         Mode::Write => {
-            let current = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
+            let current = client
+                .build_transaction()
+                .isolation_level(IsolationLevel::ReadCommitted);
             current.start().await?
         }
     };
@@ -174,9 +178,9 @@ async fn on<T>(client: &mut Object, mode: Mode, work: &Work<T>) -> Result<T, Fai
     match done {
         Ok(value) => match transaction.commit().await {
             Ok(()) => Ok(value),
-            Err(e) if mode == Mode::Write && e.as_db_error().is_none() => Err(Fail::Done(StoreError::Unreachable(format!(
-                "the connection to PostgreSQL broke while a change was committed{UNKNOWN}"
-            )))),
+            Err(e) if mode == Mode::Write && e.as_db_error().is_none() => Err(Fail::Done(StoreError::Unreachable(
+                format!("the connection to PostgreSQL broke while a change was committed{UNKNOWN}"),
+            ))),
             Err(e) => Err(e.into()),
         },
         // A refusal by the store itself leaves the connection good.
@@ -224,7 +228,9 @@ fn connect(settings: &StoreConfig, boot: &schema::Boot) -> Result<Pool, StoreErr
             versions: tls::Versions::Both,
             alpn: &[],
         };
-        let client = client.build(&boot.clock).map_err(|e| StoreError::Unreachable(e.to_string()))?;
+        let client = client
+            .build(&boot.clock)
+            .map_err(|e| StoreError::Unreachable(e.to_string()))?;
         Manager::from_config(config, MakeRustlsConnect::new((*client).clone()), manager)
     };
     let limit = (settings.timeout * WHOLE_TIMES).as_millis();
@@ -333,7 +339,9 @@ mod tests {
     use super::*;
 
     fn mode(url: &str) -> Result<SslMode, String> {
-        configuration(url).map(|(c, _)| c.get_ssl_mode()).map_err(|e| e.to_string())
+        configuration(url)
+            .map(|(c, _)| c.get_ssl_mode())
+            .map_err(|e| e.to_string())
     }
 
     #[test]
@@ -341,7 +349,10 @@ mod tests {
         for (url, want) in [
             ("postgresql://u:p@db.example/onyx", SslMode::Require),
             ("postgresql://u:p@db.example/onyx?sslmode=verify-full", SslMode::Require),
-            ("postgresql://u:p@db.example/onyx?sslmode=verify-ca&connect_timeout=3", SslMode::Require),
+            (
+                "postgresql://u:p@db.example/onyx?sslmode=verify-ca&connect_timeout=3",
+                SslMode::Require,
+            ),
             ("postgresql://u:p@127.0.0.1/onyx?sslmode=require", SslMode::Require),
             ("postgresql://u:p@db.example/onyx?sslmode=disable", SslMode::Disable),
             ("postgresql://u:p@127.0.0.1:5432/onyx", SslMode::Disable),
@@ -350,7 +361,11 @@ mod tests {
         ] {
             assert_eq!(mode(url), Ok(want), "{url}");
         }
-        assert!(mode("postgresql://u:p@h/d?sslmode=prefer").unwrap_err().contains("protect from nobody"));
+        assert!(
+            mode("postgresql://u:p@h/d?sslmode=prefer")
+                .unwrap_err()
+                .contains("protect from nobody")
+        );
         let (_, ca) = configuration("postgresql://u:p@h/d?sslrootcert=%2Fetc%2Fca.pem&sslmode=verify-full").unwrap();
         assert_eq!(ca, Some("/etc/ca.pem".into()));
     }

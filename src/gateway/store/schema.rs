@@ -39,9 +39,7 @@ async fn lock(tx: &Tx<'_>) -> Result<(), Fail> {
 async fn has_notes(tx: &Tx<'_>) -> Result<bool, Fail> {
     let sql = match tx {
         Tx::Sqlite(_) => "SELECT name FROM sqlite_schema WHERE type = 'table' AND name = 'schema_step'",
-        _ => {
-            "SELECT CAST(to_regclass('schema_step') AS TEXT) WHERE to_regclass('schema_step') IS NOT NULL"
-        }
+        _ => "SELECT CAST(to_regclass('schema_step') AS TEXT) WHERE to_regclass('schema_step') IS NOT NULL",
     };
     Ok(tx.row(sql, &[]).await?.is_some())
 }

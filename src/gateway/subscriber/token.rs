@@ -105,7 +105,7 @@ impl Token {
     }
 
     /// The secret, to be digested.
-    pub(super) fn secret(&self) -> &[u8] {
+    pub(in crate::gateway) fn secret(&self) -> &[u8] {
         &self.0
     }
 }

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use serde_json::{Map, Value, json};
 
-use super::{Answer, App, Ask, Wrong, occur, unix};
+use super::{Answer, ApiError, App, Ask, occur, unix};
 use crate::gateway::history::series::{Range, Slot};
 use crate::gateway::history::timeline::{Noted, What};
 use crate::gateway::refusal::KEYS;
@@ -59,7 +59,7 @@ pub(super) async fn history(State(app): State<Arc<App>>, RawQuery(query): RawQue
         None => Range::Hour,
         Some(word) => Range::of_word(word).ok_or_else(|| {
             let words: Vec<&str> = Range::ALL.into_iter().map(Range::word).collect();
-            Wrong::request(format!("range must be one of {}", words.join(", ")))
+            ApiError::bad_request(&format!("range must be one of {}", words.join(", ")))
         })?,
     };
     app.status.sample();

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, RawQuery, State};
-use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::roster::{Roster, Row};
-use super::{Answer, App, Ask, Wrong, occur, unix};
+use super::{Answer, ApiError, App, Ask, occur, unix};
 use crate::gateway::history::timeline::{Device, Noted, What};
 use crate::gateway::status::Open;
-use crate::identity::Imsi;
+use crate::identity::{IdentityError, Imsi};
 
 /// What is remembered of a device that is worth a line in a list.
 struct Last {
@@ -143,7 +142,7 @@ pub(super) async fn list(
         None | Some("") => None,
         Some("online") => Some(true),
         Some("offline") => Some(false),
-        Some(_) => return Err(Wrong::request("state must be online or offline")),
+        Some(_) => return Err(ApiError::bad_request("state must be online or offline")),
     };
     let read = roster.read(&app.book, &app.clock).await;
     let online = online(&app);
@@ -179,12 +178,15 @@ pub(super) async fn one(
     Extension(roster): Extension<Arc<Roster>>,
     Path(imsi): Path<String>,
 ) -> Answer {
-    let imsi: Imsi = imsi.parse().map_err(|e| Wrong::request(format!("{e}")))?;
+    let imsi: Imsi = imsi
+        .parse()
+        .map_err(|e: IdentityError| ApiError::bad_request(&e.to_string()))?;
     let read = roster.read(&app.book, &app.clock).await;
-    let row = read.rows.iter().find(|r| r.imsi == imsi).ok_or_else(|| {
-        let message = format!("there is no subscriber {imsi}");
-        Wrong(StatusCode::NOT_FOUND, "not_found", message)
-    })?;
+    let row = read
+        .rows
+        .iter()
+        .find(|r| r.imsi == imsi)
+        .ok_or_else(|| ApiError::missing(format!("subscriber {imsi}")))?;
     let online = online(&app);
     let open = online.get(&imsi).map(Vec::as_slice);
     let device = app.status.history().device(&imsi).unwrap_or_default();

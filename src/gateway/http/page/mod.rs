@@ -27,15 +27,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::App;
+use super::error::ApiError;
 use roster::Roster;
 
 /// Most bytes of the page's files together.
@@ -114,40 +115,25 @@ struct Ask {
     offset: usize,
 }
 
-/// Why there is no answer.
-#[derive(Debug)]
-struct Wrong(StatusCode, &'static str, String);
-
-impl Wrong {
-    fn request(message: impl Into<String>) -> Self {
-        Self(StatusCode::BAD_REQUEST, "bad_request", message.into())
-    }
-}
-
-impl IntoResponse for Wrong {
-    fn into_response(self) -> Response {
-        let Self(status, code, message) = self;
-        (status, Json(json!({"code": code, "message": message}))).into_response()
-    }
-}
-
-type Answer = Result<Json<Value>, Wrong>;
+type Answer = Result<Json<Value>, ApiError>;
 
 impl Ask {
-    fn read(query: Option<&str>) -> Result<Self, Wrong> {
+    fn read(query: Option<&str>) -> Result<Self, ApiError> {
         let uri = format!("/?{}", query.unwrap_or_default());
         let uri = uri
             .parse()
-            .map_err(|e| Wrong::request(format!("the query cannot be read: {e}")))?;
+            .map_err(|e| ApiError::bad_request(&format!("the query cannot be read: {e}")))?;
         let axum::extract::Query(ask): axum::extract::Query<Self> =
-            axum::extract::Query::try_from_uri(&uri).map_err(|e| Wrong::request(e.body_text()))?;
+            axum::extract::Query::try_from_uri(&uri).map_err(|e| ApiError::bad_request(&e.body_text()))?;
         Ok(ask)
     }
 
-    fn limit(&self) -> Result<usize, Wrong> {
+    fn limit(&self) -> Result<usize, ApiError> {
         match self.limit.unwrap_or(LIMIT) {
             n @ 1..=LIMIT_MAX => Ok(n),
-            n => Err(Wrong::request(format!("limit = {n}: it must be 1 to {LIMIT_MAX}"))),
+            n => Err(ApiError::bad_request(&format!(
+                "limit = {n}: it must be 1 to {LIMIT_MAX}"
+            ))),
         }
     }
 
@@ -179,6 +165,8 @@ fn unix(time: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::StatusCode;
+    use axum::response::IntoResponse;
 
     #[test]
     fn the_page_is_small_and_asks_nobody_else() {
@@ -215,7 +203,8 @@ mod tests {
         assert!(Ask::read(Some("limit=0")).unwrap().limit().is_err());
         assert!(Ask::read(Some("limit=501")).unwrap().limit().is_err());
         for bad in ["limit=x", "offset=-1", "limits=1"] {
-            assert_eq!(Ask::read(Some(bad)).unwrap_err().0, StatusCode::BAD_REQUEST, "{bad}");
+            let refused = Ask::read(Some(bad)).unwrap_err().into_response();
+            assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{bad}");
         }
         let long = Ask {
             q: "ß".repeat(1_000),
