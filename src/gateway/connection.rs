@@ -323,7 +323,10 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        fn size<F: Future>(_: impl FnOnce(&'static Arc<Shared>, Wire, SocketAddr, &'static Connection) -> F) -> usize {
+        type Lent<T> = &'static T;
+        fn size<F: Future>(
+            _: impl FnOnce(Lent<Arc<Shared>>, Wire, Lent<Peer>, Lent<Visit>, Lent<Connection>) -> F,
+        ) -> usize {
             size_of::<F>()
         }
         let size = size(serve);

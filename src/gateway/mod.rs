@@ -74,6 +74,7 @@ use crate::clock::Clock;
 use crate::control::StatusSocket;
 use book::{Book, BookError};
 use connection::Shared;
+use http::auth::Gate;
 use listener::{Door, DoorTls, Hall, Inherited, Kind, Stop};
 use reload::{Current, Reload, Reloads};
 use upstream::tickets::Tickets;
@@ -111,6 +112,9 @@ pub enum StartError {
     /// The threads that serve devices cannot be started.
     #[error("listen.workers: cannot start a thread: {0}")]
     Workers(std::io::Error),
+    /// The API's token cannot be used.
+    #[error("{0}")]
+    Api(#[from] http::auth::GateError),
     /// The status socket cannot be made.
     #[error("status.socket: cannot listen on {path}: {source}")]
     Socket {
@@ -126,6 +130,7 @@ pub enum StartError {
 pub struct Gateway {
     doors: Vec<Door>,
     api: Vec<TcpListener>,
+    gate: Option<Arc<Gate>>,
     address: SocketAddr,
     socket: Option<StatusSocket>,
     shared: Arc<Shared>,
@@ -190,6 +195,7 @@ impl Gateway {
             let sockets = listen(&mut inherited, "mqtts", tls.address, "listen.tls.address").await?;
             doors.extend(sockets.into_iter().map(|listener| (listener, Kind::Tls)));
         }
+        let gate = config.api.as_ref().map(|api| Gate::open(api, clock)).transpose()?;
         let api = match &config.api {
             Some(api) => listen(&mut inherited, "api", api.address, "api.address").await?,
             None => Vec::new(),
@@ -232,6 +238,7 @@ impl Gateway {
         Ok(Self {
             doors,
             api,
+            gate: gate.map(Arc::new),
             address,
             socket,
             shared: Arc::new(shared),
@@ -308,6 +315,22 @@ impl Gateway {
         });
         warn_of_few_files(listen.max_connections);
         let tasks = TaskTracker::new();
+        if let Some(gate) = self.gate {
+            let app = Arc::new(http::App {
+                book: shared.book.clone(),
+                status: shared.status.clone(),
+                reload: self.reload.clone(),
+                clock: shared.hall.clock.clone(),
+            });
+            let router = http::router(app, gate);
+            for listener in self.api {
+                tasks.spawn(listener::http::serve(
+                    listener,
+                    router.clone(),
+                    shared.stop.drain.clone(),
+                ));
+            }
+        }
         for door in self.doors {
             let (at, tls) = (door.listener.local_addr().unwrap_or(address), door.kind == Kind::Tls);
             info!(address = %at, tls, "listening");

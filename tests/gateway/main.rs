@@ -9,8 +9,12 @@
     unreachable_pub
 )]
 
+#[path = "../support/browser.rs"]
+mod browser;
 #[path = "../support/certs.rs"]
 mod certs;
+#[path = "../support/judges.rs"]
+mod judges;
 #[path = "../support/mosquitto.rs"]
 mod mosquitto;
 
@@ -19,6 +23,8 @@ mod groups;
 mod guide;
 mod identity;
 mod loss;
+mod page;
 mod program;
 mod refusals;
+mod seeing;
 mod stage;

@@ -115,6 +115,8 @@ impl Stage {
 /// A gateway in this process.
 pub struct Running {
     pub address: SocketAddr,
+    /// Where the API is, if there is one.
+    pub api: Option<SocketAddr>,
     pub status: Arc<Status>,
     stop: CancellationToken,
     served: Option<tokio::task::JoinHandle<usize>>,
@@ -134,9 +136,11 @@ impl Running {
             .unwrap();
         let gateway = runtime.block_on(Gateway::bind(config, &Clock::new())).unwrap();
         let (address, status, stop) = (gateway.local_addr(), gateway.status(), CancellationToken::new());
+        let api = gateway.api_addr();
         let served = runtime.spawn(gateway.serve(stop.clone()));
         Self {
             address,
+            api,
             status,
             stop,
             served: Some(served),

@@ -96,7 +96,15 @@ fn advice(key: &str) -> Option<(Level, &'static str)> {
         "keep_alive" => warning("devices ask for a keep-alive that is not taken"),
         "malformed" | "version" => warning("callers do not speak MQTT as they must; the log names the rule"),
         "silent" => warning("callers connect and say nothing"),
-        "gone" => None,
+        "too_many_from_address" => warning("one address has all the places it may have: see listen.max_per_address"),
+        "guessing" => warning("addresses that guessed are not heard for a while (listen.guesses)"),
+        "disabled" => warning("subscribers or groups that are switched off still call"),
+        "imei_mismatch" => warning("a SIM calls from another modem than its own: was it moved, or stolen?"),
+        "proxy" => warning("a trusted proxy sends no PROXY header: see listen.proxies"),
+        "tls" | "certificate" => {
+            warning("devices fail at the door with TLS: look at their certificates' ends and authority")
+        }
+        "evicted" | "gone" => None,
         _ => warning("devices were turned away; the log says why"),
     }
 }
@@ -263,7 +271,7 @@ mod tests {
             let mut case = Case::new();
             case.lately[index] = 7;
             let said = case.judge();
-            if *key == "gone" {
+            if ["gone", "evicted"].contains(key) {
                 assert_eq!(said, []);
             } else {
                 assert!(said[0].1.starts_with("refused 7 times in 10 min"), "{said:?}");

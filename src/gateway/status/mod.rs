@@ -75,7 +75,9 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Status {
-    pub(super) fn new(clock: Clock, listening: SocketAddr, upstream: String, subscribers: usize) -> Self {
+    /// Nothing has happened yet.
+    #[must_use]
+    pub fn new(clock: Clock, listening: SocketAddr, upstream: String, subscribers: usize) -> Self {
         Self {
             started: clock.monotonic(),
             clock,

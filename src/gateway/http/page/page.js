@@ -145,15 +145,14 @@ function showStatus() {
     ["Connections", count(status.open), status.max_connections ? `of ${count(status.max_connections)} places` : ""],
     ["From devices", bytes(status.up.bytes), rate(3)],
     ["To devices", bytes(status.down.bytes), rate(4)],
-    ["Let in", count(status.relayed), `${count(refused)} refused`],
+    ["Let in", count(status.relayed), `${count(refused)} refused${status.slow_addresses ? `, ${count(status.slow_addresses)} slowed` : ""}`],
     ["TLS upstream", shook ? `${Math.round((100 * tls.resumed) / shook)}\u00a0%` : "\u2013", shook ? `resumed; whole ${tls.full_mean_ms ?? "\u2013"} ms` : "no handshake yet"],
-    ["Memory", p.rss_bytes ? bytes(p.rss_bytes) : "\u2013", `${span(p.cpu_seconds ?? 0)} of CPU, ${p.open_fds ?? "\u2013"} files`],
+    ["Memory", p.rss_bytes ? bytes(p.rss_bytes) : "\u2013", `CPU ${span(p.cpu_seconds ?? 0)}, ${count(p.open_fds ?? 0)} files`],
     store
-      ? ["Store", store.silent_since ? "silent" : `change ${store.generation ?? "\u2013"}`, store.last_error ?? "no errors"]
+      ? ["Store", store.silent_since ? "silent" : "answers", store.silent_since ? store.last_error : `change ${store.generation ?? "\u2013"}, ${store.errors || "no"} errors`]
       : ["Subscribers", count(status.subscribers), "in files"],
     ["Running for", span(status.seconds), `version ${status.version}`],
   ];
-  if (status.slow_addresses) figures.push(["Slowed", count(status.slow_addresses), "addresses that guessed"]);
   $("figures").replaceChildren(...figures.map(([name, value, more]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, h("small", {}, more)))));
 
   const way = (w) => [bytes(w.bytes), h("span", { class: "sub" }, `${count(w.packets)} packets`)];
@@ -235,7 +234,7 @@ function plot(id, title, u, series, kind) {
   if (kind === "lines") {
     for (const one of series) {
       let line = "", area = "", from = null;
-      const close = (i) => { if (from !== null) { area += `L${p(x(times[i] + step / 2))} ${p(y(0))}L${p(x(times[from] + step / 2))} ${p(y(0))}Z`; from = null; } };
+      const close = (i) => { if (from !== null) { if (i === from) line += "h.01"; area += `L${p(x(times[i] + step / 2))} ${p(y(0))}L${p(x(times[from] + step / 2))} ${p(y(0))}Z`; from = null; } };
       one.values.forEach((v, i) => {
         if (v === null) return close(i - 1);
         const point = `${from === null ? "M" : "L"}${p(x(times[i] + step / 2))} ${p(y(v))}`;
@@ -332,7 +331,7 @@ new ResizeObserver(drawPlots).observe(document.querySelector(".plots"));
 
 /** A list: what was asked is asked again with each refresh; of answers that overtake each other the newest question's counts. */
 function pagedList(path, pages, show, parameters) {
-  const list = { offset: 0, limit: 50, turn: 0 };
+  const list = { offset: 0, limit: 20, turn: 0 };
   list.load = async () => {
     const turn = ++list.turn;
     let answer = await ask(path, { ...parameters(), limit: list.limit, offset: list.offset });
