@@ -1,13 +1,11 @@
 //! One device from its first byte to its last: CONNECT, who is it, credential, upstream, relay.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{timeout, timeout_at};
-use tracing::{info, warn};
 
 use super::book::Book;
 use super::config::Listen;
@@ -16,11 +14,13 @@ use super::credential::{Credential, CredentialId};
 use super::flow::bucket::Buckets;
 use super::flow::{Flow, Step};
 use super::group::{Group, Proof, Scheme};
+use super::history::timeline::{Used, cut};
 use super::listener::{CONNECT_MAX, Hall, Kind, Peer, Stop, Visit, stranger};
 use super::refusal::Refusal;
-use super::relay::{Bounds, Judge, relay};
+use super::relay::{Bounds, End, Judge, relay};
 use super::reload::Current;
-use super::status::{Connection, Status, Who};
+use super::status::{Connection, Status, Who, ends};
+use super::subscriber::{Caller, Unknown};
 use super::upstream::tickets::Tickets;
 use super::wire::Wire;
 use super::{socket, upstream};
@@ -52,7 +52,6 @@ struct Through {
     upstream: Wire,
     from_upstream: Vec<u8>,
     flow: Flow,
-    who: Who,
 }
 
 /// Serves one device to its end. Every way out has been logged and counted when this returns.
@@ -68,16 +67,24 @@ pub(super) async fn serve(shared: &Arc<Shared>, device: Wire, peer: &Peer, visit
         mut upstream,
         from_upstream,
         flow,
-        who,
     } = *through;
     let bounds = Bounds {
         epoch: shared.epoch,
         write_timeout: shared.listen.get().write_timeout,
     };
-    let judge = Noted { flow, peer, who: &who };
+    let judge = Noted {
+        flow,
+        status: &shared.status,
+        connection,
+    };
     let (near, far) = ((&mut device, from_device), (&mut upstream, from_upstream));
+    let going = Going {
+        status: &shared.status,
+        connection,
+        told: false,
+    };
     let end = relay(near, far, judge, bounds, (&connection.up, &connection.down)).await;
-    ended(peer, &who, connection, &end.to_string());
+    going.ended(&end);
     Box::pin(async { tokio::join!(socket::close(device), socket::close(upstream)) }).await;
 }
 
@@ -98,22 +105,23 @@ async fn enter(
         from_device,
         from_upstream,
         granted,
+        handshake,
     } = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => {
-            refuse(shared, device, peer, &who, level, &refusal).await;
+            refuse(shared, device, peer, connection, (&who, level), &refusal).await;
             return None;
         }
     };
-    shared.status.count_relayed();
-    info!(peer = %peer.address, imsi = %who.imsi, client_id = %who.client_id, credential = %who.credential, upstream = %who.upstream, "connected");
+    shared.status.connected(connection, &handshake);
     let connack = granted.connack.encode().unwrap_or_default();
     let first = timeout(listen.write_timeout, async {
         device.write_all(&connack).await?;
         device.flush().await
     });
     if !matches!(first.await, Ok(Ok(()))) {
-        ended(peer, &who, connection, "the device went before its CONNACK");
+        let why = "the device went before its CONNACK";
+        shared.status.ended_as(connection, "device_broke", why);
         tokio::join!(socket::close(device), socket::close(upstream));
         return None;
     }
@@ -124,21 +132,20 @@ async fn enter(
         upstream,
         from_upstream: from_upstream.to_vec(),
         flow: granted.flow(shared.epoch.elapsed()),
-        who,
     }))
 }
 
 /// A flow whose remarks go to the log, with the name of the device.
 struct Noted<'a> {
     flow: Flow,
-    peer: &'a Peer,
-    who: &'a Who,
+    status: &'a Status,
+    connection: &'a Connection,
 }
 
 impl Noted<'_> {
     fn told(&self, step: Step) -> Step {
         if let Some(note) = &step.note {
-            warn!(peer = %self.peer.address, imsi = %self.who.imsi, client_id = %self.who.client_id, "{note}");
+            self.status.remarked(self.connection, &note.to_string());
         }
         step
     }
@@ -165,20 +172,36 @@ impl Judge for Noted<'_> {
     }
 }
 
-fn ended(peer: &Peer, who: &Who, connection: &Connection, end: &str) {
-    info!(
-        peer = %peer.address, imsi = %who.imsi, client_id = %who.client_id,
-        up = connection.up.packets.load(Relaxed), down = connection.down.packets.load(Relaxed),
-        "ended: {end}"
-    );
-}
-
 /// A device that upstream has taken.
 struct Admitted {
     upstream: Wire,
     from_device: BytesMut,
     from_upstream: BytesMut,
     granted: Granted,
+    handshake: Handshake,
+}
+
+/// Tells of a relayed connection's end, whichever way it ends: a gateway that stops drops the task that serves it.
+struct Going<'a> {
+    status: &'a Status,
+    connection: &'a Connection,
+    told: bool,
+}
+
+impl Going<'_> {
+    fn ended(mut self, end: &End) {
+        self.told = true;
+        self.status.ended(self.connection, end);
+    }
+}
+
+impl Drop for Going<'_> {
+    fn drop(&mut self) {
+        if !self.told {
+            self.status
+                .ended_as(self.connection, ends::STOPPED, "the gateway stops");
+        }
+    }
 }
 
 async fn admit(
@@ -196,6 +219,7 @@ async fn admit(
         .map_err(|_| Refusal::Silent(peer.patience.as_secs()))??;
     *level = asked.level;
     who.client_id = shown(&asked.client_id);
+    who.client = Some(cut(&asked.client_id).into());
     let password = asked.password.clone();
     let view = shared.book.view().await;
     let found = view.directory.find(&Caller {
@@ -207,17 +231,17 @@ async fn admit(
     let (known, by) = found.map_err(|unknown| match unknown {
         Unknown::Nobody => Refusal::Unknown,
         Unknown::Disabled(known) => {
-            who.imsi = known.subscriber.imsi.redacted();
+            who.is(known);
             Refusal::Disabled
         }
         Unknown::Imei(known) => {
-            who.imsi = known.subscriber.imsi.redacted();
+            who.is(known);
             Refusal::Imei
         }
     })?;
     visit.place.keep()?;
     shared.hall.welcomed(peer.origin());
-    who.imsi = known.subscriber.imsi.redacted();
+    who.is(known);
     let group = view
         .group(&known.group)
         .ok_or_else(|| Refusal::Credential(redact_digits(&view.why_no_group(&known.group))))?;
@@ -231,7 +255,7 @@ async fn admit(
     "dialling".clone_into(&mut who.upstream);
     connection.set(who.clone());
     let config = proof(shared, group, id);
-    let config = timeout(group.upstream.connect_timeout, config).await.map_err(|_| {
+    let (config, used) = timeout(group.upstream.connect_timeout, config).await.map_err(|_| {
         Refusal::Credential("it could not be read in time: does its disk or database hang?".to_owned())
     })??;
     let bytes = plan.connect.encode().map_err(|e| Refusal::Malformed(e.to_string()))?;
@@ -240,13 +264,15 @@ async fn admit(
     let granted = plan.granted(way.connack, listen.max_packet)?;
     let now = shared.epoch.elapsed();
     let bucket = shared.buckets.of(&known.subscriber.imsi, group.rate, now);
-    way.wire.shown().clone_into(&mut who.upstream);
+    who.used = used;
+    who.upstream = way.handshake.to_string();
     connection.set(who.clone());
     shared.book.connected(&known.subscriber.imsi, proved.as_ref());
     Ok(Admitted {
         upstream: way.wire,
         from_device,
         from_upstream: way.rest,
+        handshake: way.handshake,
         granted: Granted {
             deal: granted.deal.limited(bucket),
             ..granted
@@ -259,24 +285,23 @@ async fn proof(
     shared: &Arc<Shared>,
     group: &Arc<Group>,
     id: Option<&CredentialId>,
-) -> Result<Option<Arc<rustls::ClientConfig>>, Refusal> {
+) -> Result<(Option<Arc<rustls::ClientConfig>>, Option<Used>), Refusal> {
     if group.upstream.scheme == Scheme::Mqtt {
-        return Ok(None);
+        return Ok((None, None));
     }
     let credential = match (&group.proof, id) {
         (Proof::Stored { default, .. }, Some(id)) => Some(stored(shared, id, default.as_ref()).await?),
         (Proof::Inline(credential), _) => Some(credential.clone()),
         _ => None,
     };
+    let used = credential.as_deref().map(Used::of);
     if let Some(ready) = shared.tickets.ready(&group.upstream, credential.as_deref()) {
-        return Ok(Some(ready));
+        return Ok((Some(ready), used));
     }
     let (shared, group) = (shared.clone(), group.clone());
     let made = tokio::task::spawn_blocking(move || shared.tickets.config(&group.upstream, credential.as_deref()));
-    made.await
-        .map_err(|e| Refusal::Credential(e.to_string()))?
-        .map(Some)
-        .map_err(Refusal::Credential)
+    let config = made.await.map_err(|e| Refusal::Credential(e.to_string()))?;
+    Ok((Some(config.map_err(Refusal::Credential)?), used))
 }
 
 /// The credential of that id, or the default one while there is none.
@@ -338,28 +363,24 @@ fn shown(client_id: &str) -> String {
     redact_digits(&short).escape_debug().to_string()
 }
 
-async fn refuse(shared: &Shared, mut device: Wire, peer: &Peer, who: &Who, level: Level, refusal: &Refusal) {
-    shared.status.count_refused(refusal);
+async fn refuse(
+    shared: &Shared,
+    mut device: Wire,
+    peer: &Peer,
+    connection: &Connection,
+    (who, level): (&Who, Level),
+    refusal: &Refusal,
+) {
     if matches!(refusal, Refusal::Unknown | Refusal::Imei) {
         shared.hall.guessed(peer.origin());
     }
-    let reason = refusal.key();
     // Anybody can be refused as often as he likes; a subscriber's troubles are always told.
     let line = if who.imsi.is_empty() {
-        shared.hall.say(peer.origin(), reason)
+        shared.hall.say(peer.origin(), refusal.key())
     } else {
         Some(0)
     };
-    match (refusal.code(), line) {
-        (_, None) => {}
-        // A port scan or a health check; no device was turned away.
-        (None, Some(more)) if matches!(refusal, Refusal::Gone) => {
-            info!(peer = %peer.address, reason, more, "ended: {refusal}");
-        }
-        (connack, Some(more)) => {
-            warn!(peer = %peer.address, imsi = %who.imsi, client_id = %who.client_id, reason, connack, more, "refused: {refusal}");
-        }
-    }
+    shared.status.turned_away(connection, who, refusal, line);
     if let Some(Ok(answer)) = refusal.connack(level).map(|c| c.encode()) {
         let answered = async {
             device.write_all(&answer).await?;

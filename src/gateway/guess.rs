@@ -52,6 +52,14 @@ impl Origin {
     }
 }
 
+impl Origin {
+    /// The address, or the first of its /64.
+    #[must_use]
+    pub fn address(self) -> IpAddr {
+        self.0
+    }
+}
+
 impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
@@ -138,6 +146,12 @@ impl Guesses {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// How many addresses must wait now.
+    #[must_use]
+    pub fn quiet(&self, now: Duration) -> usize {
+        self.entries.values().filter(|e| now < e.until).count()
     }
 
     /// Whether a new connection is heard. `good`: a known device is connected from there now.

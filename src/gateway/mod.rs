@@ -41,6 +41,7 @@ pub mod credential;
 pub mod flow;
 pub mod group;
 pub mod guess;
+pub mod history;
 pub mod http;
 mod json;
 pub mod listener;
@@ -120,6 +121,9 @@ pub enum StartError {
     /// The threads that serve devices cannot be started.
     #[error("listen.workers: cannot start a thread: {0}")]
     Workers(std::io::Error),
+    /// The API's token cannot be used.
+    #[error("{0}")]
+    Api(#[from] http::auth::GateError),
     /// The status socket cannot be made.
     #[error("status.socket: cannot listen on {path}: {source}")]
     Socket {
@@ -252,7 +256,8 @@ impl Gateway {
         };
         let mut to: Vec<String> = view.groups.values().map(|g| g.upstream.shown()).collect();
         to.sort();
-        let status = Arc::new(Status::new(clock.clone(), address, to.join(", "), view.directory.len()));
+        let status = Status::new(clock.clone(), address, to.join(", "), view.directory.len());
+        let status = Arc::new(status.with_places(config.listen.max_connections));
         let shared = Shared {
             hall: Arc::new(Hall::new(&config.listen, door_tls, clock)),
             listen: Current::new(config.listen.clone()),
@@ -345,6 +350,7 @@ impl Gateway {
                 }
             }
         });
+        let watch = tokio::spawn(status::watch(shared.clone()));
         let reloading = self.path.map(|path| {
             let (reloads, config, shared) = (self.reloads, self.config, shared.clone());
             tokio::spawn(async move { reload::serve(reloads, &path, config, &shared).await })
@@ -414,6 +420,7 @@ impl Gateway {
         rooms.close();
         rooms.wait().await;
         shared.book.flush().await;
+        watch.abort();
         answers.abort();
         // The socket's file is removed when its task is gone.
         let _ = answers.await;

@@ -9,8 +9,12 @@
     unreachable_pub
 )]
 
+#[path = "../support/browser.rs"]
+mod browser;
 #[path = "../support/certs.rs"]
 mod certs;
+#[path = "../support/judges.rs"]
+mod judges;
 #[path = "../support/mosquitto.rs"]
 mod mosquitto;
 
@@ -19,12 +23,14 @@ mod groups;
 mod guide;
 mod identity;
 mod loss;
+mod page;
 mod policies;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod program;
 mod refusals;
 mod relay;
+mod seeing;
 mod stage;
 
 mod api;

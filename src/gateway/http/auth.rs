@@ -61,6 +61,7 @@ pub struct Gate {
     guesses: Mutex<Guesses>,
     clock: Clock,
     born: Instant,
+    open_metrics: bool,
 }
 
 impl std::fmt::Debug for Gate {
@@ -76,7 +77,11 @@ impl Gate {
     /// [`GateError`]: unreadable, readable by others, too short.
     pub fn open(config: &ApiConfig, clock: &Clock) -> Result<Self, GateError> {
         let token = Token::read(&config.token_file).map_err(|e| GateError(e.to_string()))?;
-        Self::with(token.secret(), &config.hosts, clock)
+        let gate = Self::with(token.secret(), &config.hosts, clock)?;
+        Ok(Self {
+            open_metrics: config.open_metrics,
+            ..gate
+        })
     }
 
     fn with(token: &[u8], hosts: &[String], clock: &Clock) -> Result<Self, GateError> {
@@ -94,7 +99,14 @@ impl Gate {
             guesses: Mutex::new(Guesses::new(GUESSES)),
             clock: clock.clone(),
             born: Instant::now(),
+            open_metrics: false,
         })
+    }
+
+    /// Whether `/metrics` needs no token (`api.open_metrics`).
+    #[must_use]
+    pub fn opens_metrics(&self) -> bool {
+        self.open_metrics
     }
 
     /// Whether this is the token of the file. Its time does not depend on where they differ.

@@ -12,6 +12,8 @@
 
 pub mod auth;
 pub mod error;
+pub mod metrics;
+pub mod page;
 mod soracom;
 
 use std::sync::Arc;
@@ -46,9 +48,15 @@ pub struct App {
 #[must_use]
 pub fn router(app: Arc<App>, gate: Arc<Gate>) -> Router {
     // With the token. Whoever adds a room merges its routes here ...
-    let inside = soracom::routes().route_layer(from_fn_with_state(gate.clone(), auth::inside));
+    let mut inside = soracom::routes().merge(page::routes());
     // ... or here, when it shows nothing that needs one.
-    let outside = Router::new().route("/v1/auth", post(auth::login));
+    let mut outside = Router::new().route("/v1/auth", post(auth::login)).merge(page::files());
+    if gate.opens_metrics() {
+        outside = outside.merge(metrics::routes());
+    } else {
+        inside = inside.merge(metrics::routes());
+    }
+    let inside = inside.route_layer(from_fn_with_state(gate.clone(), auth::inside));
     Router::new()
         .merge(inside)
         .merge(outside)

@@ -145,6 +145,11 @@ impl Hall {
         }
     }
 
+    /// How many addresses are not heard now.
+    pub(super) fn quiet(&self) -> usize {
+        held(&self.guesses).quiet(self.clock.monotonic())
+    }
+
     /// A known device came from there.
     pub(super) fn welcomed(&self, origin: Origin) {
         held(&self.guesses).welcomed(origin, self.clock.monotonic());
@@ -288,7 +293,7 @@ async fn serve(shared: &Arc<Shared>, stream: TcpStream, visit: &Visit, origin: O
 
 /// Counts a connection that ended before its CONNECT, and says so within bounds.
 fn turn_away(shared: &Shared, origin: Origin, refusal: &Refusal) {
-    shared.status.count_refused(refusal);
+    shared.status.turned_away_early(origin.address(), refusal);
     // Of these there has been a line already.
     if matches!(refusal, Refusal::Guessing(_)) {
         return;

@@ -19,10 +19,12 @@ use bytes::BytesMut;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::group::{Kind, Upstream};
 use super::refusal::Refusal;
+use super::status::Handshake;
 use super::wire::Wire;
 use crate::cloud::aws_iot;
 use crate::mqtt::{ConnAck, Level};
@@ -37,6 +39,8 @@ pub struct Open {
     pub connack: ConnAck,
     /// What came after it.
     pub rest: BytesMut,
+    /// How TLS went.
+    pub handshake: Handshake,
 }
 
 /// How far the way is, for words about a deadline.
@@ -82,6 +86,7 @@ pub async fn open(
     let mut stage = Stage::Lookup;
     let way = async {
         let tcp = address::dial(upstream, write_timeout, &mut stage).await?;
+        let begun = Instant::now();
         let mut wire = match config {
             None => Wire::Plain(tcp),
             Some(config) => {
@@ -89,9 +94,15 @@ pub async fn open(
                 encrypt(upstream, config, tcp).await?
             }
         };
+        let handshake = Handshake::of(&wire, begun.elapsed());
         stage = Stage::ConnAck;
         let (connack, rest) = hello::hello(&mut wire, connect, upstream).await?;
-        Ok(Open { wire, connack, rest })
+        Ok(Open {
+            wire,
+            connack,
+            rest,
+            handshake,
+        })
     };
     let deadline = upstream.connect_timeout;
     match tokio::time::timeout(deadline, way).await {
