@@ -19,7 +19,7 @@ use super::listener::{CONNECT_MAX, Hall, Kind, Peer, Stop, Visit, stranger};
 use super::refusal::Refusal;
 use super::relay::{Bounds, End, Judge, relay};
 use super::reload::Current;
-use super::status::{Connection, Status, Who, ends};
+use super::status::{Connection, Handshake, Status, Who, ends};
 use super::subscriber::{Caller, Unknown};
 use super::upstream::tickets::Tickets;
 use super::wire::Wire;

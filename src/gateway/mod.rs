@@ -121,9 +121,6 @@ pub enum StartError {
     /// The threads that serve devices cannot be started.
     #[error("listen.workers: cannot start a thread: {0}")]
     Workers(std::io::Error),
-    /// The API's token cannot be used.
-    #[error("{0}")]
-    Api(#[from] http::auth::GateError),
     /// The status socket cannot be made.
     #[error("status.socket: cannot listen on {path}: {source}")]
     Socket {
@@ -258,6 +255,7 @@ impl Gateway {
         to.sort();
         let status = Status::new(clock.clone(), address, to.join(", "), view.directory.len());
         let status = Arc::new(status.with_places(config.listen.max_connections));
+        let workers = Workers::start(config.listen.workers).map_err(StartError::Workers)?;
         let shared = Shared {
             hall: Arc::new(Hall::new(&config.listen, door_tls, clock)),
             listen: Current::new(config.listen.clone()),
@@ -374,7 +372,7 @@ impl Gateway {
                 info!(address = %at, tls = secure.is_some(), "provisioning");
                 let served =
                     listener::http::serve_with(socket, secure.clone(), router.clone(), shared.stop.drain.clone());
-                tasks.spawn(served);
+                rooms.spawn(served);
             }
         }
         let quit = shared.stop.clone();

@@ -3,7 +3,7 @@
 use crate::gateway::relay::{End, Side};
 
 /// The keys, in the order of the counters.
-pub const ENDS: [&str; 11] = [
+pub const ENDS: [&str; 12] = [
     "device_disconnected",
     "device_closed",
     "upstream_closed",
@@ -15,6 +15,7 @@ pub const ENDS: [&str; 11] = [
     "device_violation",
     "upstream_violation",
     "gateway_stopped",
+    "policy",
 ];
 
 /// The key of an end.
@@ -31,6 +32,7 @@ pub fn key(end: &End) -> &'static str {
         End::Stalled(side, _) => by(side, "device_stalled", "upstream_stalled"),
         End::Idle(_) => "device_silent",
         End::Violation(side, _) => by(side, "device_violation", "upstream_violation"),
+        End::Policy(_) => "policy",
     }
 }
 
