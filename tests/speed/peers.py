@@ -130,6 +130,16 @@ class Upstream(Program):
         return re.findall(r" as (\S+) \(.* u'([^']*)'\)", self.journal.read_text(errors="replace"))
 
 
+def ready(program, condition, what):
+    """The program, once it is as far as that."""
+    try:
+        program.wait_until(lambda: condition(program), what)
+    except BaseException:
+        program.stop()
+        raise
+    return program
+
+
 def onyx(binary):
     """Our gateway, everything in files."""
 
@@ -147,7 +157,8 @@ def onyx(binary):
 def nginx(place, upstream):
     port = free_port()
     conf = place.render("nginx.conf", "nginx.conf", port=port, tls_port=upstream.tls_port)
-    return Program(place, "nginx", ["nginx", "-p", place.dir, "-c", conf], port)
+    # The master listens before its worker is there, and the worker is what is measured.
+    return ready(Program(place, "nginx", ["nginx", "-p", place.dir, "-c", conf], port), lambda p: len(p.pids) == 2, "has its worker")
 
 
 def haproxy(place, upstream):
@@ -162,12 +173,7 @@ def bridge(place, upstream):
     port = free_port()
     conf = place.render("bridge.conf", "bridge.conf", port=port, tls_port=upstream.tls_port)
     program = Program(place, "bridge", ["mosquitto", "-c", conf], port)
-    try:
-        program.wait_until(lambda: any(c == device(0) for c, _ in upstream.arrivals()), "reaches upstream")
-    except BaseException:
-        program.stop()
-        raise
-    return program
+    return ready(program, lambda _: any(c == device(0) for c, _ in upstream.arrivals()), "reaches upstream")
 
 
 # Whether each device keeps its own identity upstream.
