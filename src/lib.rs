@@ -31,7 +31,7 @@ pub mod tls;
 
 #[cfg(feature = "agent")]
 pub mod agent;
-#[cfg(feature = "agent")]
+#[cfg(any(feature = "agent", feature = "gateway"))]
 pub mod cloud;
 #[cfg(feature = "agent")]
 mod digest;

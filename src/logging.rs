@@ -1,9 +1,12 @@
 //! Log lines on standard error: plain text for people and the journal, or JSON lines. Filters are `level` or `target=level,…`.
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// How log lines look.
@@ -44,11 +47,29 @@ pub fn start(filter: &str, format: Format) -> Result<(), String> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
-    let registry = tracing_subscriber::registry().with(targets);
+    let (filter, handle) = reload::Layer::new(targets);
+    let registry = tracing_subscriber::registry().with(filter);
     match (format, in_journal) {
         (Format::Json, _) => registry.with(fmt.json()).try_init(),
         (Format::Text, true) => registry.with(fmt.without_time()).try_init(),
         (Format::Text, false) => registry.with(fmt).try_init(),
     }
-    .map_err(|e| e.to_string())
+    .map_err(|e| e.to_string())?;
+    let _ = FILTER.set(handle);
+    Ok(())
+}
+
+/// The filter in force.
+static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
+/// Another filter from now on. Where logging was not started here (in a test), nothing changes.
+///
+/// # Errors
+/// A sentence when `filter` cannot be read.
+pub fn change(filter: &str) -> Result<(), String> {
+    let targets = parse(filter)?;
+    match FILTER.get() {
+        Some(handle) => handle.reload(targets).map_err(|e| e.to_string()),
+        None => Ok(()),
+    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{
     Config, Gateway, check,
     config::{DEFAULT_PATH, DEFAULT_SOCKET},
+    listener::Inherited,
     status,
 };
 use crate::clock::Clock;
@@ -104,8 +105,11 @@ fn run(path: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let stop = CancellationToken::new();
-        stop_on_signal(&stop)?;
-        let gateway = Gateway::bind(config, &Clock::new()).await?;
+        let inherited = Inherited::take()?;
+        let gateway = Gateway::bind_with(config, &Clock::new(), inherited).await?;
+        let gateway = gateway.from_file(path.to_owned());
+        stop_on_signal(&stop, gateway.at_once())?;
+        reload_on_signal(gateway.reloader())?;
         let address = gateway.local_addr();
         let mut out = std::io::stdout().lock();
         // For scripts: whoever configured port 0 reads the real one here. A closed standard output is no reason to stop.
@@ -118,7 +122,7 @@ fn run(path: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
         drop(out);
         let status = gateway.status();
         let told = tokio::spawn(tell_systemd(status, address));
-        let closed = gateway.serve(stop).await;
+        let closed = gateway.serve(stop).await?;
         told.abort();
         let text = format!("stopped: {closed} connections closed");
         let _ = sd_notify::notify(&[NotifyState::Status(&text)]);
@@ -129,15 +133,39 @@ fn run(path: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
     result
 }
 
-fn stop_on_signal(stop: &CancellationToken) -> anyhow::Result<()> {
+/// The first SIGTERM or SIGINT begins the end, the second one hurries it.
+fn stop_on_signal(stop: &CancellationToken, at_once: CancellationToken) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = stop.clone();
     tokio::spawn(async move {
         let name = tokio::select! { _ = term.recv() => "SIGTERM", _ = int.recv() => "SIGINT" };
-        tracing::info!("{name}: stopping");
+        tracing::info!("{name}: stopping; once more ends it at once");
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
         stop.cancel();
+        let name = tokio::select! { _ = term.recv() => "SIGTERM", _ = int.recv() => "SIGINT" };
+        tracing::info!("{name} again: ending at once");
+        at_once.cancel();
+    });
+    Ok(())
+}
+
+/// SIGHUP reads the configuration again. systemd (`Type=notify-reload`) is told when that begins and when it is over: sd_notify(3).
+fn reload_on_signal(reload: super::reload::Reload) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hup.recv().await.is_some() {
+            let mut begin = vec![NotifyState::Reloading];
+            begin.extend(NotifyState::monotonic_usec_now());
+            let _ = sd_notify::notify(&begin);
+            // What came of it has been logged; systemd knows no failed reload, so the status line says it.
+            let text = reload
+                .now()
+                .await
+                .unwrap_or_else(|_| "not reloaded: see the log".to_owned());
+            let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&text)]);
+        }
     });
     Ok(())
 }

@@ -1,23 +1,28 @@
 //! One device from its first byte to its last: CONNECT, who is it, credential, upstream, relay.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::book::Book;
 use super::config::Listen;
 use super::connect::{self, Plan};
 use super::credential::{Credential, CredentialId};
-use super::group::{Group, Proof};
+use super::flow::{Flow, Terms};
+use super::group::{Group, Proof, Scheme};
+use super::listener::{CONNECT_MAX, Hall, Kind, Peer, Stop, Visit, stranger};
 use super::refusal::Refusal;
-use super::relay::{Limits, relay};
+use super::relay::{Bounds, relay};
+use super::reload::Current;
 use super::status::{Connection, Status, Who};
+use super::subscriber::{Caller, Unknown};
 use super::upstream::tickets::Tickets;
+use super::wire::Wire;
 use super::{socket, upstream};
 use crate::identity::redact_digits;
 use crate::mqtt::{FrameError, connack, peek_frame, split_frame};
@@ -25,80 +30,148 @@ use crate::mqtt::{FrameError, connack, peek_frame, split_frame};
 /// What all connections share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) listen: Listen,
+    /// The bounds of now; a reload changes them.
+    pub(super) listen: Current<Listen>,
+    /// What all doors share.
+    pub(super) hall: Arc<Hall>,
+    /// How everything ends. A connection that can tell its device so watches `drain`.
+    pub(super) stop: Stop,
     pub(super) book: Arc<Book>,
     pub(super) tickets: Tickets,
     pub(super) status: Arc<Status>,
+    /// The zero of every flow's time.
+    pub(super) epoch: tokio::time::Instant,
 }
 
-/// A device that got through to upstream.
+/// A device that got through to upstream, and has been told so.
 struct Through {
-    way: upstream::Open,
-    from_device: BytesMut,
-    idle: std::time::Duration,
+    device: Wire,
+    from_device: Vec<u8>,
+    upstream: Wire,
+    from_upstream: Vec<u8>,
+    flow: Flow,
     who: Who,
 }
 
 /// Serves one device to its end. Every way out has been logged and counted when this returns.
-pub(super) async fn serve(shared: &Arc<Shared>, mut device: TcpStream, peer: SocketAddr, connection: &Connection) {
-    socket::tune(&device, shared.listen.write_timeout);
-    let mut who = Who::default();
+///
+/// What comes before and after the relay is boxed: it is given back while the connection lives, and an idle one is small.
+pub(super) async fn serve(shared: &Arc<Shared>, device: Wire, peer: &Peer, visit: &Visit, connection: &Connection) {
+    let Some(through) = Box::pin(enter(shared, device, peer, visit, connection)).await else {
+        return;
+    };
     let Through {
-        mut way,
+        mut device,
         from_device,
-        idle,
+        mut upstream,
+        from_upstream,
+        flow,
         who,
-    } = match admit(shared, &mut device, peer, connection, &mut who).await {
-        Ok(through) => through,
+    } = *through;
+    let bounds = Bounds {
+        epoch: shared.epoch,
+        write_timeout: shared.listen.get().write_timeout,
+    };
+    let (near, far) = ((&mut device, from_device), (&mut upstream, from_upstream));
+    let end = relay(near, far, flow, bounds, (&connection.up, &connection.down)).await;
+    ended(peer, &who, connection, &end.to_string());
+    Box::pin(async { tokio::join!(socket::close(device), socket::close(upstream)) }).await;
+}
+
+/// Everything up to the device's CONNACK.
+async fn enter(
+    shared: &Arc<Shared>,
+    mut device: Wire,
+    peer: &Peer,
+    visit: &Visit,
+    connection: &Connection,
+) -> Option<Box<Through>> {
+    let listen = shared.listen.get();
+    let mut who = Who::default();
+    let Admitted { way, from_device, idle } = match admit(shared, &mut device, peer, visit, connection, &mut who).await
+    {
+        Ok(admitted) => admitted,
         Err(refusal) => {
             refuse(shared, device, peer, &who, &refusal).await;
-            return;
+            return None;
         }
     };
     shared.status.count_relayed();
-    info!(peer = %peer, imsi = %who.imsi, client_id = %who.client_id, credential = %who.credential, upstream = %who.upstream, "connected");
-    let limits = Limits {
-        max_packet: shared.listen.max_packet,
+    info!(peer = %peer.address, imsi = %who.imsi, client_id = %who.client_id, credential = %who.credential, upstream = %who.upstream, "connected");
+    let first = timeout(listen.write_timeout, async {
+        device.write_all(&way.connack.bytes).await?;
+        device.flush().await
+    });
+    if !matches!(first.await, Ok(Ok(()))) {
+        ended(peer, &who, connection, "the device went before its CONNACK");
+        tokio::join!(socket::close(device), socket::close(way.wire));
+        return None;
+    }
+    let terms = Terms {
+        max_packet: listen.max_packet,
         idle,
-        write_timeout: shared.listen.write_timeout,
     };
-    let first = timeout(limits.write_timeout, device.write_all(&way.connack.bytes)).await;
-    let end = if matches!(first, Ok(Ok(()))) {
-        let rest = std::mem::take(&mut way.rest);
-        let traffic = (&connection.up, &connection.down);
-        relay((&mut device, from_device), (&mut way.stream, rest), limits, traffic)
-            .await
-            .to_string()
-    } else {
-        "the device went before its CONNACK".to_owned()
-    };
-    use std::sync::atomic::Ordering::Relaxed;
+    Some(Box::new(Through {
+        device,
+        // Of what was read ahead, no more is kept than there is.
+        from_device: from_device.to_vec(),
+        upstream: way.wire,
+        from_upstream: way.rest.to_vec(),
+        flow: Flow::new(terms, shared.epoch.elapsed()),
+        who,
+    }))
+}
+
+fn ended(peer: &Peer, who: &Who, connection: &Connection, end: &str) {
     info!(
-        peer = %peer, imsi = %who.imsi, client_id = %who.client_id,
+        peer = %peer.address, imsi = %who.imsi, client_id = %who.client_id,
         up = connection.up.packets.load(Relaxed), down = connection.down.packets.load(Relaxed),
         "ended: {end}"
     );
-    tokio::join!(socket::close(device), socket::close(way.stream));
+}
+
+/// A device that upstream has taken.
+struct Admitted {
+    way: upstream::Open,
+    from_device: BytesMut,
+    idle: Duration,
 }
 
 async fn admit(
     shared: &Arc<Shared>,
-    device: &mut TcpStream,
-    peer: SocketAddr,
+    device: &mut Wire,
+    peer: &Peer,
+    visit: &Visit,
     connection: &Connection,
     who: &mut Who,
-) -> Result<Through, Refusal> {
-    let patience = shared.listen.connect_timeout;
-    let (asked, from_device) = timeout(patience, first_packet(device, shared.listen.max_packet))
+) -> Result<Admitted, Refusal> {
+    let listen = shared.listen.get();
+    let limit = listen.max_packet.min(CONNECT_MAX);
+    let (asked, from_device) = timeout_at(peer.deadline, first_packet(device, visit.kind, limit))
         .await
-        .map_err(|_| Refusal::Silent(patience.as_secs()))??;
+        .map_err(|_| Refusal::Silent(peer.patience.as_secs()))??;
     who.client_id = shown(&asked.client_id);
     let password = asked.password.clone();
     let view = shared.book.view().await;
-    let (known, by) = view
-        .directory
-        .find(peer.ip(), password.as_deref())
-        .ok_or(Refusal::Unknown)?;
+    let found = view.directory.find(&Caller {
+        address: peer.address.ip(),
+        password: password.as_deref(),
+        client_id: &asked.client_id,
+        certificate: peer.certificate.as_ref(),
+    });
+    let (known, by) = found.map_err(|unknown| match unknown {
+        Unknown::Nobody => Refusal::Unknown,
+        Unknown::Disabled(known) => {
+            who.imsi = known.subscriber.imsi.redacted();
+            Refusal::Disabled
+        }
+        Unknown::Imei(known) => {
+            who.imsi = known.subscriber.imsi.redacted();
+            Refusal::Imei
+        }
+    })?;
+    visit.place.keep()?;
+    shared.hall.welcomed(peer.origin());
     who.imsi = known.subscriber.imsi.redacted();
     let group = view
         .group(&known.group)
@@ -115,32 +188,35 @@ async fn admit(
     let config = timeout(group.upstream.connect_timeout, config).await.map_err(|_| {
         Refusal::Credential("it could not be read in time: does its disk or database hang?".to_owned())
     })??;
-    let way = upstream::open(&group.upstream, config, &connect, shared.listen.write_timeout).await?;
-    who.upstream.clone_from(&way.tls);
+    let bytes = connect.encode().map_err(|e| Refusal::Malformed(e.to_string()))?;
+    let way = upstream::open(&group.upstream, config, &bytes, listen.write_timeout).await?;
+    way.wire.shown().clone_into(&mut who.upstream);
     connection.set(who.clone());
-    Ok(Through {
-        way,
-        from_device,
-        idle,
-        who: who.clone(),
-    })
+    Ok(Admitted { way, from_device, idle })
 }
 
-/// The TLS configuration with what proves the device.
+/// The TLS configuration with what proves the device; none for a plain upstream.
 async fn proof(
     shared: &Arc<Shared>,
     group: &Arc<Group>,
     id: Option<&CredentialId>,
-) -> Result<Arc<rustls::ClientConfig>, Refusal> {
+) -> Result<Option<Arc<rustls::ClientConfig>>, Refusal> {
+    if group.upstream.scheme == Scheme::Mqtt {
+        return Ok(None);
+    }
     let credential = match (&group.proof, id) {
         (Proof::Stored { default, .. }, Some(id)) => Some(stored(shared, id, default.as_ref()).await?),
         (Proof::Inline(credential), _) => Some(credential.clone()),
         _ => None,
     };
+    if let Some(ready) = shared.tickets.ready(&group.upstream, credential.as_deref()) {
+        return Ok(Some(ready));
+    }
     let (shared, group) = (shared.clone(), group.clone());
     let made = tokio::task::spawn_blocking(move || shared.tickets.config(&group.upstream, credential.as_deref()));
     made.await
         .map_err(|e| Refusal::Credential(e.to_string()))?
+        .map(Some)
         .map_err(Refusal::Credential)
 }
 
@@ -164,14 +240,19 @@ async fn stored(
 }
 
 /// The CONNECT, and what the device sent after it (it need not wait for CONNACK: MQTT 3.1.1 section 3.1.4).
-async fn first_packet(device: &mut TcpStream, limit: usize) -> Result<(crate::mqtt::Connect, BytesMut), Refusal> {
+async fn first_packet(
+    device: &mut Wire,
+    kind: Kind,
+    limit: usize,
+) -> Result<(crate::mqtt::Connect, BytesMut), Refusal> {
     let mut buffer = BytesMut::with_capacity(1_024);
     let malformed = |e: FrameError| Refusal::Malformed(e.to_string());
     loop {
         if buffer.first().is_some_and(|b| b >> 4 != 1) {
-            return Err(Refusal::Malformed(
-                "the first packet is not CONNECT [MQTT-3.1.0-1]".into(),
-            ));
+            return Err(match kind {
+                Kind::Plain => stranger(&buffer, kind),
+                Kind::Tls => Refusal::Malformed("the first packet is not CONNECT [MQTT-3.1.0-1]".into()),
+            });
         }
         // The buffer grows with what arrives: a stranger does not get to reserve memory by announcing a length.
         let whole = peek_frame(&buffer, limit)
@@ -198,17 +279,34 @@ fn shown(client_id: &str) -> String {
     redact_digits(&short).escape_debug().to_string()
 }
 
-async fn refuse(shared: &Shared, mut device: TcpStream, peer: SocketAddr, who: &Who, refusal: &Refusal) {
+async fn refuse(shared: &Shared, mut device: Wire, peer: &Peer, who: &Who, refusal: &Refusal) {
     shared.status.count_refused(refusal);
+    if matches!(refusal, Refusal::Unknown | Refusal::Imei) {
+        shared.hall.guessed(peer.origin());
+    }
     let reason = refusal.key();
-    match refusal.code() {
-        Some(code) => {
-            warn!(peer = %peer, imsi = %who.imsi, client_id = %who.client_id, reason, connack = code, "refused: {refusal}");
-            let _ = timeout(shared.listen.connect_timeout, device.write_all(&connack::packet(code))).await;
-        }
+    // Anybody can be refused as often as he likes; a subscriber's troubles are always told.
+    let line = if who.imsi.is_empty() {
+        shared.hall.say(peer.origin(), reason)
+    } else {
+        Some(0)
+    };
+    match (refusal.code(), line) {
+        (_, None) => {}
         // A port scan or a health check; no device was turned away.
-        None if matches!(refusal, Refusal::Gone) => info!(peer = %peer, reason, "ended: {refusal}"),
-        None => warn!(peer = %peer, imsi = %who.imsi, client_id = %who.client_id, reason, "refused: {refusal}"),
+        (None, Some(more)) if matches!(refusal, Refusal::Gone) => {
+            info!(peer = %peer.address, reason, more, "ended: {refusal}");
+        }
+        (connack, Some(more)) => {
+            warn!(peer = %peer.address, imsi = %who.imsi, client_id = %who.client_id, reason, connack, more, "refused: {refusal}");
+        }
+    }
+    if let Some(code) = refusal.code() {
+        let _ = timeout(
+            shared.listen.get().connect_timeout,
+            device.write_all(&connack::packet(code)),
+        )
+        .await;
     }
     socket::close(device).await;
 }
@@ -216,6 +314,17 @@ async fn refuse(shared: &Shared, mut device: TcpStream, peer: SocketAddr, who: &
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        fn size<F: Future>(
+            _: impl FnOnce(&'static Arc<Shared>, Wire, &'static Peer, &'static Visit, &'static Connection) -> F,
+        ) -> usize {
+            size_of::<F>()
+        }
+        let size = size(serve);
+        assert!(size <= 2_048, "{size} bytes");
+    }
 
     #[test]
     fn a_client_id_cannot_forge_a_log_line() {

@@ -7,7 +7,9 @@
 //! |---|---|---|
 //! | [`config`] | `gateway.toml` | - |
 //! | [`book`], [`store`] | who may connect, as what, proved how: in files or a database | files, SQL |
-//! | this file | the listener: accept, bound, stop | yes |
+//! | this file | start, drain, stop | yes |
+//! | [`listener`], [`guess`] | the doors: accept, PROXY header, TLS, bounds; guessing is slowed | yes, - |
+//! | [`workers`], [`wire`] | the threads that serve devices; one type for plain and encrypted | yes |
 //! | `connection` | one device from its first byte to its last | yes |
 //! | [`subscriber`] | who is this? | - |
 //! | [`group`], [`credential`] | what devices share; what proves one | - |
@@ -18,10 +20,13 @@
 //! | [`refusal`], [`status`], [`check`] | why not; what goes on; is it right before a device calls? | -, -, files |
 //!
 //! One task serves one connection and shares nothing with another but counters and the credential cache, so a slow, silent or broken
-//! device harms itself alone. (A stranger who opens connections by the thousand can still take all places for as long as
-//! `listen.connect_timeout`: the port belongs on a private network.) Everything is bounded: connections (`listen.max_connections`), the wait for CONNECT
+//! device harms itself alone. A stranger can hold a quarter of the places at most, and loses them to whoever comes next
+//! ([`listener::Places`]). Everything is bounded: connections (`listen.max_connections`, `listen.max_per_address`), the wait for CONNECT
 //! (`listen.connect_timeout`), a packet (`listen.max_packet`), the way upstream (`upstream.connect_timeout`), a stuck write
-//! (`listen.write_timeout`), silence (one and a half times the keep-alive), and the end of the program ([`STOP_TIMEOUT`]).
+//! (`listen.write_timeout`), silence (one and a half times the keep-alive), and the end of the program:
+//!
+//! 1. SIGTERM: no door accepts any more; strangers are closed; whoever is connected has `listen.drain_timeout` to come to an end.
+//! 2. Then, or at a second SIGTERM, the rest is closed, and [`STOP_TIMEOUT`] later the program ends whatever hangs.
 
 pub mod book;
 pub mod ca;
@@ -33,7 +38,9 @@ mod connection;
 pub mod credential;
 pub mod flow;
 pub mod group;
+pub mod guess;
 pub mod http;
+pub mod listener;
 pub mod refusal;
 pub mod relay;
 pub mod reload;
@@ -43,14 +50,15 @@ pub mod status;
 pub mod store;
 pub mod subscriber;
 pub mod upstream;
+pub mod wire;
+pub mod workers;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -62,22 +70,23 @@ use crate::clock::Clock;
 use crate::control::StatusSocket;
 use book::{Book, BookError};
 use connection::Shared;
-use refusal::Refusal;
+use listener::{Door, DoorTls, Hall, Inherited, Kind, Stop};
+use reload::{Current, Reload, Reloads};
 use upstream::tickets::Tickets;
+use workers::Workers;
 
 /// How long connections may take to end once the gateway stops.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause when the operating system refuses to accept (out of descriptors), so that this does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-
 /// Why a gateway cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; is another broker or gateway running there? see listen.address")]
+    #[error("cannot listen on {address}: {source}; is another broker or gateway running there? see {key}")]
     Listen {
         /// The configured address.
         address: SocketAddr,
+        /// Where it is configured.
+        key: &'static str,
         /// What the operating system says.
         source: std::io::Error,
     },
@@ -87,6 +96,17 @@ pub enum StartError {
     /// The authorities for upstream cannot be read.
     #[error("upstream.ca_file: {0}")]
     Authorities(String),
+    /// The door with TLS has no good certificate, key or authorities.
+    #[error("{0}")]
+    Tls(String),
+    /// A socket that systemd passed has no door.
+    #[error(
+        "systemd passes a socket for the door {0:?}, which gateway.toml does not have: add its section, or remove the .socket unit"
+    )]
+    NoDoor(String),
+    /// The threads cannot be started.
+    #[error("cannot start the threads that serve devices: {0}")]
+    Threads(std::io::Error),
     /// The status socket cannot be made.
     #[error("status.socket: cannot listen on {path}: {source}")]
     Socket {
@@ -100,18 +120,49 @@ pub enum StartError {
 /// A gateway that listens and does not serve yet.
 #[derive(Debug)]
 pub struct Gateway {
-    listener: TcpListener,
+    doors: Vec<Door>,
+    api: Vec<TcpListener>,
     address: SocketAddr,
     socket: Option<StatusSocket>,
     shared: Arc<Shared>,
+    config: Config,
+    reload: Reload,
+    reloads: Reloads,
+    path: Option<PathBuf>,
+}
+
+/// The sockets of a door: those from systemd, or one of our own.
+async fn listen(
+    inherited: &mut Inherited,
+    name: &str,
+    address: SocketAddr,
+    key: &'static str,
+) -> Result<Vec<TcpListener>, StartError> {
+    let wrong = |source| StartError::Listen { address, key, source };
+    let passed = inherited.of(name);
+    if passed.is_empty() {
+        return Ok(vec![TcpListener::bind(address).await.map_err(wrong)?]);
+    }
+    passed
+        .into_iter()
+        .map(|s| TcpListener::from_std(s).map_err(wrong))
+        .collect()
 }
 
 impl Gateway {
-    /// Loads what is shared (tokens, authorities) and takes the port and the status socket.
+    /// Loads what is shared (tokens, authorities) and takes the ports and the status socket.
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn bind(config: Config, clock: &Clock) -> Result<Self, StartError> {
+        Self::bind_with(config, clock, Inherited::default()).await
+    }
+
+    /// The same with sockets that systemd has opened; they go before the configured addresses.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn bind_with(config: Config, clock: &Clock, mut inherited: Inherited) -> Result<Self, StartError> {
         let book = Arc::new(Book::open(&config, clock).await?);
         let view = book.view().await;
         let tickets = Tickets::new(clock);
@@ -122,10 +173,33 @@ impl Gateway {
         {
             tickets.config(&group.upstream, None).map_err(StartError::Authorities)?;
         }
-        let address = config.listen.address;
-        let listen = |source| StartError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let tls = config.listen.tls.as_ref();
+        let door_tls = tls
+            .map(|tls| DoorTls::read(tls, clock))
+            .transpose()
+            .map_err(StartError::Tls)?;
+        let mut doors = Vec::new();
+        let plain = listen(&mut inherited, "mqtt", config.listen.address, "listen.address").await?;
+        doors.extend(plain.into_iter().map(|listener| (listener, Kind::Plain)));
+        if let Some(tls) = tls {
+            let sockets = listen(&mut inherited, "mqtts", tls.address, "listen.tls.address").await?;
+            doors.extend(sockets.into_iter().map(|listener| (listener, Kind::Tls)));
+        }
+        let api = match &config.api {
+            Some(api) => listen(&mut inherited, "api", api.address, "api.address").await?,
+            None => Vec::new(),
+        };
+        if let Some(name) = inherited.left().into_iter().next() {
+            return Err(StartError::NoDoor(name));
+        }
+        let doors: Vec<_> = doors
+            .into_iter()
+            .map(|(listener, kind)| Door { listener, kind })
+            .collect();
+        let address = doors
+            .first()
+            .and_then(|d| d.listener.local_addr().ok())
+            .unwrap_or(config.listen.address);
         let socket = match &config.socket {
             Some(path) => Some(StatusSocket::bind(path).map_err(|source| StartError::Socket {
                 path: path.display().to_string(),
@@ -139,17 +213,33 @@ impl Gateway {
         to.sort();
         let status = Arc::new(Status::new(clock.clone(), address, to.join(", "), view.directory.len()));
         let shared = Shared {
-            listen: config.listen,
+            hall: Arc::new(Hall::new(&config.listen, door_tls, clock)),
+            listen: Current::new(config.listen.clone()),
+            stop: Stop::default(),
             book,
             tickets,
             status,
+            epoch: tokio::time::Instant::now(),
         };
+        let (reload, reloads) = reload::channel();
         Ok(Self {
-            listener,
+            doors,
+            api,
             address,
             socket,
             shared: Arc::new(shared),
+            config,
+            reload,
+            reloads,
+            path: None,
         })
+    }
+
+    /// The file that a reload reads again; without it, there is nothing to reload.
+    #[must_use]
+    pub fn from_file(mut self, path: PathBuf) -> Self {
+        self.path = Some(path);
+        self
     }
 
     /// Where it listens, with the real port when 0 was configured.
@@ -158,78 +248,101 @@ impl Gateway {
         self.address
     }
 
+    /// Where it listens with TLS.
+    #[must_use]
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        let door = self.doors.iter().find(|d| d.kind == Kind::Tls)?;
+        door.listener.local_addr().ok()
+    }
+
+    /// Where the API is.
+    #[must_use]
+    pub fn api_addr(&self) -> Option<SocketAddr> {
+        self.api.first()?.local_addr().ok()
+    }
+
     /// The counters; they stay readable after [`Gateway::serve`].
     #[must_use]
     pub fn status(&self) -> Arc<Status> {
         self.shared.status.clone()
     }
 
-    /// Serves until `stop` is cancelled; then closes every connection and says how many there were.
-    pub async fn serve(self, stop: CancellationToken) -> usize {
-        let Self {
-            listener,
-            address,
-            socket,
-            shared,
-        } = self;
+    /// Asks for reloads while it serves.
+    #[must_use]
+    pub fn reloader(&self) -> Reload {
+        self.reload.clone()
+    }
+
+    /// Ends the draining early when it is cancelled (a second SIGTERM).
+    #[must_use]
+    pub fn at_once(&self) -> CancellationToken {
+        self.shared.stop.now.clone()
+    }
+
+    /// Serves until `stop` is cancelled; then accepts no more, lets connections end for `listen.drain_timeout`, closes the rest, and says
+    /// how many those were.
+    ///
+    /// # Errors
+    /// [`StartError::Threads`].
+    pub async fn serve(self, stop: CancellationToken) -> Result<usize, StartError> {
+        let listen = self.config.listen.clone();
+        let (shared, address) = (self.shared, self.address);
+        let workers = Arc::new(Workers::start(listen.workers).map_err(StartError::Threads)?);
         let answers = tokio::spawn({
-            let status = shared.status.clone();
+            let (socket, status) = (self.socket, shared.status.clone());
             async move {
                 if let Some(socket) = socket {
                     socket.serve(|| status.json()).await;
                 }
             }
         });
-        let places = Arc::new(Semaphore::new(shared.listen.max_connections));
+        let reloading = self.path.map(|path| {
+            let (reloads, config, shared) = (self.reloads, self.config, shared.clone());
+            tokio::spawn(async move { reload::serve(reloads, &path, config, &shared).await })
+        });
+        warn_of_few_files(listen.max_connections);
         let tasks = TaskTracker::new();
-        let cut = Arc::new(AtomicUsize::new(0));
-        warn_of_few_files(shared.listen.max_connections);
-        info!(%address, "listening");
-        loop {
-            let (stream, peer) = tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                accepted = listener.accept() => match accepted {
-                    Ok(x) => x,
-                    Err(e) => {
-                        warn!("cannot accept a connection: {e}; is the limit of open files (LimitNOFILE) too low?");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                        continue;
-                    }
-                },
-            };
-            let Ok(place) = places.clone().try_acquire_owned() else {
-                let refusal = Refusal::Full(shared.listen.max_connections);
-                shared.status.count_refused(&refusal);
-                warn!(%peer, reason = refusal.key(), "refused: {refusal}");
-                continue;
-            };
-            let (shared, stop, cut) = (shared.clone(), stop.clone(), cut.clone());
-            tasks.spawn(async move {
-                let listed = shared.status.list(peer);
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => { cut.fetch_add(1, Relaxed); }
-                    () = connection::serve(&shared, stream, peer, &listed.connection) => {}
-                }
-                drop(place);
-            });
+        for door in self.doors {
+            let (at, tls) = (door.listener.local_addr().unwrap_or(address), door.kind == Kind::Tls);
+            info!(address = %at, tls, "listening");
+            tasks.spawn(listener::accept(door, shared.clone(), workers.clone()));
         }
-        drop(listener);
+        let quit = shared.stop.clone();
+        stop.cancelled().await;
+        quit.drain.cancel();
         tasks.close();
-        if tokio::time::timeout(STOP_TIMEOUT, tasks.wait()).await.is_err() {
-            warn!(
-                "{} connections did not end within {} s",
-                tasks.len(),
-                STOP_TIMEOUT.as_secs()
+        tasks.wait().await;
+        shared.hall.places.clear();
+        let drain = shared.listen.get().drain_timeout;
+        let open = workers.len();
+        if open > 0 {
+            info!(
+                "{open} connections may come to an end within {} s (listen.drain_timeout)",
+                drain.as_secs_f32()
             );
+        }
+        tokio::select! {
+            biased;
+            () = quit.now.cancelled() => {}
+            _ = workers.wait(drain) => {}
+        }
+        quit.now.cancel();
+        let left = workers.wait(STOP_TIMEOUT).await;
+        if left > 0 {
+            warn!("{left} connections did not end within {} s", STOP_TIMEOUT.as_secs());
+        }
+        if let Some(workers) = Arc::into_inner(workers) {
+            workers.stop().await;
         }
         answers.abort();
         // The socket's file is removed when its task is gone.
         let _ = answers.await;
-        let cut = cut.load(Relaxed);
-        info!("stopped: {cut} connections closed");
-        cut
+        if let Some(reloading) = reloading {
+            reloading.abort();
+        }
+        let (cut, ended) = quit.counts();
+        info!("stopped: {cut} connections closed, {ended} ended by themselves");
+        Ok(cut)
     }
 }
 
@@ -255,5 +368,5 @@ fn warn_of_few_files(max_connections: usize) {
 /// # Errors
 /// [`StartError`].
 pub async fn run(config: Config, clock: &Clock, stop: CancellationToken) -> Result<usize, StartError> {
-    Ok(Gateway::bind(config, clock).await?.serve(stop).await)
+    Gateway::bind(config, clock).await?.serve(stop).await
 }

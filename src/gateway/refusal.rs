@@ -3,12 +3,12 @@
 //! | case | CONNACK | why this code |
 //! |---|---|---|
 //! | another MQTT version | 1 | MQTT 3.1.1 [MQTT-3.1.2-2] |
-//! | unknown device | 5 | nobody to be |
+//! | unknown or disabled device, a SIM in another modem than its own | 5 | nobody to be |
 //! | keep-alive outside Beam's rule | 5 | what Beam answers |
 //! | credential missing or broken, name cannot be built | 3 | the operator's to mend; the device is right to try again |
 //! | upstream down, too slow, or TLS fails | 3 | the same |
 //! | upstream's own refusal | as it came | it is upstream's answer |
-//! | not a CONNECT, malformed, too large, too late, gateway full | none | the specification closes without an answer |
+//! | not a CONNECT, malformed, too large, too late, gateway full, guessing, a wrong PROXY header or certificate | none | the specification closes without an answer |
 
 use crate::mqtt::connack;
 
@@ -51,10 +51,34 @@ pub enum Refusal {
     /// Upstream's own CONNACK.
     #[error("upstream refuses with CONNACK {0} ({meaning})", meaning = connack::meaning(*.0))]
     Upstream(u8),
+    /// A subscriber that may not connect.
+    #[error("this subscriber is disabled: enable it to let it in")]
+    Disabled,
+    /// A SIM in another modem than its own.
+    #[error("the client id does not end in the IMEI that this subscriber is locked to: is the SIM in another modem?")]
+    Imei,
+    /// A PROXY header that is missing, wrong, or from an address that may not send one.
+    #[error("{0}")]
+    Proxy(String),
+    /// TLS with the device failed.
+    #[error("{0}")]
+    DoorTls(String),
+    /// The device's certificate is not a good one.
+    #[error("{0}")]
+    Certificate(String),
+    /// One address holds all that it may.
+    #[error("{0} connections come from this address already: see listen.max_per_address")]
+    TooManyFrom(usize),
+    /// A stranger had to make room.
+    #[error("it had sent no CONNECT yet, and its place was needed: many connect without saying who they are")]
+    Evicted,
+    /// Too many wrong guesses came from this address.
+    #[error("too many unknown devices come from this address: it is not heard for {0} s more (listen.guesses)")]
+    Guessing(u64),
 }
 
 /// The keys of [`Refusal::key`], for counters.
-pub const KEYS: [&str; 12] = [
+pub const KEYS: [&str; 20] = [
     "full",
     "silent",
     "gone",
@@ -67,6 +91,14 @@ pub const KEYS: [&str; 12] = [
     "upstream_tls",
     "upstream_no_answer",
     "upstream_refused",
+    "disabled",
+    "imei_mismatch",
+    "proxy",
+    "tls",
+    "certificate",
+    "too_many_from_address",
+    "evicted",
+    "guessing",
 ];
 
 impl Refusal {
@@ -79,6 +111,13 @@ impl Refusal {
             Self::Unknown | Self::KeepAlive(_) => Some(connack::NOT_AUTHORIZED),
             Self::Credential(_) | Self::Unreachable(_) | Self::Tls(_) | Self::NoAnswer(_) => Some(connack::UNAVAILABLE),
             Self::Upstream(code) => Some(*code),
+            Self::Disabled | Self::Imei => Some(connack::NOT_AUTHORIZED),
+            Self::Proxy(_)
+            | Self::DoorTls(_)
+            | Self::Certificate(_)
+            | Self::TooManyFrom(_)
+            | Self::Evicted
+            | Self::Guessing(_) => None,
         }
     }
 
@@ -98,6 +137,14 @@ impl Refusal {
             Self::Tls(_) => 9,
             Self::NoAnswer(_) => 10,
             Self::Upstream(_) => 11,
+            Self::Disabled => 12,
+            Self::Imei => 13,
+            Self::Proxy(_) => 14,
+            Self::DoorTls(_) => 15,
+            Self::Certificate(_) => 16,
+            Self::TooManyFrom(_) => 17,
+            Self::Evicted => 18,
+            Self::Guessing(_) => 19,
         }
     }
 

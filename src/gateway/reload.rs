@@ -1,6 +1,28 @@
 //! Reading the configuration again without dropping a session: SIGHUP, `systemctl reload`, and `POST /v1/gateway/reload`.
+//!
+//! The whole file is read and everything it names is looked at (tokens, authorities, the certificate of the door with TLS) before anything
+//! changes; a mistake anywhere leaves all as it was, and is said with line and column. Then, at once:
+//!
+//! | what | for whom |
+//! |---|---|
+//! | subscribers, groups, credentials (and a store's content) | whoever connects from now on |
+//! | `listen.*`: bounds, time-outs, proxies, guesses; certificate, key, authorities and name of the door with TLS | the same |
+//! | `log.filter` | everybody |
+//!
+//! Who is connected stays connected, also a device that is no longer in the book: a reload is no way to throw somebody out. What is named by
+//! [`restarts`] takes a restart, which is said by name and changes nothing meanwhile.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use super::config::{Config, Source};
+use super::connection::Shared;
+use super::group::Scheme;
+use super::listener::DoorTls;
+use crate::logging;
 
 /// How many may wait for a reload; more are refused.
 const WAITING_MAX: usize = 16;
@@ -43,4 +65,110 @@ impl Reloads {
     pub async fn next(&mut self) -> Option<oneshot::Sender<Outcome>> {
         self.0.recv().await
     }
+}
+
+/// A value that a reload may change; whoever took it before keeps what it was.
+#[derive(Debug)]
+pub(super) struct Current<T>(RwLock<Arc<T>>);
+
+impl<T> Current<T> {
+    pub(super) fn new(value: T) -> Self {
+        Self(RwLock::new(Arc::new(value)))
+    }
+
+    pub(super) fn get(&self) -> Arc<T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, value: T) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
+    }
+}
+
+/// What differs between two configurations and takes a restart, by the names of the keys.
+#[must_use]
+pub fn restarts(old: &Config, new: &Config) -> Vec<&'static str> {
+    let tls = |c: &Config| c.listen.tls.as_ref().map(|t| t.address);
+    let shown = |c: &Config| (format!("{:?}", c.api), format!("{:?}", c.provisioning));
+    let (old_http, new_http) = (shown(old), shown(new));
+    let source = match (&old.source, &new.source) {
+        // The settings of a database; its content is read again.
+        (Source::Store(a), Source::Store(b)) => a.database != b.database || format!("{a:?}") != format!("{b:?}"),
+        (Source::Files(_), Source::Files(_)) => false,
+        _ => true,
+    };
+    [
+        ("listen.address", old.listen.address != new.listen.address),
+        ("listen.tls.address", tls(old) != tls(new)),
+        ("listen.workers", old.listen.workers != new.listen.workers),
+        ("store", source),
+        ("api", old_http.0 != new_http.0),
+        ("provisioning", old_http.1 != new_http.1),
+        ("status.socket", old.socket != new.socket),
+    ]
+    .into_iter()
+    .filter_map(|(name, differs)| differs.then_some(name))
+    .collect()
+}
+
+/// Answers every question until nobody can ask any more. `config` is what runs.
+pub(super) async fn serve(mut reloads: Reloads, path: &Path, mut config: Config, shared: &Arc<Shared>) {
+    while let Some(answer) = reloads.next().await {
+        let outcome = once(path, &mut config, shared).await;
+        match &outcome {
+            Ok(said) => info!("{said}"),
+            Err(why) => error!("not reloaded, all stays as it was: {why}"),
+        }
+        let _ = answer.send(outcome);
+    }
+}
+
+async fn once(path: &Path, config: &mut Config, shared: &Arc<Shared>) -> Outcome {
+    let (path, clock) = (path.to_owned(), shared.hall.clock.clone());
+    let looked = tokio::task::spawn_blocking({
+        let shared = shared.clone();
+        move || {
+            let new = Config::read(&path).map_err(|e| e.to_string())?;
+            logging::check(&new.log).map_err(|e| format!("log.filter: {e}"))?;
+            let tls = new
+                .listen
+                .tls
+                .as_ref()
+                .map(|tls| DoorTls::read(tls, &clock))
+                .transpose()?;
+            if let Source::Files(files) = &new.source {
+                for group in files.groups.iter().filter(|g| g.upstream.scheme == Scheme::Mqtts) {
+                    let made = shared.tickets.config(&group.upstream, None);
+                    made.map_err(|why| format!("upstream.ca_file: {why}"))?;
+                }
+            }
+            Ok::<_, String>((new, tls))
+        }
+    });
+    let (new, tls) = looked.await.map_err(|e| e.to_string())??;
+    let restarts = restarts(config, &new);
+    if !restarts.contains(&"store") {
+        shared.book.reload(&new).await.map_err(|e| e.to_string())?;
+    }
+    if let Err(why) = logging::change(&new.log) {
+        warn!("log.filter: {why}");
+    }
+    shared.hall.change(&new.listen, tls);
+    shared.listen.set(new.listen.clone());
+    let count = shared.book.view().await.directory.len();
+    let mut said = format!("reloaded: {count} subscribers");
+    if !restarts.is_empty() {
+        said += &format!("; needs a restart: {}", restarts.join(", "));
+    }
+    // What takes a restart is still what it was, and must be named next time too.
+    let kept = std::mem::replace(config, new);
+    (config.listen.address, config.listen.workers) = (kept.listen.address, kept.listen.workers);
+    if restarts.contains(&"listen.tls.address") {
+        config.listen.tls = kept.listen.tls;
+    }
+    (config.api, config.provisioning, config.socket) = (kept.api, kept.provisioning, kept.socket);
+    if restarts.contains(&"store") {
+        config.source = kept.source;
+    }
+    Ok(said)
 }

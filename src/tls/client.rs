@@ -6,6 +6,7 @@ use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
+use super::resume::OneServer;
 use super::{Identity, TlsError, provider};
 use crate::clock::Clock;
 
@@ -72,17 +73,13 @@ impl Client<'_> {
     }
 }
 
-/// Tickets one identity keeps: one server's worth (rustls keeps up to eight a server). rustls' own default reserves room for 256,
-/// which is paid for every identity of a gateway.
-const TICKETS: usize = 8;
-
 /// The same way of being a client under another identity, sharing the authorities (a megabyte when they are the system's) and
 /// nothing else: the session tickets are a fresh, empty store, because a ticket resumes the session, and so the identity, it was
-/// given for.
+/// given for. The result is for one server: it keeps the tickets of the one it spoke to last.
 #[must_use]
 pub fn for_identity(base: &ClientConfig, identity: &Identity) -> Arc<ClientConfig> {
     let mut config = base.clone();
     config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity.key.clone()));
-    config.resumption = Resumption::in_memory_sessions(TICKETS);
+    config.resumption = Resumption::store(Arc::new(OneServer::default()));
     Arc::new(config)
 }

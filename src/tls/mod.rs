@@ -14,7 +14,7 @@
 //! |---|---|
 //! | `pem` | what lies in a file, also when it is something else |
 //! | `key`, `certificate`, `chain`, `identity` | a key; a certificate; their order; the two together |
-//! | `client`, `server`, `proven` | configurations for rustls |
+//! | `client`, `server`, `proven`, `resume` | configurations for rustls |
 //! | `error`, `explain` | words for people |
 
 mod certificate;
@@ -26,6 +26,7 @@ mod identity;
 mod key;
 mod pem;
 mod proven;
+mod resume;
 mod server;
 
 use std::sync::Arc;

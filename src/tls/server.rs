@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::SingleCertAndKey;
 use rustls::{RootCertStore, ServerConfig};
 
@@ -17,6 +18,8 @@ pub enum Clients {
     Anybody,
     /// A certificate that leads to one of these authorities; anything else ends the handshake.
     SignedBy(RootCertStore),
+    /// The same, and clients without a certificate too.
+    SignedByIfSent(RootCertStore),
     /// A certificate and proof of its key; whether it is a good one is decided by whoever reads
     /// [`peer_certificates`](rustls::CommonState::peer_certificates), who must not forget to. Version 1 is taken.
     Proven,
@@ -24,7 +27,7 @@ pub enum Clients {
     ProvenIfSent,
 }
 
-/// How to be a TLS server (bench; later the gateway's listener).
+/// How to be a TLS server (the bench's clouds, the gateway's door).
 #[derive(Debug)]
 pub struct Server<'a> {
     /// Whom to be.
@@ -49,12 +52,8 @@ impl Server<'_> {
             .with_protocol_versions(self.versions.list())
             .map_err(|e| TlsError::Setup(e.to_string()))?;
         let builder = match self.clients {
-            Clients::SignedBy(roots) => {
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-                    .build()
-                    .map_err(|e| TlsError::Setup(e.to_string()))?;
-                builder.with_client_cert_verifier(verifier)
-            }
+            Clients::SignedBy(roots) => builder.with_client_cert_verifier(signed_by(roots, true)?),
+            Clients::SignedByIfSent(roots) => builder.with_client_cert_verifier(signed_by(roots, false)?),
             clients @ (Clients::Proven | Clients::ProvenIfSent) => {
                 let required = matches!(clients, Clients::Proven);
                 let verifier = Proven::new(provider().signature_verification_algorithms, required);
@@ -67,4 +66,15 @@ impl Server<'_> {
         config.alpn_protocols = self.alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
         Ok(Arc::new(config))
     }
+}
+
+/// Leads to one of `roots`, or ends the handshake.
+fn signed_by(roots: RootCertStore, required: bool) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    let verifier = if required {
+        verifier
+    } else {
+        verifier.allow_unauthenticated()
+    };
+    verifier.build().map_err(|e| TlsError::Setup(e.to_string()))
 }

@@ -21,3 +21,5 @@ mod loss;
 mod program;
 mod refusals;
 mod stage;
+
+mod relay;

@@ -1,7 +1,7 @@
 //! The stage of every test: an authority, a broker, a gateway between, and devices that speak bytes.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -90,7 +90,7 @@ impl Stage {
         let token = self.path("token");
         onyx::files::write_atomically(&token, format!("{TOKEN}\n").as_bytes(), 0o600).unwrap();
         format!(
-            "[listen]\naddress = '127.0.0.1:0'\nwrite_timeout = '2s'\nconnect_timeout = '2s'\nmax_packet = '256KiB'\n\
+            "[listen]\naddress = '127.0.0.1:0'\ndrain_timeout = '0s'\nwrite_timeout = '2s'\nconnect_timeout = '2s'\nmax_packet = '256KiB'\n\
              [upstream]\nhost = 'localhost'\naddress = '{upstream}'\nca_file = 'ca/root.pem'\nconnect_timeout = '3s'\n{extra}\n\
              [device]\nusername = 'myClient-#{{imsi}}'\ncredential = 'myClient-#{{imsi}}'\n\
              [credentials]\nfolder = 'credentials'\n\
@@ -117,7 +117,7 @@ pub struct Running {
     pub address: SocketAddr,
     pub status: Arc<Status>,
     stop: CancellationToken,
-    served: Option<tokio::task::JoinHandle<usize>>,
+    served: Option<tokio::task::JoinHandle<Result<usize, onyx::gateway::StartError>>>,
     runtime: Runtime,
 }
 
@@ -147,7 +147,7 @@ impl Running {
     /// Stops it; how many connections were closed.
     pub fn stop(&mut self) -> usize {
         self.stop.cancel();
-        self.runtime.block_on(self.served.take().unwrap()).unwrap()
+        self.runtime.block_on(self.served.take().unwrap()).unwrap().unwrap()
     }
 
     /// Waits until the status says so.
@@ -170,30 +170,31 @@ impl Running {
 
     /// A device that calls from `source`.
     pub fn dial(&self, source: Ipv4Addr) -> TcpStream {
-        let stream = self.runtime.block_on(async {
-            let socket = tokio::net::TcpSocket::new_v4().unwrap();
-            socket.bind((IpAddr::V4(source), 0).into()).unwrap();
-            socket.connect(self.address).await.unwrap()
-        });
-        let stream = stream.into_std().unwrap();
-        stream.set_nonblocking(false).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream
+        dial(self.address, source)
     }
 
     /// A connected device.
     pub fn device(&self, source: Ipv4Addr, connect: &Connect) -> Device {
-        let mut device = Device {
-            stream: self.dial(source),
-            buffer: BytesMut::new(),
-        };
-        device.send(&connect.encode().unwrap());
-        let answer = device.next().expect("a CONNACK");
-        assert_eq!((answer.packet, answer.body()), (PacketType::ConnAck, &[0, 0][..]));
-        device
+        Device::connected(self.dial(source), connect)
     }
+}
+
+/// Calls `address` from `source`.
+pub fn dial(address: SocketAddr, source: Ipv4Addr) -> TcpStream {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
+    use std::os::fd::AsRawFd;
+    let SocketAddr::V4(to) = address else {
+        panic!("{address} is not IPv4");
+    };
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    let [a, b, c, d] = source.octets();
+    bind(socket.as_raw_fd(), &SockaddrIn::new(a, b, c, d, 0)).unwrap();
+    connect(socket.as_raw_fd(), &SockaddrIn::from(to)).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
 }
 
 /// A device that speaks bytes.
@@ -203,6 +204,23 @@ pub struct Device {
 }
 
 impl Device {
+    /// Not connected yet.
+    pub fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+        }
+    }
+
+    /// Says CONNECT and is taken.
+    pub fn connected(stream: TcpStream, connect: &Connect) -> Self {
+        let mut device = Self::new(stream);
+        device.send(&connect.encode().unwrap());
+        let answer = device.next().expect("a CONNACK");
+        assert_eq!((answer.packet, answer.body()), (PacketType::ConnAck, &[0, 0][..]));
+        device
+    }
+
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
@@ -221,8 +239,13 @@ impl Device {
 
     /// The next packet, or `None` when the connection was closed.
     pub fn next(&mut self) -> Option<Frame> {
+        self.next_up_to(1 << 20)
+    }
+
+    /// The same for packets of at most `limit` bytes.
+    pub fn next_up_to(&mut self, limit: usize) -> Option<Frame> {
         loop {
-            if let Some(frame) = split_frame(&mut self.buffer, 1 << 20).unwrap() {
+            if let Some(frame) = split_frame(&mut self.buffer, limit).unwrap() {
                 return Some(frame);
             }
             let mut bytes = [0; 4_096];

@@ -183,6 +183,11 @@ impl Mosquitto {
         }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// Its plain address.
     pub fn plain(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.plain_port).into()

@@ -19,7 +19,7 @@ use super::{BookError, View};
 use crate::files::read_small;
 use crate::gateway::config::FilesConfig;
 use crate::gateway::credential::{Credential, CredentialId, Version};
-use crate::gateway::subscriber::{Directory, Known, Token, TokenError};
+use crate::gateway::subscriber::{Directory, Known, Secret, Token, TokenError};
 use crate::tls::{self, Identity, TlsError};
 
 /// Largest certificate, key or CA file that is read, in bytes.
@@ -135,8 +135,11 @@ pub fn view(config: &FilesConfig) -> Result<View, TokenError> {
         all.push(Known {
             subscriber: rule.subscriber.clone(),
             group: rule.group.clone(),
+            enabled: rule.enabled,
+            imei_lock: rule.imei_lock,
             source: rule.source,
-            token,
+            token: token.map(Secret::Token),
+            certificate: rule.certificate,
         });
     }
     let groups = config.groups.iter().map(|g| (g.id.clone(), Arc::new(g.clone())));

@@ -10,7 +10,8 @@ use crate::config::Section;
 use crate::gateway::group::{
     Group, GroupId, KeepAlive, Kind, Login, Platform, Proof, Rate, Scheme, Topics, Trust, Upstream,
 };
-use crate::gateway::subscriber::Prefix;
+use crate::gateway::store::Fingerprint;
+use crate::gateway::subscriber::{Prefix, fingerprint};
 use crate::identity::{NameTemplate, Subscriber};
 use crate::tls::Versions;
 
@@ -25,6 +26,12 @@ pub struct Rule {
     pub source: Option<Prefix>,
     /// The file with its token.
     pub token_file: Option<PathBuf>,
+    /// Whether it may connect.
+    pub enabled: bool,
+    /// Whether only its modem may use the SIM.
+    pub imei_lock: bool,
+    /// The one certificate it may show at the door with TLS, if one is pinned.
+    pub certificate: Option<Fingerprint>,
 }
 
 /// All that stands in the file.
@@ -38,7 +45,8 @@ pub struct FilesConfig {
     pub subscribers: Vec<Rule>,
 }
 
-pub(super) fn read(top: &mut Section<'_, '_>) -> FilesConfig {
+/// `certificates`: there is a door where a certificate tells who a device is.
+pub(super) fn read(top: &mut Section<'_, '_>, certificates: bool) -> FilesConfig {
     let upstream = upstream(top.section("upstream"));
     let mut device = top.section("device");
     let username = device.parsed::<NameTemplate>("username");
@@ -87,7 +95,7 @@ pub(super) fn read(top: &mut Section<'_, '_>) -> FilesConfig {
     }
     let credentials = folder.file("folder").unwrap_or_default();
     folder.finish();
-    let subscribers = subscribers(top, &group);
+    let subscribers = subscribers(top, &group, certificates);
     device.finish();
     FilesConfig {
         groups: vec![group],
@@ -160,10 +168,11 @@ fn upstream(mut s: Section<'_, '_>) -> Upstream {
     upstream
 }
 
-fn subscribers(top: &mut Section<'_, '_>, group: &Group) -> Vec<Rule> {
+fn subscribers(top: &mut Section<'_, '_>, group: &Group, certificates: bool) -> Vec<Rule> {
     let mut list = Vec::new();
     let mut imsis = HashMap::new();
     let mut sources = HashMap::new();
+    let mut pins = HashMap::new();
     for (index, mut s) in top.sections("subscriber").into_iter().enumerate() {
         let number = index + 1;
         if !s.has("imsi") {
@@ -177,13 +186,34 @@ fn subscribers(top: &mut Section<'_, '_>, group: &Group) -> Vec<Rule> {
             s.file("token_file"),
         );
         let (imei, iccid, source, token_file) = rule;
-        if !s.has("source") && !s.has("token_file") {
+        let (enabled, imei_lock) = (s.boolean("enabled", true), s.boolean("imei_lock", false));
+        let certificate = s.text("certificate").and_then(|text| {
+            let read = fingerprint(&text);
+            read.map_err(|why| s.mistake("certificate", why)).ok()
+        });
+        if let Some(pinned) = certificate {
+            if !certificates {
+                s.mistake("certificate", "no door asks for certificates: set listen.tls.client_ca");
+            }
+            if let Some(first) = pins.insert(pinned, number) {
+                s.mistake(
+                    "certificate",
+                    format!("the same certificate as [[subscriber]] number {first}"),
+                );
+            }
+        }
+        if imei_lock && !s.has("imei") {
+            s.mistake("imei_lock", "which modem? write imei = \"123456789011111\" too");
+        }
+        // With a door for certificates, a subscriber may be known by its IMSI in one.
+        let known = certificates || ["source", "token_file", "certificate"].iter().any(|key| s.has(key));
+        if !known {
             s.mistake(
                 "source",
                 "how is this subscriber known? write source = \"10.8.0.2\" or token_file = \"tokens/device-1\"",
             );
         }
-        if let (Some(p), None) = (source, &token_file) {
+        if let (Some(p), None, None) = (source, &token_file, certificate) {
             if let Some(first) = sources.insert(p, number) {
                 s.mistake(
                     "source",
@@ -204,6 +234,9 @@ fn subscribers(top: &mut Section<'_, '_>, group: &Group) -> Vec<Rule> {
                 group: group.id.clone(),
                 source,
                 token_file,
+                enabled,
+                imei_lock,
+                certificate,
             });
         }
         s.finish();

@@ -92,7 +92,8 @@ fn schema(top: &mut Section<'_, '_>) -> Config {
                 );
                 store::read(top.section("store"));
             }
-            Source::Files(files::read(top))
+            let certificates = listen.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+            Source::Files(files::read(top, certificates))
         }
         None => Source::Store(store::read(top.section("store"))),
     };

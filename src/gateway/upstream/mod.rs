@@ -1,140 +1,97 @@
-//! Dialling the cloud for one device: DNS, TCP, TLS with the device's certificate, CONNECT, and upstream's CONNACK. All of it
+//! Dialling the cloud for one device: its address, TCP, TLS with the device's certificate, CONNECT, and upstream's CONNACK. All of it
 //! together has one deadline, `upstream.connect_timeout`.
+//!
+//! | file | step |
+//! |---|---|
+//! | `address` | name to address to TCP |
+//! | [`tickets`] | whom to trust and whom to be: configurations for TLS, with their session tickets |
+//! | this one | the steps in order, and TLS itself |
+//! | `hello` | CONNECT and CONNACK |
 
+mod address;
+mod hello;
 pub mod tickets;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
-use super::group::Upstream;
+use super::group::{Kind, Upstream};
 use super::refusal::Refusal;
-use super::socket;
-use crate::mqtt::{Connect, Frame, PacketType, split_frame};
+use super::wire::Wire;
+use crate::cloud::aws_iot;
+use crate::mqtt::Frame;
 use crate::tls;
-
-/// Size of a CONNACK, in bytes (MQTT 3.1.1 section 3.2); nothing else may come first.
-const CONNACK_SIZE: usize = 4;
-
-/// Most addresses of a name that are tried.
-const ADDRESSES_MAX: usize = 8;
 
 /// An open way upstream.
 #[derive(Debug)]
 pub struct Open {
-    /// The encrypted stream.
-    pub stream: TlsStream<TcpStream>,
-    /// The CONNACK as it came; its return code is 0.
+    /// The connection.
+    pub wire: Wire,
+    /// The CONNACK as it came; its code is 0.
     pub connack: Frame,
     /// What came after it.
     pub rest: BytesMut,
-    /// Protocol version and whether the session was resumed, for the log.
-    pub tls: String,
 }
 
-/// Opens the way and waits for upstream's word.
+/// How far the way is, for words about a deadline.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Lookup,
+    Tcp,
+    Tls,
+    ConnAck,
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Lookup => "looking up its address",
+            Self::Tcp => "connecting",
+            Self::Tls => "the TLS handshake",
+            Self::ConnAck => "waiting for CONNACK",
+        })
+    }
+}
+
+/// The application protocol to ask for: the configured one, or the one that AWS IoT Core wants on its HTTPS port.
+#[must_use]
+pub fn alpn(upstream: &Upstream) -> Option<&str> {
+    let by_kind = match upstream.kind {
+        Kind::AwsIot => aws_iot::alpn(upstream.port).first().copied(),
+        _ => None,
+    };
+    upstream.alpn.as_deref().or(by_kind)
+}
+
+/// Opens the way, says `connect` (a whole packet) and waits for upstream's word. Without a `config` it is plain MQTT.
 ///
 /// # Errors
 /// [`Refusal`], with upstream's own code when it refused.
 pub async fn open(
     upstream: &Upstream,
-    config: Arc<ClientConfig>,
-    connect: &Connect,
-    write_timeout: std::time::Duration,
+    config: Option<Arc<ClientConfig>>,
+    connect: &[u8],
+    write_timeout: Duration,
 ) -> Result<Open, Refusal> {
-    let mut stage = "looking up its address";
+    let mut stage = Stage::Lookup;
     let way = async {
-        let target = upstream.address.clone().unwrap_or_else(|| {
-            // An IPv6 address as host needs brackets before its port.
-            if upstream.host.contains(':') {
-                format!("[{}]:{}", upstream.host, upstream.port)
-            } else {
-                format!("{}:{}", upstream.host, upstream.port)
-            }
-        });
-        let unreachable = |what: &str, e: std::io::Error| {
-            Refusal::Unreachable(format!(
-                "{what} {target}: {e}; see [upstream], DNS, routes and firewalls"
-            ))
-        };
-        let addresses = tokio::net::lookup_host(&target)
-            .await
-            .map_err(|e| unreachable("cannot look up", e))?;
-        stage = "connecting";
-        let addresses: Vec<_> = addresses.take(ADDRESSES_MAX).collect();
-        // A first address that swallows packets leaves time for the others.
-        let share = upstream.connect_timeout / u32::try_from(addresses.len().max(1)).unwrap_or(1);
-        let mut tcp = Err(Refusal::Unreachable(format!("{target} has no address")));
-        for address in addresses {
-            tcp = match tokio::time::timeout(share, TcpStream::connect(address)).await {
-                Ok(result) => result.map_err(|e| unreachable("cannot connect to", e)),
-                Err(_) => Err(unreachable("cannot connect to", std::io::ErrorKind::TimedOut.into())),
-            };
-            if tcp.is_ok() {
-                break;
-            }
-        }
-        let tcp = tcp?;
-        socket::tune(&tcp, write_timeout);
-        stage = "the TLS handshake";
-        let name = ServerName::try_from(upstream.host.clone())
-            .map_err(|e| Refusal::Tls(format!("upstream.host {:?}: {e}", upstream.host)))?;
-        let mut stream = TlsConnector::from(config)
-            .connect(name, tcp)
-            .await
-            .map_err(|e| failed(&e, upstream))?;
-        stage = "waiting for CONNACK";
-        let bytes = connect.encode().map_err(|e| Refusal::Malformed(e.to_string()))?;
-        let sent = async {
-            stream.write_all(&bytes).await?;
-            stream.flush().await
-        };
-        sent.await.map_err(|e| failed(&e, upstream))?;
-        let mut rest = BytesMut::with_capacity(1_024);
-        let connack = loop {
-            match split_frame(&mut rest, usize::MAX) {
-                Ok(Some(frame)) => break frame,
-                Ok(None) => {}
-                Err(e) => return Err(Refusal::NoAnswer(format!("{} does not speak MQTT: {e}", upstream.host))),
-            }
-            if rest.first().is_some_and(|b| *b != 0x20) || rest.len() > CONNACK_SIZE {
-                return Err(Refusal::NoAnswer(format!(
-                    "{} answers CONNECT with something else than CONNACK",
-                    upstream.host
-                )));
-            }
-            if stream.read_buf(&mut rest).await.map_err(|e| failed(&e, upstream))? == 0 {
-                return Err(Refusal::NoAnswer(format!(
-                    "{} closed the connection instead of answering CONNECT: look there for the reason (policy, client id in use, name)",
-                    upstream.host
-                )));
+        let tcp = address::dial(upstream, write_timeout, &mut stage).await?;
+        let mut wire = match config {
+            None => Wire::Plain(tcp),
+            Some(config) => {
+                stage = Stage::Tls;
+                encrypt(upstream, config, tcp).await?
             }
         };
-        let code = match (connack.packet, connack.body()) {
-            (PacketType::ConnAck, [_, code]) => *code,
-            _ => {
-                return Err(Refusal::NoAnswer(format!(
-                    "{} answers CONNECT with something else than CONNACK",
-                    upstream.host
-                )));
-            }
-        };
-        if code != 0 {
-            return Err(Refusal::Upstream(code));
-        }
-        let tls = describe(&stream);
-        Ok(Open {
-            stream,
-            connack,
-            rest,
-            tls,
-        })
+        stage = Stage::ConnAck;
+        let (connack, rest) = hello::hello(&mut wire, connect, upstream).await?;
+        Ok(Open { wire, connack, rest })
     };
     let deadline = upstream.connect_timeout;
     match tokio::time::timeout(deadline, way).await {
@@ -148,20 +105,14 @@ pub async fn open(
     }
 }
 
-fn describe(stream: &TlsStream<TcpStream>) -> String {
-    let session = stream.get_ref().1;
-    let version = match session.protocol_version() {
-        Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
-        Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
-        _ => "TLS",
-    };
-    match session.handshake_kind() {
-        Some(rustls::HandshakeKind::Resumed) => format!("{version}, resumed"),
-        _ => version.to_owned(),
-    }
+async fn encrypt(upstream: &Upstream, config: Arc<ClientConfig>, tcp: TcpStream) -> Result<Wire, Refusal> {
+    let name = ServerName::try_from(upstream.host.clone())
+        .map_err(|e| Refusal::Tls(format!("upstream.host {:?}: {e}", upstream.host)))?;
+    let stream = TlsConnector::from(config).connect(name, tcp).await;
+    stream.map(Wire::from).map_err(|e| failed(&e, upstream))
 }
 
-/// An error of the encrypted stream: TLS trouble is inside the I/O error.
+/// An error of the stream: TLS trouble is inside the I/O error.
 fn failed(error: &std::io::Error, upstream: &Upstream) -> Refusal {
     match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
         Some(e) => {
@@ -169,5 +120,25 @@ fn failed(error: &std::io::Error, upstream: &Upstream) -> Refusal {
             Refusal::Tls(format!("{what}: {cure}"))
         }
         None => Refusal::NoAnswer(format!("{} broke the connection off: {error}", upstream.host)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::group::Group;
+
+    #[test]
+    fn aws_is_asked_for_mqtt_on_the_https_port() {
+        let mut u = Group::for_tests("x-ats.iot.eu-west-1.amazonaws.com", "c").upstream;
+        assert_eq!(alpn(&u), None);
+        u.port = 443;
+        assert_eq!(alpn(&u), None, "not AWS");
+        u.kind = Kind::AwsIot;
+        assert_eq!(alpn(&u), Some("x-amzn-mqtt-ca"));
+        u.alpn = Some("mqtt".into());
+        assert_eq!(alpn(&u), Some("mqtt"), "what is configured goes first");
+        (u.alpn, u.port) = (None, 8_883);
+        assert_eq!(alpn(&u), None);
     }
 }

@@ -1,0 +1,419 @@
+//! Both directions of one connection, after both CONNACKs: read, ask the [flow](super::flow), write, nothing kept.
+//!
+//! What makes this safe is what it does not do. It makes no packet of its own: a PUBACK that reaches a device came from upstream, so
+//! an acknowledged message has arrived (a bridge that acknowledges first lost most of them in our measurements). It does not
+//! queue: bytes read are written before more are read from that side, so a slow side slows its peer through TCP and nobody else.
+//!
+//! **Memory.** Bytes are read into a buffer that belongs to the thread ([`READ`]) and written from there. A connection keeps only what
+//! could not be written, and the front of a packet that is not complete enough to be judged. So an idle connection holds no buffer; a busy
+//! one holds for each direction at most one read (in the clear, or once more encrypted) and what the flow asks to see at once, and of
+//! answers to a sender who does not take them at most [`BACK_MAX`] and one step.
+//!
+//! **Time.** One timer for each connection. It is moved when it fires, or when something earlier comes up; a message moves nothing.
+//!
+//! **Ends.** What the flow said is written before the end. When a side no longer takes anything (it has reset the connection), what it has
+//! sent before is still read: a device's DISCONNECT that lies behind its reset keeps its will from being published. When the device goes
+//! without DISCONNECT, upstream sees the connection close without DISCONNECT, and publishes the will.
+//!
+//! | file | subject |
+//! |---|---|
+//! | this one | a connection's life: when to read, what is due, why it ended |
+//! | `look` | what the flow makes of one read |
+//! | `outbox` | what waits to be written to one side |
+
+mod look;
+mod outbox;
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::flow::{Flow, Pass, Step};
+use super::rules::Violation;
+use look::look;
+use outbox::Outbox;
+
+/// Most bytes read at once; a TLS record is at most as large.
+pub const READ: usize = 16 << 10;
+/// A sender who does not take its answers is not read while more than this many bytes of them wait.
+pub const BACK_MAX: usize = 4 << 10;
+/// Reads of one connection before the others of its thread have their turn.
+const ROUNDS: usize = 16;
+
+thread_local! {
+    /// What was read last on this thread; nobody's once it has been looked at.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
+}
+
+/// What has passed one way.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Whole packets.
+    pub packets: AtomicU64,
+    /// Bytes of MQTT, without TLS and TCP.
+    pub bytes: AtomicU64,
+}
+
+/// Why a relayed connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// The device said DISCONNECT.
+    #[error("the device disconnected")]
+    Disconnected,
+    /// A side closed its connection.
+    #[error("{0} closed the connection")]
+    Closed(Side),
+    /// A side's connection broke.
+    #[error("the connection to {0} broke: {1}")]
+    Broke(Side, std::io::Error),
+    /// A side stopped reading.
+    #[error("{0} took nothing for {1} s (listen.write_timeout)")]
+    Stalled(Side, u64),
+    /// Silence.
+    #[error("the device was silent for {0} s, one and a half times its keep-alive")]
+    Idle(u64),
+    /// A side broke a rule.
+    #[error("{0} broke a rule: {1}")]
+    Violation(Side, Violation),
+}
+
+/// The two sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The device.
+    Device,
+    /// The cloud.
+    Upstream,
+}
+
+impl std::fmt::Display for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Device => "the device",
+            Self::Upstream => "upstream",
+        })
+    }
+}
+
+/// One side of a connection, and the direction that begins there.
+struct Half<'a, S> {
+    stream: &'a mut S,
+    /// What waits to be written to it.
+    out: Outbox,
+    /// Read from it and not done with.
+    input: Vec<u8>,
+    /// The input has not been looked at as it is now.
+    unseen: bool,
+    /// Worth a look once the input is this long, in bytes.
+    wanted: usize,
+    /// Not read, nor looked at, before this time.
+    held: Option<Duration>,
+    /// Why nothing more comes from it: `None` inside is the end of the stream.
+    over: Option<Option<io::Error>>,
+    traffic: &'a Traffic,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Half<'a, S> {
+    fn new(stream: &'a mut S, input: Vec<u8>, traffic: &'a Traffic) -> Self {
+        Self {
+            stream,
+            out: Outbox::default(),
+            unseen: !input.is_empty(),
+            input,
+            wanted: 0,
+            held: None,
+            over: None,
+            traffic,
+        }
+    }
+
+    /// Writes what waits. A broken stream leaves its error in the outbox.
+    fn push(&mut self, cx: &mut Context<'_>, now: Duration) {
+        self.out.push(self.stream, cx, now);
+    }
+
+    /// Reads what is there; `None` when nothing came.
+    fn read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Option<usize> {
+        let mut into = ReadBuf::new(scratch);
+        self.over = match Pin::new(&mut *self.stream).poll_read(cx, &mut into) {
+            Poll::Pending => return None,
+            Poll::Ready(Ok(())) if !into.filled().is_empty() => return Some(into.filled().len()),
+            Poll::Ready(Ok(())) => Some(None),
+            // TLS that ends without a word of it.
+            Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => Some(None),
+            Poll::Ready(Err(e)) => Some(Some(e)),
+        };
+        None
+    }
+
+    /// Whether its input may be asked for now.
+    fn may_read(&self, now: Duration) -> bool {
+        self.over.is_none() && self.held.is_none_or(|until| now >= until) && self.out.backs() <= BACK_MAX
+    }
+
+    /// Reads, looks and writes once, from this side to the other. False when there is nothing to do.
+    fn pass<T: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        to: &mut Half<'_, T>,
+        cx: &mut Context<'_>,
+        now: Duration,
+        ask: impl FnMut(&[u8]) -> Step,
+        ending: &mut Option<End>,
+    ) -> bool {
+        if !to.out.is_clear() || !self.may_read(now) {
+            return false;
+        }
+        self.held = None;
+        SCRATCH.with_borrow_mut(|scratch| {
+            let read = if self.unseen {
+                0
+            } else {
+                match self.read(cx, scratch) {
+                    Some(n) => n,
+                    None => return false,
+                }
+            };
+            let new = scratch.get(..read).unwrap_or_default();
+            let kept = !self.input.is_empty();
+            if kept {
+                self.input.extend_from_slice(new);
+                if self.input.len() < self.wanted {
+                    return true;
+                }
+            }
+            let front = if kept { self.input.as_slice() } else { new };
+            let looked = look(front, ask);
+            to.out.write(to.stream, cx, front, &looked.pieces, now);
+            to.out.push(to.stream, cx, now);
+            if let Some(back) = looked.back {
+                self.out.add_back(&back, now);
+            }
+            self.traffic.packets.fetch_add(looked.packets, Relaxed);
+            self.traffic.bytes.fetch_add(looked.taken as u64, Relaxed);
+            if !kept {
+                self.input = new.get(looked.taken..).unwrap_or_default().to_vec();
+            } else if looked.taken < self.input.len() {
+                self.input.drain(..looked.taken);
+            } else {
+                self.input = Vec::new();
+            }
+            self.wanted = looked.wanted;
+            self.held = looked.hold.map(|time| now + time);
+            self.unseen = self.held.is_some() && !self.input.is_empty();
+            *ending = looked.end;
+            true
+        })
+    }
+
+    /// Whether the far end has let go, and how.
+    fn gone(&mut self, side: Side) -> Option<End> {
+        let over = self.over.take()?;
+        Some(match self.out.take_error().or(over) {
+            Some(e) => End::Broke(side, e),
+            None => End::Closed(side),
+        })
+    }
+}
+
+/// How a connection is relayed.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// The zero of the flow's time.
+    pub epoch: Instant,
+    /// Longest time a side may take nothing while something waits for it. (What has been encrypted, one read at most, has to be taken
+    /// whole within this time.)
+    pub write_timeout: Duration,
+}
+
+/// Who decides what becomes of packets: a [`Flow`].
+pub trait Judge {
+    /// [`Flow::up`].
+    fn up(&mut self, front: &[u8], now: Duration) -> Step;
+    /// [`Flow::down`].
+    fn down(&mut self, front: &[u8], now: Duration) -> Step;
+    /// [`Flow::deadline`].
+    fn deadline(&self) -> Duration;
+    /// [`Flow::due`].
+    fn due(&mut self, now: Duration) -> Step;
+}
+
+impl Judge for Flow {
+    fn up(&mut self, front: &[u8], now: Duration) -> Step {
+        Self::up(self, front, now)
+    }
+
+    fn down(&mut self, front: &[u8], now: Duration) -> Step {
+        Self::down(self, front, now)
+    }
+
+    fn deadline(&self) -> Duration {
+        Self::deadline(self)
+    }
+
+    fn due(&mut self, now: Duration) -> Step {
+        Self::due(self, now)
+    }
+}
+
+struct Relay<'a, D, U, F> {
+    device: Half<'a, D>,
+    upstream: Half<'a, U>,
+    flow: F,
+    bounds: Bounds,
+    ending: Option<End>,
+}
+
+/// Relays until one side ends; then both can be closed. The buffers hold what was read of either side already.
+pub async fn relay<D, U, F>(
+    (device, from_device): (&mut D, Vec<u8>),
+    (upstream, from_upstream): (&mut U, Vec<u8>),
+    flow: F,
+    bounds: Bounds,
+    (up, down): (&Traffic, &Traffic),
+) -> End
+where
+    D: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+    F: Judge,
+{
+    let mut relay = Relay {
+        device: Half::new(device, from_device, up),
+        upstream: Half::new(upstream, from_upstream, down),
+        flow,
+        bounds,
+        ending: None,
+    };
+    let mut alarm = pin!(sleep_until(bounds.epoch + relay.flow.deadline()));
+    poll_fn(|cx| relay.poll(cx, alarm.as_mut())).await
+}
+
+impl<D, U, F> Relay<'_, D, U, F>
+where
+    D: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+    F: Judge,
+{
+    fn now(&self) -> Duration {
+        self.bounds.epoch.elapsed()
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<End> {
+        loop {
+            let now = self.now();
+            if !self.rounds(cx, now) {
+                // The others of this thread first.
+                cx.waker().wake_by_ref();
+            }
+            if let Some(end) = self.finished() {
+                return Poll::Ready(end);
+            }
+            let at = self.bounds.epoch + self.deadline(now);
+            if alarm.is_elapsed() || at < alarm.deadline() {
+                alarm.as_mut().reset(at);
+            }
+            if alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.due(self.now());
+        }
+    }
+
+    /// Passes what there is; false when there may be more.
+    fn rounds(&mut self, cx: &mut Context<'_>, now: Duration) -> bool {
+        for _ in 0..ROUNDS {
+            self.device.push(cx, now);
+            self.upstream.push(cx, now);
+            if self.ending.is_some() {
+                return true;
+            }
+            let (device, upstream, flow) = (&mut self.device, &mut self.upstream, &mut self.flow);
+            let mut busy = device.pass(upstream, cx, now, |front| flow.up(front, now), &mut self.ending);
+            if self.ending.is_none() {
+                busy |= upstream.pass(device, cx, now, |front| flow.down(front, now), &mut self.ending);
+            }
+            if self.ending.is_none() {
+                self.ending = device.gone(Side::Device).or_else(|| upstream.gone(Side::Upstream));
+            }
+            if !busy && self.ending.is_none() {
+                // An answer to the sender may have come up in the last pass.
+                self.device.push(cx, now);
+                self.upstream.push(cx, now);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The end, once everything that still can be written has been.
+    fn finished(&mut self) -> Option<End> {
+        let without = match self.ending.as_ref()? {
+            End::Closed(side) | End::Broke(side, _) => Some(*side),
+            _ => None,
+        };
+        let device = without == Some(Side::Device) || self.device.out.is_done();
+        let upstream = without == Some(Side::Upstream) || self.upstream.out.is_done();
+        if device && upstream { self.ending.take() } else { None }
+    }
+
+    /// Whether the device is not listened to because of something else than its own silence.
+    fn deaf(&self, now: Duration) -> bool {
+        !self.upstream.out.is_clear() || !self.device.may_read(now)
+    }
+
+    /// When something will be due, if nothing happens.
+    fn deadline(&self, now: Duration) -> Duration {
+        let stall = |half: Option<Duration>| half.map(|since| since + self.bounds.write_timeout);
+        let flow = (!self.deaf(now)).then(|| self.flow.deadline());
+        let holds = [self.device.held, self.upstream.held]
+            .into_iter()
+            .flatten()
+            .filter(|h| *h > now);
+        [
+            stall(self.device.out.owes_since()),
+            stall(self.upstream.out.owes_since()),
+            flow,
+        ]
+        .into_iter()
+        .flatten()
+        .chain(holds)
+        .min()
+        .unwrap_or(now + self.bounds.write_timeout)
+    }
+
+    /// Does what is due.
+    fn due(&mut self, now: Duration) {
+        let patience = self.bounds.write_timeout;
+        for (side, out) in [
+            (Side::Device, &mut self.device.out),
+            (Side::Upstream, &mut self.upstream.out),
+        ] {
+            if out.owes_since().is_some_and(|since| now >= since + patience) {
+                let end = match out.give_up() {
+                    Some(e) => End::Broke(side, e),
+                    None => End::Stalled(side, patience.as_secs()),
+                };
+                self.ending.get_or_insert(end);
+            }
+        }
+        if self.ending.is_none() && !self.deaf(now) && now >= self.flow.deadline() {
+            let step = self.flow.due(now);
+            if let Pass::Instead(bytes) = &step.pass {
+                self.upstream.out.add(bytes, now);
+            }
+            if let Some(bytes) = &step.back {
+                self.device.out.add(bytes, now);
+            }
+            self.ending = step.end;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
