@@ -72,6 +72,8 @@ class Bench:
                 options += ["--devices", min(DEVICES, self.place.devices), "--seconds", seconds]
                 listen = ["--listen", f"127.0.0.1:{upstream.plain_port}"]
                 result = self.load("flow", *to, *listen, *options, *watch, limit=PATIENCE + seconds)
+            if not all(m["cpu_seconds"]["gateway"] > 0 for m in machines(result)):
+                raise peers.Failed(f"{target}: the gateway did nothing: {result}")
             if target in peers.OWN_IDENTITY:
                 strangers = [(c, u) for c, u in upstream.arrivals() if c.startswith("dev-") and c != u]
                 if strangers:

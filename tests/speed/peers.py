@@ -15,6 +15,8 @@ CONF = pathlib.Path(__file__).resolve().parent / "conf"
 # Seconds in which a program must take connections, and in which it must have ended.
 START_LIMIT = 20
 STOP_LIMIT = 10
+# Seconds that thousands of credentials may take into the store.
+IMPORT_LIMIT = 300
 PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -49,6 +51,8 @@ class Place:
         self.ca = self.dir / "ca"
         # How many have a certificate and are known to the gateway.
         self.devices = devices
+        # Upstream's, for a whole pass: it stands in the store.
+        self.tls_port = free_port()
 
     def render(self, template, name, more="", **values):
         """Writes a configuration; answers its path."""
@@ -119,10 +123,10 @@ class Upstream(Program):
     """mosquitto with a TLS door that wants certificates, and a plain one."""
 
     def __init__(self, place):
-        self.plain_port, self.tls_port = free_port(), free_port()
+        self.plain_port = free_port()
         self.journal = place.dir / "upstream.log"
         self.journal.unlink(missing_ok=True)
-        conf = place.render("upstream.conf", "upstream.conf", plain_port=self.plain_port, tls_port=self.tls_port)
+        conf = place.render("upstream.conf", "upstream.conf", plain_port=self.plain_port, tls_port=place.tls_port)
         super().__init__(place, "upstream", ["mosquitto", "-c", conf], self.plain_port)
 
     def arrivals(self):
@@ -130,44 +134,79 @@ class Upstream(Program):
         return re.findall(r" as (\S+) \(.* u'([^']*)'\)", self.journal.read_text(errors="replace"))
 
 
+def ready(program, condition, what):
+    """The program, once it is as far as that."""
+    try:
+        program.wait_until(lambda: condition(program), what)
+    except BaseException:
+        program.stop()
+        raise
+    return program
+
+
+def in_files(place, port):
+    """Our gateway's configuration with every device in it."""
+    subscribers = "".join(
+        f'[[subscriber]]\nimsi = "{imsi(n)}"\nsource = "{source(n)}"\n' for n in range(place.devices)
+    )
+    return place.render("gateway.toml", "gateway.toml", subscribers, port=port, tls_port=place.tls_port)
+
+
 def onyx(binary):
     """Our gateway, everything in files."""
 
-    def start(place, upstream):
+    def start(place, _):
         port = free_port()
-        subscribers = "".join(
-            f'[[subscriber]]\nimsi = "{imsi(n)}"\nsource = "{source(n)}"\n' for n in range(place.devices)
-        )
-        conf = place.render("gateway.toml", "gateway.toml", subscribers, port=port, tls_port=upstream.tls_port)
-        return Program(place, "onyx", [binary, "run", "--config", conf], port)
+        return Program(place, "onyx", [binary, "run", "--config", in_files(place, port)], port)
+
+    return start
+
+
+def has_store(binary):
+    done = subprocess.run([binary, "import", "--help"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return done.returncode == 0
+
+
+def onyx_store(binary):
+    """Our gateway, everything in a SQLite store, which is made at the first start."""
+    made = []
+
+    def start(place, _):
+        port = free_port()
+        conf = place.render("store.toml", "store.toml", port=port)
+        if not made:
+            for old in place.dir.glob("store.db*"):
+                old.unlink()
+            command = [binary, "import", in_files(place, port), "--config", conf]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_LIMIT)
+            if done.returncode:
+                raise Failed(f"onyx-gateway import: {done.stderr.strip()}")
+            made.append(True)
+        return Program(place, "onyx-store", [binary, "run", "--config", conf], port)
 
     return start
 
 
 def nginx(place, upstream):
     port = free_port()
-    conf = place.render("nginx.conf", "nginx.conf", port=port, tls_port=upstream.tls_port)
-    return Program(place, "nginx", ["nginx", "-p", place.dir, "-c", conf], port)
+    conf = place.render("nginx.conf", "nginx.conf", port=port, tls_port=place.tls_port)
+    # The master listens before its worker is there, and the worker is what is measured.
+    return ready(Program(place, "nginx", ["nginx", "-p", place.dir, "-c", conf], port), lambda p: len(p.pids) == 2, "has its worker")
 
 
 def haproxy(place, upstream):
     port = free_port()
     pair = [(place.ca / "devices" / f"{device(0)}.{end}").read_text() for end in ("pem", "key")]
     (place.dir / "haproxy.pem").write_text("".join(pair))
-    conf = place.render("haproxy.cfg", "haproxy.cfg", port=port, tls_port=upstream.tls_port)
+    conf = place.render("haproxy.cfg", "haproxy.cfg", port=port, tls_port=place.tls_port)
     return Program(place, "haproxy", ["haproxy", "-db", "-f", conf], port)
 
 
 def bridge(place, upstream):
     port = free_port()
-    conf = place.render("bridge.conf", "bridge.conf", port=port, tls_port=upstream.tls_port)
+    conf = place.render("bridge.conf", "bridge.conf", port=port, tls_port=place.tls_port)
     program = Program(place, "bridge", ["mosquitto", "-c", conf], port)
-    try:
-        program.wait_until(lambda: any(c == device(0) for c, _ in upstream.arrivals()), "reaches upstream")
-    except BaseException:
-        program.stop()
-        raise
-    return program
+    return ready(program, lambda _: any(c == device(0) for c, _ in upstream.arrivals()), "reaches upstream")
 
 
 # Whether each device keeps its own identity upstream.
