@@ -269,7 +269,11 @@ impl<'t, 'n> Node<'t, 'n> {
 
     /// The items of a list about which another reader has said what there is to say.
     pub(in crate::gateway) fn list_quietly(&self) -> Vec<Self> {
-        if self.kind() == "a list" { self.list().unwrap_or_default() } else { Vec::new() }
+        if self.kind() == "a list" {
+            self.list().unwrap_or_default()
+        } else {
+            Vec::new()
+        }
     }
 
     /// `{"key": …, "value": …}`. With `loud`, what is wrong with it is remarked.

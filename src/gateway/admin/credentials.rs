@@ -104,7 +104,11 @@ impl Draft {
             warnings.push(format!("the certificate expired at {until}: upstream will refuse it"));
         }
         let secret = match ca {
-            Some(ca) => serde_json::to_string(&Secret { key, cert, ca: Some(ca) }),
+            Some(ca) => serde_json::to_string(&Secret {
+                key,
+                cert,
+                ca: Some(ca),
+            }),
             None => serde_json::to_string(&Secret { key, cert, ca: None }),
         };
         Ok(Self {
@@ -122,7 +126,9 @@ impl Draft {
     /// [`AdminError::Store`].
     pub async fn put(self, store: &Store, id: &CredentialId, new: bool) -> Result<CredentialSummary, AdminError> {
         let (description, until) = (self.description, Some(self.not_after));
-        Ok(store.put_credential(id, X509, &description, self.secret, until, new).await?)
+        Ok(store
+            .put_credential(id, X509, &description, self.secret, until, new)
+            .await?)
     }
 }
 

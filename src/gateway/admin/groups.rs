@@ -15,8 +15,18 @@ use crate::gateway::store::{GroupRecord, Store};
 pub const MASK: &str = "********";
 /// Names whose texts are secrets, in any of SORACOM's namespaces. Compared without regard to case.
 const SECRET_NAMES: [&str; 12] = [
-    "password", "key", "psk", "secret", "token", "privatekey", "private_key", "secretkey", "secretaccesskey", "sharedaccesskey",
-    "clientsecret", "apikey",
+    "password",
+    "key",
+    "psk",
+    "secret",
+    "token",
+    "privatekey",
+    "private_key",
+    "secretkey",
+    "secretaccesskey",
+    "sharedaccesskey",
+    "clientsecret",
+    "apikey",
 ];
 
 /// Whether a pair's value is a secret by its name or its look.
@@ -31,7 +41,11 @@ pub fn masked(name: &str, value: &Value) -> Value {
     match value {
         Value::String(text) if is_secret(name, text) => Value::from(MASK),
         Value::Array(list) => list.iter().map(|v| masked(name, v)).collect(),
-        Value::Object(map) => map.iter().map(|(k, v)| (k.clone(), masked(k, v))).collect::<serde_json::Map<_, _>>().into(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(k, v)| (k.clone(), masked(k, v)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
         other => other.clone(),
     }
 }
@@ -69,7 +83,11 @@ pub fn shown(record: &GroupRecord) -> Value {
 pub fn remarks(judged: &Judged) -> Vec<String> {
     let mut out: Vec<String> = judged.remarks.iter().map(ToString::to_string).collect();
     if judged.incomplete {
-        out.push(format!("{}: there is no {:?} yet: its devices are refused", beam::NAMESPACE, beam::MQTT));
+        out.push(format!(
+            "{}: there is no {:?} yet: its devices are refused",
+            beam::NAMESPACE,
+            beam::MQTT
+        ));
     }
     out
 }
@@ -94,17 +112,23 @@ pub fn pairs(namespace: &str, body: &str) -> Result<Vec<(String, Value)>, AdminE
         None => Vec::new(),
     };
     for item in items {
-        let Some(pair) = item.pair(namespace != beam::NAMESPACE) else { continue };
+        let Some(pair) = item.pair(namespace != beam::NAMESPACE) else {
+            continue;
+        };
         let (key, value) = pair;
         let Some(value) = value.value() else { continue };
         if has_mask(&value) {
-            item.mistake(format!("has {MASK:?}, which stands for a secret when a group is shown: write the secret itself"));
+            item.mistake(format!(
+                "has {MASK:?}, which stands for a secret when a group is shown: write the secret itself"
+            ));
         }
         out.push((key, value));
     }
     mistakes(&notes.done())?;
     if out.is_empty() {
-        return Err(AdminError::wrong("the list is empty: write [{\"key\": …, \"value\": …}]"));
+        return Err(AdminError::wrong(
+            "the list is empty: write [{\"key\": …, \"value\": …}]",
+        ));
     }
     Ok(out)
 }
@@ -124,7 +148,8 @@ pub async fn put(store: &Store, id: &GroupId, namespace: &str, body: &str) -> Re
 const NAMESPACE_MAX: usize = 64;
 
 fn namespace_fits(namespace: &str) -> Result<(), AdminError> {
-    if !namespace.is_empty() && namespace.len() <= NAMESPACE_MAX && namespace.bytes().all(|b| b.is_ascii_alphanumeric()) {
+    if !namespace.is_empty() && namespace.len() <= NAMESPACE_MAX && namespace.bytes().all(|b| b.is_ascii_alphanumeric())
+    {
         return Ok(());
     }
     Err(AdminError::wrong(format!(
@@ -143,7 +168,14 @@ fn namespace_fits(namespace: &str) -> Result<(), AdminError> {
 pub fn new_id() -> Result<GroupId, AdminError> {
     let hex = super::subscribers::random_hex::<16>()?;
     let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default();
-    let id = format!("{}-{}-{}-{}-{}", part(0..8), part(8..12), part(12..16), part(16..20), part(20..32));
+    let id = format!(
+        "{}-{}-{}-{}-{}",
+        part(0..8),
+        part(8..12),
+        part(12..16),
+        part(16..20),
+        part(20..32)
+    );
     id.parse().map_err(AdminError::Wrong)
 }
 

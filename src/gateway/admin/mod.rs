@@ -51,7 +51,11 @@ pub(super) fn mistakes(remarks: &[Remark]) -> Result<(), AdminError> {
         .filter(|r| r.grade == super::group::Grade::Error)
         .map(ToString::to_string)
         .collect();
-    if list.is_empty() { Ok(()) } else { Err(AdminError::Wrong(list.join("\n"))) }
+    if list.is_empty() {
+        Ok(())
+    } else {
+        Err(AdminError::Wrong(list.join("\n")))
+    }
 }
 
 /// Unix milliseconds, as SORACOM's API writes times.

@@ -84,7 +84,9 @@ pub async fn put(store: &Store, record: &SubscriberRecord, token: TokenChange) -
     }
     if let Some(group) = &record.group {
         if store.group(group).await?.is_none() {
-            return Err(AdminError::wrong(format!("groupId: there is no group {group}: create it first")));
+            return Err(AdminError::wrong(format!(
+                "groupId: there is no group {group}: create it first"
+            )));
         }
     }
     Ok(store.put_subscriber(record, token).await?)

@@ -220,7 +220,12 @@ fn upstream(mut s: Section<'_, '_>) -> Upstream {
     upstream
 }
 
-fn subscribers(top: &mut Section<'_, '_>, default: Option<&Group>, files: &[GroupFile], certificates: bool) -> Vec<Rule> {
+fn subscribers(
+    top: &mut Section<'_, '_>,
+    default: Option<&Group>,
+    files: &[GroupFile],
+    certificates: bool,
+) -> Vec<Rule> {
     let mut list = Vec::new();
     let mut imsis = HashMap::new();
     let mut sources = HashMap::new();

@@ -24,9 +24,9 @@
 
 use zeroize::Zeroizing;
 
-use crate::gateway::json::{Grade, Node, Notes, Object, short};
 use super::{Login, Platform, Scheme, Topics, secret};
 use crate::gateway::credential::CredentialId;
+use crate::gateway::json::{Grade, Node, Notes, Object, short};
 use crate::identity::{NameTemplate, Numbers};
 use rustls_pki_types::ServerName;
 

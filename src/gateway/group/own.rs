@@ -15,9 +15,9 @@
 
 use std::time::Duration;
 
-use crate::gateway::json::{Node, Object, short};
 use super::{KeepAlive, Kind, Rate, Trust};
 use crate::gateway::credential::CredentialId;
+use crate::gateway::json::{Node, Object, short};
 use crate::tls::{self, Versions};
 
 /// The namespace's name.

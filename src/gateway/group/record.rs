@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::gateway::json::{Grade, Notes, Remark};
 use super::own::{self, Own};
 use super::{Group, GroupId, Kind, Proof, Scheme, Trust, Upstream, beam};
 use crate::digest::sha256;
 use crate::files::read_small;
 use crate::gateway::credential::{Credential, CredentialId, Version};
+use crate::gateway::json::{Grade, Notes, Remark};
 use crate::gateway::store::GroupRecord;
 use crate::tls::{self, Identity};
 

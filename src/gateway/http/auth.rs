@@ -168,14 +168,22 @@ impl Gate {
             )));
         }
         for origin in headers.get_all(header::ORIGIN) {
-            let same = origin.to_str().ok().and_then(|o| o.split_once("://")).is_some_and(|(_, o)| o == host);
+            let same = origin
+                .to_str()
+                .ok()
+                .and_then(|o| o.split_once("://"))
+                .is_some_and(|(_, o)| o == host);
             if !same {
-                return Err(ApiError::forbidden("pages of other sites may not ask this API".to_owned()));
+                return Err(ApiError::forbidden(
+                    "pages of other sites may not ask this API".to_owned(),
+                ));
             }
         }
         let foreign = |v: &HeaderValue| !matches!(v.as_bytes(), b"same-origin" | b"none");
         if headers.get_all(FETCH_SITE).iter().any(foreign) {
-            return Err(ApiError::forbidden("pages of other sites may not ask this API".to_owned()));
+            return Err(ApiError::forbidden(
+                "pages of other sites may not ask this API".to_owned(),
+            ));
         }
         Ok(())
     }
@@ -197,12 +205,17 @@ pub(super) fn peer(request: &Request) -> IpAddr {
 
 /// For every request: no foreign page, JSON where something changes, nothing cached.
 pub(super) async fn doorstep(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    let mut answer = match gate.is_no_foreign_page(request.headers()).and_then(|()| is_json(&request)) {
+    let mut answer = match gate
+        .is_no_foreign_page(request.headers())
+        .and_then(|()| is_json(&request))
+    {
         Ok(()) => next.run(request).await,
         Err(e) => e.into_response(),
     };
     let headers = answer.headers_mut();
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
 }
@@ -215,7 +228,10 @@ fn is_json(request: &Request) -> Result<(), ApiError> {
     if matches!(*request.method(), Method::GET | Method::HEAD) || empty {
         return Ok(());
     }
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if kind.eq_ignore_ascii_case("application/json") {
         Ok(())
@@ -233,8 +249,13 @@ pub(super) async fn inside(State(gate): State<Arc<Gate>>, request: Request, next
     }
     let headers = request.headers();
     let bearer = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    let bearer = bearer.and_then(|v| v.split_at_checked(7).filter(|(b, _)| b.eq_ignore_ascii_case(b"bearer ")));
-    let given = bearer.map(|(_, t)| t.trim_ascii()).or(headers.get(SORACOM_TOKEN).map(HeaderValue::as_bytes));
+    let bearer = bearer.and_then(|v| {
+        v.split_at_checked(7)
+            .filter(|(b, _)| b.eq_ignore_ascii_case(b"bearer "))
+    });
+    let given = bearer
+        .map(|(_, t)| t.trim_ascii())
+        .or(headers.get(SORACOM_TOKEN).map(HeaderValue::as_bytes));
     match given {
         Some(token) if gate.knows(token) => next.run(request).await,
         Some(_) => gate.wrong(peer).into_response(),
@@ -255,7 +276,8 @@ pub(super) async fn login(Extension(gate): Extension<Arc<Gate>>, request: Reques
     }
     let length = asked.token_timeout_seconds.map_or(SESSION, Duration::from_secs);
     let token = gate.session(length).ok_or_else(|| {
-        let why = "this machine's clock is not plausible, so a session has no end: send the token itself as X-Soracom-Token";
+        let why =
+            "this machine's clock is not plausible, so a session has no end: send the token itself as X-Soracom-Token";
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_clock", why.to_owned())
     })?;
     let answer = serde_json::json!({"apiKey": "onyx-gateway", "operatorId": "OP0000000000", "token": token});
@@ -268,7 +290,6 @@ struct Login {
     auth_key: zeroize::Zeroizing<String>,
     token_timeout_seconds: Option<u64>,
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -287,8 +308,15 @@ mod tests {
         assert!(gate.knows(session.as_bytes()));
         // Another gateway with the same token knows it, one with another token does not.
         assert!(self::gate().knows(session.as_bytes()));
-        assert!(!Gate::with(b"0123456789abcdeX", &[], &Clock::new()).unwrap().knows(session.as_bytes()));
-        assert!(!gate.knows(gate.session(Duration::ZERO).unwrap().as_bytes()), "it has ended");
+        assert!(
+            !Gate::with(b"0123456789abcdeX", &[], &Clock::new())
+                .unwrap()
+                .knows(session.as_bytes())
+        );
+        assert!(
+            !gate.knows(gate.session(Duration::ZERO).unwrap().as_bytes()),
+            "it has ended"
+        );
         let longer = session.replacen("session.", "session.9", 1);
         assert!(!gate.knows(longer.as_bytes()));
         assert!(Gate::with(b"short", &[], &Clock::new()).is_err());
@@ -305,7 +333,14 @@ mod tests {
             }
             gate.is_no_foreign_page(&headers).is_ok()
         };
-        for good in ["127.0.0.1:8080", "localhost", "[::1]:8080", "gw.example:8080", "GW.example.", "10.1.2.3"] {
+        for good in [
+            "127.0.0.1:8080",
+            "localhost",
+            "[::1]:8080",
+            "gw.example:8080",
+            "GW.example.",
+            "10.1.2.3",
+        ] {
             let host = HeaderValue::from_static(good);
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, host);
@@ -315,7 +350,11 @@ mod tests {
         assert!(!ask(&[("host", "127.0.0.1.evil.example:8080")]));
         assert!(!ask(&[]) && !ask(&[("host", "localhost"), ("host", "localhost")]));
         let here = ("host", "localhost:8080");
-        assert!(ask(&[here, ("origin", "http://localhost:8080"), ("sec-fetch-site", "same-origin")]));
+        assert!(ask(&[
+            here,
+            ("origin", "http://localhost:8080"),
+            ("sec-fetch-site", "same-origin")
+        ]));
         assert!(!ask(&[here, ("origin", "http://evil.example")]));
         assert!(!ask(&[here, ("origin", "http://localhost:9999")]));
         assert!(!ask(&[here, ("origin", "null")]));

@@ -88,7 +88,10 @@ impl From<StoreError> for ApiError {
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "store_broken"),
         };
         if status.is_server_error() {
-            tracing::warn!("the API cannot answer: {}", crate::identity::redact_digits(&e.to_string()));
+            tracing::warn!(
+                "the API cannot answer: {}",
+                crate::identity::redact_digits(&e.to_string())
+            );
         }
         Self::new(status, code, e.to_string())
     }
@@ -98,7 +101,9 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut answer = (self.status, Json(json!({"code": self.code, "message": self.message}))).into_response();
         if let Some(left) = self.retry {
-            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(left.as_secs() + 1));
+            answer
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(left.as_secs() + 1));
         }
         answer
     }

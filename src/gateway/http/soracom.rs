@@ -50,7 +50,10 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/credentials", get(list_credentials))
         .route(
             "/v1/credentials/{id}",
-            get(get_credential).post(create_credential).put(update_credential).delete(delete_credential),
+            get(get_credential)
+                .post(create_credential)
+                .put(update_credential)
+                .delete(delete_credential),
         )
         .route("/v1/groups", get(list_groups).post(create_group))
         .route("/v1/groups/{id}", get(get_group).delete(delete_group))
@@ -147,12 +150,22 @@ async fn put_credential(app: &App, id: &str, request: Request, new: bool) -> Ans
     let store = store(app)?;
     let text = body(request).await?;
     if !new && store.credential_version(&id).await?.is_none() {
-        return Err(ApiError::missing(format!("credential {}: create it with POST", id.as_str())));
+        return Err(ApiError::missing(format!(
+            "credential {}: create it with POST",
+            id.as_str()
+        )));
     }
     let draft = credentials::Draft::read(&text, &app.clock)?;
     let warnings = draft.warnings.clone();
     let kept = draft.put(store, &id, new).await?;
-    did(if new { "created credential" } else { "updated credential" }, id.as_str());
+    did(
+        if new {
+            "created credential"
+        } else {
+            "updated credential"
+        },
+        id.as_str(),
+    );
     let mut value = credentials::shown(&kept);
     if let Some(map) = value.as_object_mut().filter(|_| !warnings.is_empty()) {
         map.insert("remarks".to_owned(), json!(warnings));
@@ -242,7 +255,11 @@ async fn put_tags(State(app): TheApp, Path(id): Path<String>, request: Request) 
     Ok(Json(groups::shown(&record)).into_response())
 }
 
-async fn put_configuration(State(app): TheApp, Path((id, namespace)): Path<(String, String)>, request: Request) -> Answer {
+async fn put_configuration(
+    State(app): TheApp,
+    Path((id, namespace)): Path<(String, String)>,
+    request: Request,
+) -> Answer {
     let id: GroupId = parsed(&id)?;
     let store = store(&app)?;
     let text = body(request).await?;
@@ -254,7 +271,8 @@ async fn put_configuration(State(app): TheApp, Path((id, namespace)): Path<(Stri
 async fn delete_namespace(State(app): TheApp, Path((id, namespace)): Path<(String, String)>) -> Answer {
     let record = one_group(&app, &id).await?;
     let keys = record.configuration.get(&namespace);
-    let keys = keys.ok_or_else(|| ApiError::missing(format!("namespace {}", crate::gateway::json::short(&namespace))))?;
+    let keys =
+        keys.ok_or_else(|| ApiError::missing(format!("namespace {}", crate::gateway::json::short(&namespace))))?;
     for key in keys.keys() {
         store(&app)?.delete_configuration(&record.id, &namespace, key).await?;
     }
@@ -262,7 +280,10 @@ async fn delete_namespace(State(app): TheApp, Path((id, namespace)): Path<(Strin
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn delete_configuration(State(app): TheApp, Path((id, namespace, key)): Path<(String, String, String)>) -> Answer {
+async fn delete_configuration(
+    State(app): TheApp,
+    Path((id, namespace, key)): Path<(String, String, String)>,
+) -> Answer {
     let id: GroupId = parsed(&id)?;
     store(&app)?.delete_configuration(&id, &namespace, &key).await?;
     did("unconfigured group", id.as_str());
@@ -328,7 +349,11 @@ async fn put_subscriber(State(app): TheApp, Path(imsi): Path<String>, request: R
     let store = store(&app)?;
     let text = body(request).await?;
     let old = store.subscriber(&imsi).await?;
-    let status = if old.is_some() { StatusCode::OK } else { StatusCode::CREATED };
+    let status = if old.is_some() {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
     let mut record = old.unwrap_or_else(|| subscribers::blank(imsi.clone()));
     let token = subscribers::read_into(&mut record, &text)?;
     subscribers::put(store, &record, token).await?;
@@ -350,7 +375,11 @@ async fn act(State(app): TheApp, Path((imsi, action)): Path<(String, String)>, r
     if action == "token" {
         let token = subscribers::new_token(store, &imsi).await?;
         did("made a token for", imsi.as_str());
-        return Ok((StatusCode::CREATED, Json(json!({"imsi": imsi.as_str(), "token": token.as_str()}))).into_response());
+        return Ok((
+            StatusCode::CREATED,
+            Json(json!({"imsi": imsi.as_str(), "token": token.as_str()})),
+        )
+            .into_response());
     }
     let mut record = subscribers::get(store, &imsi).await?;
     match action.as_str() {
@@ -363,7 +392,12 @@ async fn act(State(app): TheApp, Path((imsi, action)): Path<(String, String)>, r
             record.imei = Some(parsed(&field(&text, "imei")?)?);
             record.imei_lock = true;
         }
-        _ => return Err(ApiError::missing(format!("action {:?}", crate::gateway::json::short(&action)))),
+        _ => {
+            return Err(ApiError::missing(format!(
+                "action {:?}",
+                crate::gateway::json::short(&action)
+            )));
+        }
     }
     subscribers::put(store, &record, TokenChange::Keep).await?;
     did(&action, imsi.as_str());
@@ -386,7 +420,10 @@ fn field(text: &str, key: &'static str) -> Result<String, ApiError> {
 
 async fn remove_token(State(app): TheApp, Path((imsi, action)): Path<(String, String)>) -> Answer {
     if action != "token" {
-        return Err(ApiError::missing(format!("{:?} to remove", crate::gateway::json::short(&action))));
+        return Err(ApiError::missing(format!(
+            "{:?} to remove",
+            crate::gateway::json::short(&action)
+        )));
     }
     let store = store(&app)?;
     let record = subscribers::get(store, &parsed(&imsi)?).await?;

@@ -142,7 +142,10 @@ impl Task {
             Err(e) if !self.failing => {
                 self.failing = true;
                 let e = crate::identity::redact_digits(&e.to_string());
-                tracing::warn!("when devices were last seen cannot be written, and is tried again every {} s: {e}", EVERY.as_secs());
+                tracing::warn!(
+                    "when devices were last seen cannot be written, and is tried again every {} s: {e}",
+                    EVERY.as_secs()
+                );
             }
             Err(_) => {}
         }

@@ -57,7 +57,9 @@ pub(super) async fn page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<Cre
 }
 
 pub(super) async fn version_of(tx: &Tx<'_>, id: &CredentialId) -> Result<Option<Version>, Fail> {
-    let row = tx.row("SELECT version FROM credential WHERE id = $1", &[id.as_str().into()]).await?;
+    let row = tx
+        .row("SELECT version FROM credential WHERE id = $1", &[id.as_str().into()])
+        .await?;
     row.map(|mut row| Ok(version(row.int()?))).transpose()
 }
 
@@ -108,7 +110,10 @@ pub(super) async fn put(tx: &Tx<'_>, new: &New, seal: &Seal) -> Result<Credentia
     }
     let there = tx.row("SELECT id FROM credential WHERE id = $1", &[id.into()]).await?;
     if new.new && there.is_some() {
-        return Err(StoreError::Conflict(format!("credential {id} is there already: change it, or remove it first")).into());
+        return Err(StoreError::Conflict(format!(
+            "credential {id} is there already: change it, or remove it first"
+        ))
+        .into());
     }
     let now = millis(new.now);
     let values = [
@@ -129,7 +134,9 @@ pub(super) async fn put(tx: &Tx<'_>, new: &New, seal: &Seal) -> Result<Credentia
         &values,
     )
     .await?;
-    let row = tx.row(&format!("SELECT {COLUMNS} {FROM} WHERE c.id = $1"), &[id.into()]).await?;
+    let row = tx
+        .row(&format!("SELECT {COLUMNS} {FROM} WHERE c.id = $1"), &[id.into()])
+        .await?;
     let mut row = row.ok_or_else(|| missing(&new.id))?;
     Ok(summary(&mut row)?.0)
 }
@@ -140,7 +147,10 @@ fn missing(id: &CredentialId) -> Fail {
 
 pub(super) async fn delete(tx: &Tx<'_>, id: &CredentialId) -> Result<(), Fail> {
     raise(tx).await?;
-    match tx.change("DELETE FROM credential WHERE id = $1", &[id.as_str().into()]).await? {
+    match tx
+        .change("DELETE FROM credential WHERE id = $1", &[id.as_str().into()])
+        .await?
+    {
         0 => Err(missing(id)),
         _ => Ok(()),
     }

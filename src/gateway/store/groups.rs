@@ -52,7 +52,8 @@ fn open(sealed: &[u8], id: &str, version: i64, seal: &Seal) -> Result<Configurat
         .open(sealed, place(id, version))
         .map_err(|e| format!("its configuration does not open: {e}"))?;
     // The parser's message would show what stands there.
-    serde_json::from_slice(&plain).map_err(|e| format!("its configuration is no JSON (line {}): write it again", e.line()))
+    serde_json::from_slice(&plain)
+        .map_err(|e| format!("its configuration is no JSON (line {}): write it again", e.line()))
 }
 
 fn sealed(configuration: &Configuration, id: &str, version: i64, seal: &Seal) -> Result<Vec<u8>, Fail> {
@@ -74,7 +75,9 @@ fn broken((id, why): (GroupId, String)) -> Fail {
 }
 
 pub(super) async fn all(tx: &Tx<'_>, seal: &Seal) -> Result<Vec<Read>, Fail> {
-    let rows = tx.rows(&format!("SELECT {COLUMNS} FROM device_group ORDER BY id"), &[]).await?;
+    let rows = tx
+        .rows(&format!("SELECT {COLUMNS} FROM device_group ORDER BY id"), &[])
+        .await?;
     rows.into_iter().map(|row| record(row, seal)).collect()
 }
 
@@ -101,9 +104,17 @@ pub(super) async fn put(
         return Err(StoreError::Refused(format!("the name has more than {} characters", super::NAME_MAX)).into());
     }
     let renamed = "UPDATE device_group SET name = $1, updated = $2 WHERE id = $3";
-    if tx.change(renamed, &[name.into(), millis(now).into(), id.as_str().into()]).await? == 0 {
+    if tx
+        .change(renamed, &[name.into(), millis(now).into(), id.as_str().into()])
+        .await?
+        == 0
+    {
         let count = tx.row("SELECT COUNT(*) FROM device_group", &[]).await?;
-        if count.map(|mut row| row.int()).transpose()?.is_some_and(|n| n >= GROUPS_MAX) {
+        if count
+            .map(|mut row| row.int())
+            .transpose()?
+            .is_some_and(|n| n >= GROUPS_MAX)
+        {
             return Err(StoreError::Conflict(format!("there are {GROUPS_MAX} groups, and no more fit")).into());
         }
         let values = [
@@ -130,7 +141,9 @@ fn missing(id: &GroupId) -> Fail {
 pub(super) async fn delete(tx: &Tx<'_>, id: &GroupId) -> Result<(), Fail> {
     raise(tx).await?;
     let key = || [Cell::from(id.as_str())];
-    let users = tx.row("SELECT COUNT(*) FROM subscriber WHERE group_id = $1", &key()).await?;
+    let users = tx
+        .row("SELECT COUNT(*) FROM subscriber WHERE group_id = $1", &key())
+        .await?;
     let users = users.map(|mut row| row.int()).transpose()?.unwrap_or(0);
     if users > 0 {
         return Err(StoreError::Conflict(format!(
@@ -176,7 +189,12 @@ pub(super) async fn change(
 
 /// Seals every configuration anew.
 pub(super) async fn reseal(tx: &Tx<'_>, from: &Seal, to: &Seal) -> Result<(), Fail> {
-    let rows = tx.rows("SELECT id, version, sealed_configuration FROM device_group ORDER BY id", &[]).await?;
+    let rows = tx
+        .rows(
+            "SELECT id, version, sealed_configuration FROM device_group ORDER BY id",
+            &[],
+        )
+        .await?;
     for mut row in rows {
         let (id, version, old) = (row.text()?, row.int()?, row.bytes()?);
         let plain = from

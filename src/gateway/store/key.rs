@@ -54,7 +54,9 @@ impl KeyPlace {
                 ))),
             },
             (None, Some(path)) => Ok(Self::File(path.clone())),
-            (None, None) => Err(StoreError::Key("neither store.key_file nor store.key_credential is set".to_owned())),
+            (None, None) => Err(StoreError::Key(
+                "neither store.key_file nor store.key_credential is set".to_owned(),
+            )),
         }
     }
 
@@ -114,10 +116,15 @@ impl KeyPlace {
             )));
         };
         let key = StoreKey::random()?;
-        place(path, &key).map_err(|e| StoreError::Key(format!("cannot make the store's key {}: {e}", path.display())))?;
+        place(path, &key)
+            .map_err(|e| StoreError::Key(format!("cannot make the store's key {}: {e}", path.display())))?;
         // Another program may have been first: what lies there counts.
-        self.read()?
-            .ok_or_else(|| StoreError::Key(format!("the store's key {} went away while it was made", path.display())))
+        self.read()?.ok_or_else(|| {
+            StoreError::Key(format!(
+                "the store's key {} went away while it was made",
+                path.display()
+            ))
+        })
     }
 }
 
@@ -137,12 +144,19 @@ impl StoreKey {
 
 /// Writes beside the place and links into it: nobody sees half a key, and a key that is there is never overwritten.
 fn place(path: &Path, key: &StoreKey) -> io::Result<()> {
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = directory.join(format!(".{name}.{}.tmp", std::process::id()));
     let written = (|| {
         let _ = std::fs::remove_file(&temporary);
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(SECRET).open(&temporary)?;
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(SECRET)
+            .open(&temporary)?;
         file.write_all(&key.0)?;
         file.sync_all()?;
         match std::fs::hard_link(&temporary, path) {
@@ -168,14 +182,24 @@ mod tests {
         assert_eq!(*place.make().unwrap().0, *made.0, "the second call finds the first's");
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(place.path()), 0o600);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "nothing is left beside it"
+        );
         std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o640)).unwrap();
         assert!(place.read().unwrap_err().to_string().contains("chmod 600"));
         std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o600)).unwrap();
         std::fs::write(place.path(), "short").unwrap();
         assert!(place.read().unwrap_err().to_string().contains("has 5 bytes"));
         let missing = KeyPlace::Credential(dir.path().join("nobody"));
-        assert!(missing.make().unwrap_err().to_string().contains("systemd-creds encrypt"));
+        assert!(
+            missing
+                .make()
+                .unwrap_err()
+                .to_string()
+                .contains("systemd-creds encrypt")
+        );
         assert!(!format!("{made:?}").contains(&made.0[0].to_string()) || !format!("{made:?}").contains('['));
     }
 

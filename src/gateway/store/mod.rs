@@ -255,7 +255,10 @@ fn time(clock: &Clock) -> Duration {
 
 /// Raises the generation, and keeps other writers out until the transaction ends.
 async fn raise(tx: &Tx<'_>) -> Result<i64, Fail> {
-    let row = tx.row("UPDATE store_state SET generation = generation + 1 WHERE one = 1 RETURNING generation", &[]);
+    let row = tx.row(
+        "UPDATE store_state SET generation = generation + 1 WHERE one = 1 RETURNING generation",
+        &[],
+    );
     row.await?.ok_or_else(stateless)?.int()
 }
 

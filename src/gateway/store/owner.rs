@@ -83,7 +83,9 @@ pub(super) struct Owner {
 
 impl std::fmt::Debug for Owner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Owner").field("timeout", &self.timeout).finish_non_exhaustive()
+        f.debug_struct("Owner")
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }
 

@@ -15,5 +15,7 @@ impl Pool {
 }
 
 pub(super) async fn open(_: StoreConfig, _: schema::Boot) -> Result<(Owner, Keys), StoreError> {
-    Err(StoreError::Unreachable("PostgreSQL comes with the next commit".to_owned()))
+    Err(StoreError::Unreachable(
+        "PostgreSQL comes with the next commit".to_owned(),
+    ))
 }

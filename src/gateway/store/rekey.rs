@@ -26,7 +26,10 @@ fn beside(settings: &StoreConfig) -> Result<Option<(PathBuf, PathBuf)>, StoreErr
 }
 
 fn put_in_place(path: &std::path::Path, new: &std::path::Path) -> Result<(), StoreError> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(std::path::Path::new("."));
     std::fs::rename(new, path)
         .and_then(|()| std::fs::File::open(folder)?.sync_all())
         .map_err(|e| {
@@ -53,7 +56,10 @@ pub(super) async fn finish(settings: &StoreConfig, clock: &Clock) -> Result<(), 
     };
     match Store::boot(settings, with_new).await {
         Ok(_) => {
-            tracing::warn!("a change of the store's key was cut off: {} takes its place", new.display());
+            tracing::warn!(
+                "a change of the store's key was cut off: {} takes its place",
+                new.display()
+            );
             put_in_place(&path, &new)
         }
         // Not its key: the change had not happened.
@@ -77,7 +83,9 @@ pub async fn rekey(settings: &StoreConfig, clock: &Clock, new: Option<StoreKey>)
             Ok(count)
         }
         (None, Some(key)) => store.reseal(&key).await,
-        (Some(_), Some(_)) => Err(StoreError::Key("the key is in store.key_file: the new one is made there".to_owned())),
+        (Some(_), Some(_)) => Err(StoreError::Key(
+            "the key is in store.key_file: the new one is made there".to_owned(),
+        )),
         (None, None) => Err(StoreError::Key(
             "the key is a systemd credential: make the new one with systemd-creds first, and name its file".to_owned(),
         )),
@@ -94,9 +102,13 @@ impl Store {
                 let (from, to) = (old.seal.clone(), to.clone());
                 Box::pin(async move {
                     raise(tx).await?;
-                    let state = tx.row("SELECT sealed_token_key FROM store_state WHERE one = 1", &[]).await?;
+                    let state = tx
+                        .row("SELECT sealed_token_key FROM store_state WHERE one = 1", &[])
+                        .await?;
                     let sealed = state.ok_or_else(super::stateless)?.bytes()?;
-                    let token_key = from.open(&sealed, TOKEN_KEY).map_err(|e| StoreError::Key(e.to_string()))?;
+                    let token_key = from
+                        .open(&sealed, TOKEN_KEY)
+                        .map_err(|e| StoreError::Key(e.to_string()))?;
                     let values = [to.name().to_vec().into(), to.seal(&token_key, TOKEN_KEY)?.into()];
                     let sql = "UPDATE store_state SET key_name = $1, sealed_token_key = $2 WHERE one = 1";
                     tx.change(sql, &values).await?;
@@ -105,7 +117,10 @@ impl Store {
                 })
             })
             .await?;
-        self.keys.write().unwrap_or_else(std::sync::PoisonError::into_inner).seal = new;
+        self.keys
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .seal = new;
         Ok(count)
     }
 }

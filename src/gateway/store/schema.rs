@@ -30,7 +30,8 @@ const LOCK: i64 = i64::from_be_bytes(*b"onyxgate");
 async fn lock(tx: &Tx<'_>) -> Result<(), Fail> {
     // SQLite's writing transactions stand in a row by themselves.
     if let Tx::Postgres(_) = tx {
-        tx.rows("SELECT CAST(pg_advisory_xact_lock($1) AS TEXT)", &[LOCK.into()]).await?;
+        tx.rows("SELECT CAST(pg_advisory_xact_lock($1) AS TEXT)", &[LOCK.into()])
+            .await?;
     }
     Ok(())
 }
@@ -38,7 +39,9 @@ async fn lock(tx: &Tx<'_>) -> Result<(), Fail> {
 async fn has_notes(tx: &Tx<'_>) -> Result<bool, Fail> {
     let sql = match tx {
         Tx::Sqlite(_) => "SELECT name FROM sqlite_schema WHERE type = 'table' AND name = 'schema_step'",
-        Tx::Postgres(_) => "SELECT CAST(to_regclass('schema_step') AS TEXT) WHERE to_regclass('schema_step') IS NOT NULL",
+        Tx::Postgres(_) => {
+            "SELECT CAST(to_regclass('schema_step') AS TEXT) WHERE to_regclass('schema_step') IS NOT NULL"
+        }
     };
     Ok(tx.row(sql, &[]).await?.is_some())
 }
@@ -47,11 +50,16 @@ async fn has_notes(tx: &Tx<'_>) -> Result<bool, Fail> {
 pub(super) async fn step(tx: &Tx<'_>, boot: &Boot) -> Result<bool, Fail> {
     lock(tx).await?;
     if !has_notes(tx).await? {
-        tx.script("CREATE TABLE schema_step (number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, done BIGINT NOT NULL)")
-            .await?;
+        tx.script(
+            "CREATE TABLE schema_step (number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, done BIGINT NOT NULL)",
+        )
+        .await?;
     }
     let mut count = 0;
-    for mut row in tx.rows("SELECT number, name FROM schema_step ORDER BY number", &[]).await? {
+    for mut row in tx
+        .rows("SELECT number, name FROM schema_step ORDER BY number", &[])
+        .await?
+    {
         let (number, name) = (row.int()?, row.text()?);
         let known = usize::try_from(number - 1).ok().and_then(|n| boot.steps.get(n));
         if known.is_none_or(|(known, _)| *known != name) {
@@ -69,8 +77,16 @@ pub(super) async fn step(tx: &Tx<'_>, boot: &Boot) -> Result<bool, Fail> {
     };
     tx.script(sql).await?;
     let number = i64::try_from(count).unwrap_or(i64::MAX).saturating_add(1);
-    let done = [number.into(), Cell::from(*name), millis(super::time(&boot.clock)).into()];
-    tx.change("INSERT INTO schema_step (number, name, done) VALUES ($1, $2, $3)", &done).await?;
+    let done = [
+        number.into(),
+        Cell::from(*name),
+        millis(super::time(&boot.clock)).into(),
+    ];
+    tx.change(
+        "INSERT INTO schema_step (number, name, done) VALUES ($1, $2, $3)",
+        &done,
+    )
+    .await?;
     Ok(true)
 }
 
@@ -84,13 +100,18 @@ pub(super) const TOKEN_KEY: Place<'static> = Place {
 /// Proves `store.key` and takes the keys; in an empty store, makes them.
 pub(super) async fn unlock(tx: &Tx<'_>, boot: &Boot) -> Result<Keys, Fail> {
     lock(tx).await?;
-    let state = tx.row("SELECT key_name, sealed_token_key FROM store_state WHERE one = 1", &[]).await?;
+    let state = tx
+        .row("SELECT key_name, sealed_token_key FROM store_state WHERE one = 1", &[])
+        .await?;
     let Some(mut state) = state else {
         let seal = Seal::derive(&boot.place.make()?)?;
         let tokens = TokenKey::random()?;
         let values = [seal.name().to_vec().into(), seal.seal(&tokens[..], TOKEN_KEY)?.into()];
-        tx.change("INSERT INTO store_state (one, generation, key_name, sealed_token_key) VALUES (1, 1, $1, $2)", &values)
-            .await?;
+        tx.change(
+            "INSERT INTO store_state (one, generation, key_name, sealed_token_key) VALUES (1, 1, $1, $2)",
+            &values,
+        )
+        .await?;
         return Ok(Keys {
             seal,
             tokens: Arc::new(TokenKey::of(&tokens[..])),

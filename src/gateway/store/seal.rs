@@ -111,7 +111,9 @@ impl Seal {
     }
 
     fn cipher(&self) -> Option<LessSafeKey> {
-        UnboundKey::new(&CHACHA20_POLY1305, &self.key[..]).ok().map(LessSafeKey::new)
+        UnboundKey::new(&CHACHA20_POLY1305, &self.key[..])
+            .ok()
+            .map(LessSafeKey::new)
     }
 
     pub(super) fn seal(&self, plain: &[u8], place: Place<'_>) -> Result<Vec<u8>, StoreError> {
@@ -121,8 +123,12 @@ impl Seal {
         body.extend_from_slice(plain);
         self.cipher()
             .and_then(|c| {
-                c.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place.bytes()), &mut *body)
-                    .ok()
+                c.seal_in_place_append_tag(
+                    Nonce::assume_unique_for_key(nonce),
+                    Aad::from(place.bytes()),
+                    &mut *body,
+                )
+                .ok()
             })
             .ok_or_else(|| crypto("the cipher refused"))?;
         Ok([&[FORMAT][..], &self.name, &nonce, &body].concat())
@@ -201,7 +207,14 @@ mod tests {
         let sealed = a.seal(b"a private key", place("x", 7)).unwrap();
         assert_eq!(&a.open(&sealed, place("x", 7)).unwrap()[..], b"a private key");
         assert_eq!(b.open(&sealed, place("x", 7)).unwrap_err(), Unsealed::OtherKey);
-        for other in [place("y", 7), place("x", 8), Place { table: "device_group", ..place("x", 7) }] {
+        for other in [
+            place("y", 7),
+            place("x", 8),
+            Place {
+                table: "device_group",
+                ..place("x", 7)
+            },
+        ] {
             assert_eq!(a.open(&sealed, other).unwrap_err(), Unsealed::Changed, "{other:?}");
         }
         for n in 0..sealed.len() {
@@ -211,7 +224,11 @@ mod tests {
             assert!(a.open(&flipped, place("x", 7)).is_err(), "byte {n} changed");
         }
         assert!(!sealed.windows(7).any(|w| w == b"private"));
-        assert_ne!(sealed, a.seal(b"a private key", place("x", 7)).unwrap(), "nonces differ");
+        assert_ne!(
+            sealed,
+            a.seal(b"a private key", place("x", 7)).unwrap(),
+            "nonces differ"
+        );
     }
 
     #[test]
@@ -226,7 +243,10 @@ mod tests {
         // HKDF-SHA256 of 32 bytes of 1 with this module's salt and name, the first 8 bytes; HMAC-SHA-256: both by Python's hmac.
         assert_eq!(hex(key(1).name()), "EBCB0D4F3CD5B706");
         let digest = TokenKey::of(&[1; 32]).digest(b"0123456789abcdef").0;
-        assert_eq!(hex(&digest), "CDF289FDB53834162B86A9FB32391C2B066DD4D8FC21A7CCE818BC162590A9E4");
+        assert_eq!(
+            hex(&digest),
+            "CDF289FDB53834162B86A9FB32391C2B066DD4D8FC21A7CCE818BC162590A9E4"
+        );
         assert!(!format!("{:?}", key(1)).contains(&hex(&key(1).key[..])));
     }
 }

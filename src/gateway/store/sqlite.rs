@@ -96,7 +96,9 @@ fn run<T>(
     let done = work(&Tx::Sqlite(connection)).map_err(Fail::into_error);
     let done = done.and_then(|value| {
         if mode == Mode::Write && unwanted() {
-            return Err(StoreError::Unreachable("nobody waits for the change any more".to_owned()));
+            return Err(StoreError::Unreachable(
+                "nobody waits for the change any more".to_owned(),
+            ));
         }
         sql("COMMIT").map(|()| value)
     });
@@ -142,7 +144,10 @@ fn connect(path: &Path, timeout: Duration) -> Result<Connection, StoreError> {
 fn private(path: &Path) -> Result<(), StoreError> {
     let shown = path.display();
     let unreachable = |what: &str, e: std::io::Error| StoreError::Unreachable(format!("{what}: {e}"));
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let meta = std::fs::metadata(folder)
         .map_err(|e| unreachable(&format!("the database's folder {} cannot be used", folder.display()), e))?;
     let mode = meta.permissions().mode();
@@ -154,7 +159,11 @@ fn private(path: &Path) -> Result<(), StoreError> {
             mode & 0o777
         )));
     }
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(SECRET).open(path);
+    let made = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(SECRET)
+        .open(path);
     match made {
         Ok(_) => return Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -162,7 +171,9 @@ fn private(path: &Path) -> Result<(), StoreError> {
     }
     let meta = std::fs::symlink_metadata(path).map_err(|e| unreachable(&format!("cannot look at {shown}"), e))?;
     if !meta.is_file() {
-        return Err(StoreError::Unreachable(format!("{shown} is not a regular file: name the file itself in store.file")));
+        return Err(StoreError::Unreachable(format!(
+            "{shown} is not a regular file: name the file itself in store.file"
+        )));
     }
     let mode = meta.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {

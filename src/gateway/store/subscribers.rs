@@ -32,7 +32,9 @@ fn record(mut row: Row) -> Result<(SubscriberRecord, Option<TokenDigest>), Fail>
         text.map(|t| t.parse().map_err(|_| damaged(imsi, column))).transpose()
     }
     fn hash(bytes: Option<Vec<u8>>, imsi: &str, column: &str) -> Result<Option<[u8; 32]>, Fail> {
-        bytes.map(|b| b.try_into().map_err(|_| damaged(imsi, column))).transpose()
+        bytes
+            .map(|b| b.try_into().map_err(|_| damaged(imsi, column)))
+            .transpose()
     }
     let imsi = row.text()?;
     let imei = parsed(row.some_text()?, &imsi, "IMEI")?;
@@ -108,7 +110,12 @@ pub(super) async fn page_after(
     );
     let rows = tx.rows(&sql, &[after.into(), limit.into()]).await?;
     let last = rows.last().and_then(Row::first_text);
-    Ok((last, rows.into_iter().map(|row| record(row).map_err(Fail::into_error)).collect()))
+    Ok((
+        last,
+        rows.into_iter()
+            .map(|row| record(row).map_err(Fail::into_error))
+            .collect(),
+    ))
 }
 
 pub(super) async fn one(tx: &Tx<'_>, imsi: &Imsi) -> Result<Option<SubscriberRecord>, Fail> {
@@ -124,7 +131,9 @@ pub(super) async fn put(tx: &Tx<'_>, r: &SubscriberRecord, token: &Digest) -> Re
         return Err(StoreError::Refused(format!("the name has more than {} characters", super::NAME_MAX)).into());
     }
     let imsi = Cell::from(r.imsi.as_str());
-    let old = tx.row("SELECT token FROM subscriber WHERE imsi = $1", &[imsi.clone()]).await?;
+    let old = tx
+        .row("SELECT token FROM subscriber WHERE imsi = $1", &[imsi.clone()])
+        .await?;
     let kept = old.map(|mut row| row.some_bytes()).transpose()?.flatten();
     let token: Option<Vec<u8>> = match token {
         Digest::Keep => kept,
@@ -132,7 +141,9 @@ pub(super) async fn put(tx: &Tx<'_>, r: &SubscriberRecord, token: &Digest) -> Re
         Digest::Set(digest) => Some(digest.0.to_vec()),
     };
     if let Some(group) = &r.group {
-        let there = tx.row("SELECT id FROM device_group WHERE id = $1", &[group.as_str().into()]).await?;
+        let there = tx
+            .row("SELECT id FROM device_group WHERE id = $1", &[group.as_str().into()])
+            .await?;
         if there.is_none() {
             return Err(StoreError::Missing(format!("group {group}: make it before its subscribers")).into());
         }
@@ -141,7 +152,10 @@ pub(super) async fn put(tx: &Tx<'_>, r: &SubscriberRecord, token: &Digest) -> Re
         None => Ok::<(), Fail>(()),
         Some(mut row) => {
             let other = row.text()?;
-            Err(StoreError::Conflict(format!("{what} is also subscriber {other}'s: every device needs its own")).into())
+            Err(StoreError::Conflict(format!(
+                "{what} is also subscriber {other}'s: every device needs its own"
+            ))
+            .into())
         }
     };
     if let Some(token) = &token {
@@ -151,7 +165,12 @@ pub(super) async fn put(tx: &Tx<'_>, r: &SubscriberRecord, token: &Digest) -> Re
     let certificate = r.certificate.map(|c| c.0.to_vec());
     if let Some(print) = &certificate {
         let sql = "SELECT imsi FROM subscriber WHERE certificate = $1 AND imsi <> $2";
-        other(sql, vec![print.clone().into(), imsi.clone()], "the certificate".to_owned()).await?;
+        other(
+            sql,
+            vec![print.clone().into(), imsi.clone()],
+            "the certificate".to_owned(),
+        )
+        .await?;
     }
     let (address, length) = r.source.map_or(Ok((Cell::Null, Cell::Null)), columns)?;
     if let (Some(source), None) = (&r.source, &token) {
@@ -186,7 +205,10 @@ pub(super) async fn put(tx: &Tx<'_>, r: &SubscriberRecord, token: &Digest) -> Re
 
 pub(super) async fn delete(tx: &Tx<'_>, imsi: &Imsi) -> Result<(), Fail> {
     raise(tx).await?;
-    match tx.change("DELETE FROM subscriber WHERE imsi = $1", &[imsi.as_str().into()]).await? {
+    match tx
+        .change("DELETE FROM subscriber WHERE imsi = $1", &[imsi.as_str().into()])
+        .await?
+    {
         0 => Err(StoreError::Missing(format!("subscriber {imsi}")).into()),
         _ => Ok(()),
     }

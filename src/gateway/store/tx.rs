@@ -5,8 +5,8 @@
 
 use std::error::Error as _;
 
-use tokio_postgres::error::SqlState;
 use bytes::BytesMut;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::StoreError;
@@ -220,7 +220,11 @@ impl From<tokio_postgres::Error> for Fail {
             }
             // A plan from before a migration; the statement is prepared anew.
             _ if *code == SqlState::FEATURE_NOT_SUPPORTED => Self::Again(StoreError::Broken(says("refuses"))),
-            Some("23") => Self::Done(conflict(&format!("{} {}", db.constraint().unwrap_or_default(), db.message()))),
+            Some("23") => Self::Done(conflict(&format!(
+                "{} {}",
+                db.constraint().unwrap_or_default(),
+                db.message()
+            ))),
             // Connection exception, insufficient resources, operator intervention (a server that stops), object not in state.
             Some("08" | "53" | "57" | "55") => Self::Again(StoreError::Unreachable(says("does not serve"))),
             Some("28" | "3D" | "42") => Self::Done(StoreError::Unreachable(says("refuses this user or database"))),
@@ -310,9 +314,9 @@ impl Tx<'_> {
         match self {
             Self::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
             // The one word that differs: both then compare texts by their bytes.
-            Self::Postgres(transaction) => {
-                Ok(transaction.batch_execute(&sql.replace("COLLATE BINARY", "COLLATE \"C\"")).await?)
-            }
+            Self::Postgres(transaction) => Ok(transaction
+                .batch_execute(&sql.replace("COLLATE BINARY", "COLLATE \"C\""))
+                .await?),
         }
     }
 }
