@@ -11,7 +11,6 @@ use onyx::mqtt::Connect;
 
 use crate::certs::{Authority, Kind};
 use crate::mosquitto::{Said, client, free_port, program};
-use crate::refusals::connack;
 use crate::stage::{A, B, IMEI, IMSI_A, IMSI_B, IMSI_T, Running, Stage, TOKEN, name};
 
 /// The load balancer's address towards the gateway.
@@ -20,6 +19,21 @@ const PROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 71, 1);
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 71, 9);
 /// The signature of PROXY v2 (haproxy's proxy-protocol.txt, section 2.2).
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// Sends the bytes as the first ones; the return code of the CONNACK, or `None` when the connection is closed or reset without one.
+fn connack(gateway: &Running, source: Ipv4Addr, bytes: &[u8]) -> Option<u8> {
+    let mut stream = gateway.dial(source);
+    let _ = stream.write_all(bytes);
+    let mut answer = [0; 4];
+    match stream.read_exact(&mut answer) {
+        Ok(()) => Some(match answer {
+            [0x20, 2, 0, code] => code,
+            other => panic!("{other:02x?} is no CONNACK"),
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => panic!("neither an answer nor an end"),
+        Err(_) => None,
+    }
+}
 
 fn hello(id: &str) -> Vec<u8> {
     Connect::new(id, true, 60).encode().unwrap()
@@ -311,9 +325,9 @@ fn a_connect_byte_by_byte_and_one_that_is_too_large_are_cut() {
         &config(&stage, "", "").replace("connect_timeout = '2s'", "connect_timeout = '1s'"),
         stage.dir.path(),
     );
+    let begin = Instant::now();
     let mut slow = gateway.dial(A);
     slow.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-    let begin = Instant::now();
     // A CONNECT of 200 bytes at 20 a second would take ten seconds.
     let bytes = hello(&"x".repeat(186));
     let cut = bytes.iter().position(|byte| {
@@ -483,7 +497,7 @@ fn a_reload_changes_what_it_can_and_drops_nobody() {
     for (wrong, why) in [
         (
             text.replace("max_packet", "max_packets"),
-            "gateway.toml:4:1: unknown key",
+            "gateway.toml:7:1: unknown key \"listen.max_packets\"",
         ),
         (text.replace("ca/root.pem", "ca/none.pem"), "upstream.ca_file"),
         (text.replace("server.key", "root.key"), "listen.tls"),
@@ -527,4 +541,31 @@ fn ipv6_devices_are_known_by_their_address() {
     stage
         .broker
         .wait_for(&["New client connected", " as four ", &format!("u'{}'", name(IMSI_A))]);
+}
+
+#[test]
+fn the_api_is_served_within_bounds_and_asks_for_its_token() {
+    let stage = Stage::new();
+    let token = stage.path("api.token");
+    onyx::files::write_atomically(&token, b"a-token-of-the-api-0123456789\n", 0o600).unwrap();
+    let more = format!("[api]\naddress = '127.0.0.1:0'\ntoken_file = '{}'\n", token.display());
+    let mut gateway = Running::start(&config(&stage, "", &more), stage.dir.path());
+    let api = gateway.api.expect("the API's address");
+    let ask = |head: &str| {
+        let mut stream = TcpStream::connect(api).unwrap();
+        stream.set_read_timeout(Some(crate::mosquitto::PATIENCE)).unwrap();
+        write!(stream, "{head}host: {api}\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    };
+    let answer = ask("GET /v1/credentials HTTP/1.1\r\n");
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    let answer = ask("PUT /v1/credentials/x HTTP/1.1\r\ncontent-length: 100000000\r\n");
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert_eq!(gateway.stop(), 0);
+    assert!(
+        TcpStream::connect(api).is_err(),
+        "the door is closed when the gateway has stopped"
+    );
 }

@@ -16,7 +16,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit};
 use axum::http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -133,11 +133,16 @@ async fn one(io: TokioIo<Wire>, asker: Asker, router: Router, stop: Cancellation
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(ConnectInfo(asker.clone()));
+        // Whoever announces too much is told before the first byte of it.
+        let large = request.body().size_hint().lower() > BODY_MAX as u64;
         let answer = inner.call(request);
         async move {
+            if large {
+                return Ok(refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large\n"));
+            }
             let answer = match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
                 Ok(answer) => answer?,
-                Err(_) => late(),
+                Err(_) => refusal(StatusCode::GATEWAY_TIMEOUT, "it took too long\n"),
             };
             Ok::<Response<Body>, Infallible>(answer)
         }
@@ -160,9 +165,9 @@ async fn one(io: TokioIo<Wire>, asker: Asker, router: Router, stop: Cancellation
     }
 }
 
-fn late() -> Response<Body> {
-    let mut answer = Response::new(Body::from("it took too long\n"));
-    *answer.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+fn refusal(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut answer = Response::new(Body::from(text));
+    *answer.status_mut() = status;
     answer
 }
 

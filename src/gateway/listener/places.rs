@@ -163,10 +163,9 @@ impl Places {
             state.may_come(origin)?;
         }
         let full = Refusal::Full(state.most);
-        if state.strangers.len() >= most_strangers || state.seats.len() >= state.most {
-            if state.leaving >= most_strangers || !state.evict() {
-                return Err(full);
-            }
+        let crowded = state.strangers.len() >= most_strangers || state.seats.len() >= state.most;
+        if crowded && (state.leaving >= most_strangers || !state.evict()) {
+            return Err(full);
         }
         let id = state.next;
         state.next += 1;

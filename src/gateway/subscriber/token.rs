@@ -110,9 +110,11 @@ impl Token {
     }
 }
 
+type Digest = dyn Fn(&[u8]) -> TokenDigest + Send + Sync;
+
 /// Makes keyed digests of tokens.
 #[derive(Clone)]
-pub struct Digester(Arc<dyn Fn(&[u8]) -> TokenDigest + Send + Sync>);
+pub struct Digester(Arc<Digest>);
 
 impl fmt::Debug for Digester {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
