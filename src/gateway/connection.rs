@@ -359,8 +359,9 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
+        type Lent<T> = &'static T;
         fn size<F: Future>(
-            _: impl FnOnce(&'static Arc<Shared>, Wire, &'static Peer, &'static Visit, &'static Connection) -> F,
+            _: impl FnOnce(Lent<Arc<Shared>>, Wire, Lent<Peer>, Lent<Visit>, Lent<Connection>) -> F,
         ) -> usize {
             size_of::<F>()
         }

@@ -73,6 +73,8 @@ use crate::clock::Clock;
 use crate::control::StatusSocket;
 use book::{Book, BookError};
 use connection::Shared;
+use http::App;
+use http::auth::Gate;
 use listener::{Door, DoorTls, Hall, Inherited, Kind, Stop};
 use reload::{Current, Reload, Reloads};
 use upstream::tickets::Tickets;
@@ -107,9 +109,12 @@ pub enum StartError {
         "systemd passes a socket for the door {0:?}, which gateway.toml does not have: add its section, or remove the .socket unit"
     )]
     NoDoor(String),
-    /// The threads cannot be started.
-    #[error("cannot start the threads that serve devices: {0}")]
-    Threads(std::io::Error),
+    /// The token for the API cannot be used.
+    #[error("api.token_file: {0}")]
+    Api(String),
+    /// The threads that serve devices cannot be started.
+    #[error("listen.workers: cannot start a thread: {0}")]
+    Workers(std::io::Error),
     /// The status socket cannot be made.
     #[error("status.socket: cannot listen on {path}: {source}")]
     Socket {
@@ -124,7 +129,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Gateway {
     doors: Vec<Door>,
-    api: Vec<TcpListener>,
+    api: Option<(Vec<TcpListener>, Arc<Gate>)>,
+    clock: Clock,
     address: SocketAddr,
     socket: Option<StatusSocket>,
     shared: Arc<Shared>,
@@ -132,6 +138,7 @@ pub struct Gateway {
     reload: Reload,
     reloads: Reloads,
     path: Option<PathBuf>,
+    workers: Workers,
 }
 
 /// The sockets of a door: those from systemd, or one of our own.
@@ -181,6 +188,7 @@ impl Gateway {
             .map(|tls| DoorTls::read(tls, clock))
             .transpose()
             .map_err(StartError::Tls)?;
+        let workers = Workers::start(config.listen.workers).map_err(StartError::Workers)?;
         let mut doors = Vec::new();
         let plain = listen(&mut inherited, "mqtt", config.listen.address, "listen.address").await?;
         doors.extend(plain.into_iter().map(|listener| (listener, Kind::Plain)));
@@ -189,8 +197,12 @@ impl Gateway {
             doors.extend(sockets.into_iter().map(|listener| (listener, Kind::Tls)));
         }
         let api = match &config.api {
-            Some(api) => listen(&mut inherited, "api", api.address, "api.address").await?,
-            None => Vec::new(),
+            Some(api) => {
+                let gate = Gate::open(api, clock).map_err(|e| StartError::Api(e.to_string()))?;
+                let sockets = listen(&mut inherited, "api", api.address, "api.address").await?;
+                Some((sockets, Arc::new(gate)))
+            }
+            None => None,
         };
         if let Some(name) = inherited.left().into_iter().next() {
             return Err(StartError::NoDoor(name));
@@ -229,6 +241,7 @@ impl Gateway {
         Ok(Self {
             doors,
             api,
+            clock: clock.clone(),
             address,
             socket,
             shared: Arc::new(shared),
@@ -236,6 +249,7 @@ impl Gateway {
             reload,
             reloads,
             path: None,
+            workers,
         })
     }
 
@@ -262,7 +276,7 @@ impl Gateway {
     /// Where the API is.
     #[must_use]
     pub fn api_addr(&self) -> Option<SocketAddr> {
-        self.api.first()?.local_addr().ok()
+        self.api.as_ref()?.0.first()?.local_addr().ok()
     }
 
     /// The counters; they stay readable after [`Gateway::serve`].
@@ -285,13 +299,10 @@ impl Gateway {
 
     /// Serves until `stop` is cancelled; then accepts no more, lets connections end for `listen.drain_timeout`, closes the rest, and says
     /// how many those were.
-    ///
-    /// # Errors
-    /// [`StartError::Threads`].
-    pub async fn serve(self, stop: CancellationToken) -> Result<usize, StartError> {
+    pub async fn serve(self, stop: CancellationToken) -> usize {
         let listen = self.config.listen.clone();
         let (shared, address) = (self.shared, self.address);
-        let workers = Arc::new(Workers::start(listen.workers).map_err(StartError::Threads)?);
+        let workers = Arc::new(self.workers);
         let answers = tokio::spawn({
             let (socket, status) = (self.socket, shared.status.clone());
             async move {
@@ -305,13 +316,26 @@ impl Gateway {
             tokio::spawn(async move { reload::serve(reloads, &path, config, &shared).await })
         });
         warn_of_few_files(listen.max_connections);
-        let tasks = TaskTracker::new();
+        let (tasks, rooms) = (TaskTracker::new(), TaskTracker::new());
         for door in self.doors {
             let (at, tls) = (door.listener.local_addr().unwrap_or(address), door.kind == Kind::Tls);
             info!(address = %at, tls, "listening");
             tasks.spawn(listener::accept(door, shared.clone(), workers.clone()));
         }
         let quit = shared.stop.clone();
+        if let Some((sockets, gate)) = self.api {
+            let app = Arc::new(App {
+                book: shared.book.clone(),
+                status: shared.status.clone(),
+                reload: self.reload.clone(),
+                clock: self.clock.clone(),
+            });
+            for socket in sockets {
+                info!(address = %socket.local_addr().unwrap_or(address), "the API is");
+                let router = http::router(app.clone(), gate.clone());
+                rooms.spawn(listener::http::serve(socket, router, quit.drain.clone()));
+            }
+        }
         stop.cancelled().await;
         quit.drain.cancel();
         tasks.close();
@@ -338,6 +362,8 @@ impl Gateway {
         if let Some(workers) = Arc::into_inner(workers) {
             workers.stop().await;
         }
+        rooms.close();
+        rooms.wait().await;
         answers.abort();
         // The socket's file is removed when its task is gone.
         let _ = answers.await;
@@ -346,7 +372,7 @@ impl Gateway {
         }
         let (cut, ended) = quit.counts();
         info!("stopped: {cut} connections closed, {ended} ended by themselves");
-        Ok(cut)
+        cut
     }
 }
 
@@ -372,5 +398,5 @@ fn warn_of_few_files(max_connections: usize) {
 /// # Errors
 /// [`StartError`].
 pub async fn run(config: Config, clock: &Clock, stop: CancellationToken) -> Result<usize, StartError> {
-    Gateway::bind(config, clock).await?.serve(stop).await
+    Ok(Gateway::bind(config, clock).await?.serve(stop).await)
 }

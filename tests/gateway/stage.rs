@@ -115,9 +115,12 @@ impl Stage {
 /// A gateway in this process.
 pub struct Running {
     pub address: SocketAddr,
+    pub tls: Option<SocketAddr>,
+    pub api: Option<SocketAddr>,
+    pub reload: onyx::gateway::reload::Reload,
     pub status: Arc<Status>,
     stop: CancellationToken,
-    served: Option<tokio::task::JoinHandle<Result<usize, onyx::gateway::StartError>>>,
+    served: Option<tokio::task::JoinHandle<usize>>,
     runtime: Runtime,
 }
 
@@ -126,17 +129,22 @@ impl Running {
         // Several gateways may run on one stage, each with its own status socket.
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let config = config.replace("status.sock", &format!("status-{}.sock", NEXT.fetch_add(1, Relaxed)));
-        let config = Config::from_text(&dir.join("gateway.toml"), config).unwrap_or_else(|e| panic!("{e}"));
+        let path = dir.join("gateway.toml");
+        let config = Config::from_text(&path, config).unwrap_or_else(|e| panic!("{e}"));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
-        let gateway = runtime.block_on(Gateway::bind(config, &Clock::new())).unwrap();
+        let gateway = runtime.block_on(Gateway::bind(config, &Clock::new())).unwrap().from_file(path);
+        let (tls, api, reload) = (gateway.tls_addr(), gateway.api_addr(), gateway.reloader());
         let (address, status, stop) = (gateway.local_addr(), gateway.status(), CancellationToken::new());
         let served = runtime.spawn(gateway.serve(stop.clone()));
         Self {
             address,
+            tls,
+            api,
+            reload,
             status,
             stop,
             served: Some(served),
@@ -147,7 +155,12 @@ impl Running {
     /// Stops it; how many connections were closed.
     pub fn stop(&mut self) -> usize {
         self.stop.cancel();
-        self.runtime.block_on(self.served.take().unwrap()).unwrap().unwrap()
+        self.runtime.block_on(self.served.take().unwrap()).unwrap()
+    }
+
+    /// Reads `gateway.toml` again.
+    pub fn reload(&self) -> Result<String, String> {
+        self.runtime.block_on(self.reload.now())
     }
 
     /// Waits until the status says so.

@@ -25,10 +25,14 @@ silent() {
 # ---- units ----------------------------------------------------------------------------------------------------------------------
 
 mkdir "$work/units"
+version=$(systemd-analyze --version | awk 'NR == 1 { print $2 }')
+older=
+[ "$version" -ge 253 ] || older='s/^Type=notify-reload$/Type=notify/'
 install -m 755 /bin/true "$work/program"
 for unit in *.service; do
     # The programs are not in /usr/bin here, and `verify` insists on them. Nothing else is changed.
-    sed "s#^ExecStart=/usr/bin/onyx-[a-z]*#ExecStart=$work/program#" "$unit" >"$work/units/$unit"
+    # systemd 252 knows no notify-reload, which came with 253; it would ignore the line with a warning.
+    sed "s#^ExecStart=/usr/bin/onyx-[a-z]*#ExecStart=$work/program#; $older" "$unit" >"$work/units/$unit"
     silent systemd-analyze verify --man=no "$work/units/$unit"
     note "$unit: verified by systemd $(systemd-analyze --version | awk 'NR == 1 { print $2 }')"
     # Offline, it reads the file and not a running service.
@@ -39,6 +43,13 @@ for unit in *.service; do
     }
     cat "$work/security"
     note "$unit: $(sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]* [A-Z]*\).*/exposure \1/p' "$work/security")"
+done
+
+# A socket is verified beside the service that it starts.
+for unit in *.socket; do
+    cp "$unit" "$work/units/$unit"
+    silent systemd-analyze verify --man=no "$work/units/$unit"
+    note "$unit: verified"
 done
 
 # ---- users and folders ----------------------------------------------------------------------------------------------------------

@@ -38,14 +38,7 @@ pub(super) async fn connect(to: SocketAddr, source: Ipv4Addr, client_id: &str) -
         socket.bind((source, 0).into())?;
         let mut stream = socket.connect(to).await?;
         stream.set_nodelay(true)?;
-        let connect = Connect {
-            client_id: client_id.to_owned(),
-            clean_session: true,
-            keep_alive: KEEP_ALIVE,
-            will: None,
-            username: None,
-            password: None,
-        };
+        let connect = Connect::new(client_id, true, KEEP_ALIVE);
         stream.write_all(&connect.encode().context("CONNECT")?).await?;
         let answer = answer(&mut stream, PacketType::ConnAck).await?;
         if answer.last() != Some(&0) {

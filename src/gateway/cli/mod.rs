@@ -160,7 +160,7 @@ fn run(path: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
         drop(out);
         let status = gateway.status();
         let told = tokio::spawn(tell_systemd(status, address));
-        let closed = gateway.serve(stop).await?;
+        let closed = gateway.serve(stop).await;
         told.abort();
         let text = format!("stopped: {closed} connections closed");
         let _ = sd_notify::notify(&[NotifyState::Status(&text)]);
