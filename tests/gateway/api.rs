@@ -4,12 +4,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 
 use onyx::clock::Clock;
-use onyx::gateway::book::Book;
-use onyx::gateway::http::{App, auth::Gate, router};
-use onyx::gateway::{Config, Status, reload};
+use onyx::gateway::Config;
+use onyx::gateway::http::auth::Gate;
 use serde_json::{Value, json};
 
 use crate::certs::Kind;
@@ -24,15 +22,15 @@ pub fn store_config(stage: &Stage) -> String {
     let token = stage.path("api.token");
     onyx::files::write_atomically(&token, format!("{TOKEN}\n").as_bytes(), 0o600).unwrap();
     "[listen]\naddress = '127.0.0.1:0'\n[store]\nfile = 'store.db'\nkey_file = 'store.key'\n[status]\nsocket = 'status.sock'\n\
-     [api]\ntoken_file = 'api.token'\nhosts = ['gw.example']\n"
+     [api]\naddress = '127.0.0.1:0'\ntoken_file = 'api.token'\nhosts = ['gw.example']\n"
         .to_owned()
 }
 
-/// The API alone, over the store of a stage.
+/// A gateway with its API.
 struct Api {
+    gateway: Running,
     address: SocketAddr,
     dir: PathBuf,
-    _runtime: tokio::runtime::Runtime,
 }
 
 /// What curl got.
@@ -56,40 +54,9 @@ impl Got {
 
 impl Api {
     fn new(stage: &Stage, config: &str) -> Self {
-        let config = Config::from_text(&stage.path("gateway.toml"), config).unwrap_or_else(|e| panic!("{e}"));
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
-        let clock = Clock::new();
-        let address = runtime.block_on(async {
-            let gate = Arc::new(Gate::open(config.api.as_ref().unwrap(), &clock).unwrap());
-            let book = Arc::new(Book::open(&config, &clock).await.unwrap());
-            let (reload, mut reloads) = reload::channel();
-            tokio::spawn(async move {
-                while let Some(answer) = reloads.next().await {
-                    let _ = answer.send(Ok("nothing changed".to_owned()));
-                }
-            });
-            let status = Arc::new(Status::new(clock.clone(), ([127, 0, 0, 1], 1).into(), String::new(), 0));
-            let app = Arc::new(App {
-                book,
-                status,
-                reload,
-                clock: clock.clone(),
-            });
-            let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-            let address = listener.local_addr().unwrap();
-            let service = router(app, gate).into_make_service_with_connect_info::<SocketAddr>();
-            tokio::spawn(async move { axum::serve(listener, service).await });
-            address
-        });
-        Self {
-            address,
-            dir: stage.dir.path().to_owned(),
-            _runtime: runtime,
-        }
+        let gateway = Running::start(config, stage.dir.path());
+        let address = gateway.api.expect("[api]");
+        Self { gateway, address, dir: stage.dir.path().to_owned() }
     }
 
     /// curl with these arguments and no token.
@@ -209,7 +176,7 @@ fn the_hands_on_by_api_from_nothing_to_a_message() {
     api.ask("POST", &format!("/v1/subscribers/{IMSI_A}/set_group"), Some(&in_group))
         .is(200);
 
-    let gateway = Running::start(&config, stage.dir.path());
+    let gateway = &api.gateway;
     let publish = |client_id: &str| {
         let from = FROM.to_string();
         let args = [
@@ -252,10 +219,7 @@ fn the_hands_on_by_api_from_nothing_to_a_message() {
         .is(200);
     api.ask("DELETE", &format!("/v1/groups/{id}"), None).is(204);
     api.ask("GET", &format!("/v1/groups/{id}"), None).is(404);
-    assert_eq!(
-        api.ask("POST", "/v1/gateway/reload", None).is(200).json()["message"],
-        "nothing changed"
-    );
+    assert_eq!(gateway.status.refused("credential"), 1);
 }
 
 #[test]
@@ -456,10 +420,7 @@ fn nobody_asks_without_the_token_or_from_another_site() {
 fn a_gateway_in_files_says_so() {
     let stage = Stage::new();
     store_config(&stage);
-    let api = Api::new(
-        &stage,
-        &(stage.config_text(stage.upstream(), "") + "[api]\ntoken_file = 'api.token'\n"),
-    );
+    let api = Api::new(&stage, &(stage.config_text(stage.upstream(), "") + "[api]\naddress = '127.0.0.1:0'\ntoken_file = 'api.token'\n"));
     let got = api.ask("GET", "/v1/subscribers", None).is(409).json();
     assert!(
         got["code"] == "in_files" && got["message"].as_str().unwrap().contains("onyx-gateway import"),
