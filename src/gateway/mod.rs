@@ -203,7 +203,6 @@ impl Gateway {
             .map(|tls| DoorTls::read("listen.tls", tls, clock))
             .transpose()
             .map_err(StartError::Tls)?;
-        let workers = Workers::start(config.listen.workers).map_err(StartError::Workers)?;
         let mut doors = Vec::new();
         let plain = listen(&mut inherited, "mqtt", config.listen.address, "listen.address").await?;
         doors.extend(plain.into_iter().map(|listener| (listener, Kind::Plain)));

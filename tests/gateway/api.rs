@@ -56,7 +56,11 @@ impl Api {
     fn new(stage: &Stage, config: &str) -> Self {
         let gateway = Running::start(config, stage.dir.path());
         let address = gateway.api.expect("[api]");
-        Self { gateway, address, dir: stage.dir.path().to_owned() }
+        Self {
+            gateway,
+            address,
+            dir: stage.dir.path().to_owned(),
+        }
     }
 
     /// curl with these arguments and no token.
@@ -420,7 +424,10 @@ fn nobody_asks_without_the_token_or_from_another_site() {
 fn a_gateway_in_files_says_so() {
     let stage = Stage::new();
     store_config(&stage);
-    let api = Api::new(&stage, &(stage.config_text(stage.upstream(), "") + "[api]\naddress = '127.0.0.1:0'\ntoken_file = 'api.token'\n"));
+    let api = Api::new(
+        &stage,
+        &(stage.config_text(stage.upstream(), "") + "[api]\naddress = '127.0.0.1:0'\ntoken_file = 'api.token'\n"),
+    );
     let got = api.ask("GET", "/v1/subscribers", None).is(409).json();
     assert!(
         got["code"] == "in_files" && got["message"].as_str().unwrap().contains("onyx-gateway import"),

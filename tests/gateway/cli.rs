@@ -171,7 +171,11 @@ fn from_an_empty_store_to_a_message() {
     );
     let publish = |args: &[&str]| {
         let id = client_id(IMSI_A);
-        let all = [&["-d", "-V", "mqttv311", "-i", &id, "-t", "t", "-m", "m", "-q", "1"][..], args].concat();
+        let all = [
+            &["-d", "-V", "mqttv311", "-i", &id, "-t", "t", "-m", "m", "-q", "1"][..],
+            args,
+        ]
+        .concat();
         client("mosquitto_pub", gateway.address, &all)
     };
     let said = publish(&["-A", &from]);
