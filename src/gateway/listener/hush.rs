@@ -14,6 +14,8 @@ use crate::gateway::guess::Origin;
 pub(super) const EVERY: Duration = Duration::from_secs(60);
 /// Most pairs of address and reason that are remembered.
 pub(super) const REMEMBERED: usize = 4_096;
+/// How often old pairs are looked for, at most.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 type About = Option<(Origin, &'static str)>;
 
@@ -22,6 +24,8 @@ type About = Option<(Origin, &'static str)>;
 pub(super) struct Hush {
     /// When a line was written, and how many were not since.
     said: HashMap<About, (Duration, u64)>,
+    /// When old ones were last thrown out.
+    swept: Duration,
 }
 
 impl Hush {
@@ -29,7 +33,11 @@ impl Hush {
     pub(super) fn say(&mut self, origin: Origin, reason: &'static str, now: Duration) -> Option<u64> {
         let mut about = Some((origin, reason));
         if !self.said.contains_key(&about) && self.said.len() >= REMEMBERED {
-            self.said.retain(|_, (at, _)| now < *at + EVERY);
+            // Not at each refusal of a flood: looking through all of them costs more than the line.
+            if now >= self.swept + SWEEP_EVERY {
+                self.swept = now;
+                self.said.retain(|_, (at, _)| now < *at + EVERY);
+            }
             if self.said.len() >= REMEMBERED {
                 about = None;
             }
