@@ -238,7 +238,8 @@ impl Gateway {
                 STOP_TIMEOUT.as_secs()
             );
         }
-        shared.book.flush().await;
+        // A store that hangs must not hold the end.
+        let _ = tokio::time::timeout(STOP_TIMEOUT, shared.book.flush()).await;
         answers.abort();
         // The socket's file is removed when its task is gone.
         let _ = answers.await;
