@@ -417,7 +417,8 @@ impl Gateway {
         }
         rooms.close();
         rooms.wait().await;
-        shared.book.flush().await;
+        // A store that hangs must not hold the end.
+        let _ = tokio::time::timeout(STOP_TIMEOUT, shared.book.flush()).await;
         watch.abort();
         answers.abort();
         // The socket's file is removed when its task is gone.

@@ -15,7 +15,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::certs::Kind;
-use crate::mosquitto::{Client, client};
+use crate::mosquitto::{Client, client, free_port};
 use crate::postgres::Postgres;
 use crate::stage::{IMEI, IMSI_A, IMSI_B, Stage, client_id, name};
 use crate::store::{runtime, settings, subscriber, yes};
@@ -32,8 +32,10 @@ struct Program {
 impl Program {
     fn start(stage: &Stage, name: &str, url: &str) -> Self {
         let config = stage.path(&format!("{name}.toml"));
+        // Its address is its name in what it writes, so it is not left to the operating system.
+        let port = free_port();
         let text = format!(
-            "[listen]\naddress = '127.0.0.1:0'\n[store]\ndatabase = '{url}'\nkey_file = 'store.key'\n[status]\nsocket = '{name}.sock'\n"
+            "[listen]\naddress = '127.0.0.1:{port}'\n[store]\ndatabase = '{url}'\nkey_file = 'store.key'\n[status]\nsocket = '{name}.sock'\n"
         );
         std::fs::write(&config, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_onyx-gateway"));

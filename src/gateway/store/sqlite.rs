@@ -57,8 +57,7 @@ fn prepare(connection: &Connection, boot: &schema::Boot) -> Result<Keys, StoreEr
     let never = || false;
     loop {
         let step = |tx: &Tx<'_>| now(schema::step(tx, boot));
-        let work: Box<dyn Fn(&Tx<'_>) -> Result<bool, Fail>> = Box::new(step);
-        if !run(connection, Mode::Write, &*work, never)? {
+        if !run(connection, Mode::Write, &step, never)? {
             break;
         }
     }

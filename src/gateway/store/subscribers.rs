@@ -132,7 +132,10 @@ pub(super) async fn put(tx: &Tx<'_>, r: &SubscriberRecord, token: &Digest) -> Re
     }
     let imsi = Cell::from(r.imsi.as_str());
     let old = tx
-        .row("SELECT token FROM subscriber WHERE imsi = $1", &[imsi.clone()])
+        .row(
+            "SELECT token FROM subscriber WHERE imsi = $1",
+            std::slice::from_ref(&imsi),
+        )
         .await?;
     let kept = old.map(|mut row| row.some_bytes()).transpose()?.flatten();
     let token: Option<Vec<u8>> = match token {
