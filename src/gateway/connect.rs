@@ -122,7 +122,9 @@ pub fn read(frame: &Frame) -> Result<Connect, Refusal> {
 pub fn plan(device: Connect, who: &Subscriber, by: By, group: &Group) -> Result<Plan, Refusal> {
     let policy = group.policy;
     if device.level == Level::V5 && policy.answer(Matter::Mqtt5) != Answer::Pass {
-        return Err(Refusal::Version("upstream does not speak MQTT 5: use MQTT 3.1.1 (protocol version 4)".into()));
+        return Err(Refusal::Version(
+            "upstream does not speak MQTT 5: use MQTT 3.1.1 (protocol version 4)".into(),
+        ));
     }
     let KeepAlive { min, max, .. } = group.keep_alive;
     let asked = device.keep_alive;
@@ -186,7 +188,11 @@ fn keep_alive(asked: u16, policy: &Policy) -> Result<(u16, bool), Refusal> {
 }
 
 fn adapt_will(mut will: Will, level: Level, policy: &Policy, rewrite: Option<&Rewrite>) -> Result<Will, Refusal> {
-    let refuse = |matter: Matter, why: String, reason| Refusal::Policy { word: matter.word(), why, reason };
+    let refuse = |matter: Matter, why: String, reason| Refusal::Policy {
+        word: matter.word(),
+        why,
+        reason,
+    };
     if let Some(rewrite) = rewrite {
         let topic = rewrite.published(will.topic.as_bytes());
         let topic = topic.map_err(|missing| Refusal::Credential(format!("the will: {missing}")))?;
@@ -195,7 +201,9 @@ fn adapt_will(mut will: Will, level: Level, policy: &Policy, rewrite: Option<&Re
         }
     }
     let deal = Deal::new(level, *policy, Platform::Full);
-    let wrong = deal.shape(Matter::TopicShape, will.topic.as_bytes()).or_else(|| deal.foreign(will.topic.as_bytes()));
+    let wrong = deal
+        .shape(Matter::TopicShape, will.topic.as_bytes())
+        .or_else(|| deal.foreign(will.topic.as_bytes()));
     if let Some(why) = wrong {
         let why = format!("the will's topic: {why}");
         return Err(refuse(Matter::TopicShape, why, reason::TOPIC_NAME_INVALID));
@@ -240,7 +248,10 @@ impl Plan {
                 Level::V5 => Refusal::Upstream5(connack.code),
             });
         }
-        let mut terms = Terms { max_packet, idle: self.idle };
+        let mut terms = Terms {
+            max_packet,
+            idle: self.idle,
+        };
         let mut deal = Deal::new(self.connect.level, self.policy, self.platform).rewriting(self.rewrite.clone());
         let mut keep_alive = self.connect.keep_alive;
         if connack.level == Level::V5 {
@@ -265,9 +276,14 @@ impl Plan {
             own.push((id::MAXIMUM_QOS, Value::Byte(deal.publish_qos())));
         }
         let room = if self.rewrite.is_some() { REWRITE_ROOM } else { 0 };
-        let most = [max_packet, self.policy.bounds().packet].into_iter().min().unwrap_or(max_packet);
+        let most = [max_packet, self.policy.bounds().packet]
+            .into_iter()
+            .min()
+            .unwrap_or(max_packet);
         let most = u32::try_from(most).unwrap_or(u32::MAX);
-        let most = theirs.four(id::MAXIMUM_PACKET).map_or(most, |n| n.saturating_sub(room).max(1).min(most));
+        let most = theirs
+            .four(id::MAXIMUM_PACKET)
+            .map_or(most, |n| n.saturating_sub(room).max(1).min(most));
         own.push((id::MAXIMUM_PACKET, Value::Four(most)));
         match self.policy.answer(Matter::Retain) {
             Answer::Adapt => own.push((id::RETAIN_AVAILABLE, Value::Byte(1))),

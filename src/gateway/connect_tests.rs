@@ -1,8 +1,8 @@
 //! What is kept and what is replaced.
 
 use super::*;
-use crate::mqtt::split_frame;
 use crate::gateway::group::Kind;
+use crate::mqtt::split_frame;
 use bytes::BytesMut;
 
 fn group(username: Option<&str>, pass_login: bool) -> Group {
@@ -81,7 +81,11 @@ fn beams_keep_alive_rule() {
         (1_200, Some(1_800_000)),
         (1_201, None),
     ] {
-        assert_eq!(idle(seconds, &KeepAlive::default()).map(|d| d.as_millis()), idle_ms, "{seconds}");
+        assert_eq!(
+            idle(seconds, &KeepAlive::default()).map(|d| d.as_millis()),
+            idle_ms,
+            "{seconds}"
+        );
     }
     let mut c = device();
     c.keep_alive = 3;
@@ -130,7 +134,10 @@ fn planned(connect: Connect, g: &Group) -> Result<Plan, Refusal> {
 }
 
 fn five() -> Connect {
-    Connect { level: Level::V5, ..device() }
+    Connect {
+        level: Level::V5,
+        ..device()
+    }
 }
 
 #[test]
@@ -143,7 +150,11 @@ fn a_password_is_filled_and_its_errors_tell_nothing_of_it() {
     g.login = with("pw-#{imsi}");
     let p = planned(device(), &g).unwrap();
     assert_eq!(p.connect.password.as_deref(), Some(&b"pw-295012345678901"[..]));
-    for (password, why) in [("hush-#{imei}", "add it"), ("hush#{", "never closed"), ("hush#{hush}", "unknown")] {
+    for (password, why) in [
+        ("hush-#{imei}", "add it"),
+        ("hush#{", "never closed"),
+        ("hush#{hush}", "unknown"),
+    ] {
         g.login = with(password);
         let e = planned(device(), &g).unwrap_err().to_string();
         assert!(e.contains(why) && !e.contains("hush"), "{e}");
@@ -153,21 +164,48 @@ fn a_password_is_filled_and_its_errors_tell_nothing_of_it() {
 #[test]
 fn a_group_has_its_own_bounds_of_keep_alive() {
     let mut g = group(None, false);
-    g.keep_alive = KeepAlive { min: 1, max: 10, idle_at_zero: Duration::from_secs(7) };
-    let with = |seconds| Connect { keep_alive: seconds, ..device() };
+    g.keep_alive = KeepAlive {
+        min: 1,
+        max: 10,
+        idle_at_zero: Duration::from_secs(7),
+    };
+    let with = |seconds| Connect {
+        keep_alive: seconds,
+        ..device()
+    };
     assert_eq!(planned(with(0), &g).unwrap().idle, Duration::from_secs(7));
     assert_eq!(planned(with(3), &g).unwrap().idle, Duration::from_millis(4_500));
-    assert!(planned(with(11), &g).unwrap_err().to_string().contains("0 or 1 to 10 s"));
+    assert!(
+        planned(with(11), &g)
+            .unwrap_err()
+            .to_string()
+            .contains("0 or 1 to 10 s")
+    );
 }
 
 #[test]
 fn upstream_gets_its_longest_keep_alive_and_our_pings() {
     let granted = |g: &Group, seconds| {
-        let p = planned(Connect { keep_alive: seconds, ..device() }, g)?;
-        let connack = ConnAck { level: Level::V3, session_present: true, code: 0, properties: Bytes::new() };
+        let p = planned(
+            Connect {
+                keep_alive: seconds,
+                ..device()
+            },
+            g,
+        )?;
+        let connack = ConnAck {
+            level: Level::V3,
+            session_present: true,
+            code: 0,
+            properties: Bytes::new(),
+        };
         let granted = p.granted(connack, 1_000)?;
         assert!(granted.connack.session_present && granted.terms.max_packet == 1_000);
-        Ok::<_, Refusal>((p.connect.keep_alive, granted.deal.keep_alive(), granted.terms.idle.as_secs()))
+        Ok::<_, Refusal>((
+            p.connect.keep_alive,
+            granted.deal.keep_alive(),
+            granted.terms.idle.as_secs(),
+        ))
     };
     let grid = of(Kind::EventGrid);
     assert_eq!(granted(&grid, 1_200), Ok((1_160, Some(1_160), 1_800)));
@@ -188,13 +226,23 @@ fn upstream_gets_its_longest_keep_alive_and_our_pings() {
 fn wills_are_rewritten_limited_or_refused() {
     let will = |topic: &str, qos| {
         let mut c = device();
-        c.will = Some(Will { topic: topic.into(), qos, ..c.will.unwrap() });
+        c.will = Some(Will {
+            topic: topic.into(),
+            qos,
+            ..c.will.unwrap()
+        });
         c
     };
     let mut g = of(Kind::AwsIot);
-    g.topics = crate::gateway::group::Topics { append_imsi: true, placeholders: true };
+    g.topics = crate::gateway::group::Topics {
+        append_imsi: true,
+        placeholders: true,
+    };
     let sent = planned(will("w/{{imsi}}", 2), &g).unwrap().connect.will.unwrap();
-    assert_eq!((sent.topic.as_str(), sent.qos, sent.retain), ("w/295012345678901/295012345678901", 1, true));
+    assert_eq!(
+        (sent.topic.as_str(), sent.qos, sent.retain),
+        ("w/295012345678901/295012345678901", 1, true)
+    );
     let e = planned(will("{{imei}}", 0), &g).unwrap_err();
     assert!(e.code() == Some(3) && e.to_string().contains("add its IMEI"), "{e}");
     g.policy.set(Matter::WillRetain, Answer::Adapt).unwrap();
@@ -205,9 +253,20 @@ fn wills_are_rewritten_limited_or_refused() {
         let mut g = of(Kind::AwsIot);
         g.policy.set(matter, Answer::Refuse).unwrap();
         let e = planned(will("w", 2), &g).unwrap_err();
-        assert_eq!((e.connack(Level::V3).unwrap().code, e.connack(Level::V5).unwrap().code), (5, code));
+        assert_eq!(
+            (e.connack(Level::V3).unwrap().code, e.connack(Level::V5).unwrap().code),
+            (5, code)
+        );
     }
-    assert_eq!(planned(will("w", 2), &of(Kind::Standard)).unwrap().connect.will.unwrap().qos, 2);
+    assert_eq!(
+        planned(will("w", 2), &of(Kind::Standard))
+            .unwrap()
+            .connect
+            .will
+            .unwrap()
+            .qos,
+        2
+    );
     let mut old = of(Kind::Standard);
     old.platform = Platform::Old;
     assert_eq!(planned(will("w", 0), &old).unwrap().connect.will, None);
@@ -222,7 +281,10 @@ fn empty_client_ids_and_mqtt_5_go_where_they_are_taken() {
     assert!(planned(empty.clone(), &of(Kind::Standard)).is_ok());
     for kind in [Kind::AwsIot, Kind::EventGrid, Kind::IotHub] {
         let e = planned(empty.clone(), &of(kind)).unwrap_err();
-        assert_eq!((e.connack(Level::V3).unwrap().code, e.connack(Level::V5).unwrap().code), (2, 0x85));
+        assert_eq!(
+            (e.connack(Level::V3).unwrap().code, e.connack(Level::V5).unwrap().code),
+            (2, 0x85)
+        );
     }
     let e = planned(five(), &of(Kind::IotHub)).unwrap_err();
     assert_eq!((e.key(), e.connack(Level::V5).unwrap().code), ("version", 0x84));
@@ -236,7 +298,12 @@ fn connack(properties: &[(u8, Value<'_>)]) -> ConnAck {
     for (id, value) in properties {
         properties::put(&mut section, *id, *value).unwrap();
     }
-    ConnAck { level: Level::V5, session_present: false, code: 0, properties: section.into() }
+    ConnAck {
+        level: Level::V5,
+        session_present: false,
+        code: 0,
+        properties: section.into(),
+    }
 }
 
 #[test]
@@ -253,12 +320,28 @@ fn what_mqtt_5_is_told_is_the_lower_of_both() {
     ]);
     let granted = p.granted(theirs, 1 << 20).unwrap();
     let told = granted.connack.properties();
-    assert_eq!((told.two(id::RECEIVE_MAXIMUM), told.two(id::TOPIC_ALIAS_MAXIMUM)), (Some(16), Some(10)));
-    assert_eq!((told.byte(id::MAXIMUM_QOS), told.four(id::MAXIMUM_PACKET)), (Some(1), Some(512 << 10)));
-    assert_eq!((told.byte(id::SHARED_AVAILABLE), told.byte(id::IDENTIFIERS_AVAILABLE)), (Some(0), Some(0)));
-    assert_eq!((told.two(id::SERVER_KEEP_ALIVE), told.text(id::ASSIGNED_CLIENT_ID)), (Some(30), Some("given")));
+    assert_eq!(
+        (told.two(id::RECEIVE_MAXIMUM), told.two(id::TOPIC_ALIAS_MAXIMUM)),
+        (Some(16), Some(10))
+    );
+    assert_eq!(
+        (told.byte(id::MAXIMUM_QOS), told.four(id::MAXIMUM_PACKET)),
+        (Some(1), Some(512 << 10))
+    );
+    assert_eq!(
+        (told.byte(id::SHARED_AVAILABLE), told.byte(id::IDENTIFIERS_AVAILABLE)),
+        (Some(0), Some(0))
+    );
+    assert_eq!(
+        (told.two(id::SERVER_KEEP_ALIVE), told.text(id::ASSIGNED_CLIENT_ID)),
+        (Some(30), Some("given"))
+    );
     assert_eq!(told.byte(id::RETAIN_AVAILABLE), None);
-    assert_eq!(granted.terms.idle, Duration::from_secs(45), "Server Keep Alive is what the device obeys");
+    assert_eq!(
+        granted.terms.idle,
+        Duration::from_secs(45),
+        "Server Keep Alive is what the device obeys"
+    );
     // Our own packet is read back by the rules for CONNACK, so it has each property once.
     let bytes = granted.connack.encode().unwrap();
     assert_eq!(ConnAck::decode(Level::V5, &bytes[2..]).unwrap(), granted.connack);
@@ -267,10 +350,16 @@ fn what_mqtt_5_is_told_is_the_lower_of_both() {
     g.topics.append_imsi = true;
     g.policy.set(Matter::Retain, Answer::Adapt).unwrap();
     let p = planned(five(), &g).unwrap();
-    let theirs = connack(&[(id::MAXIMUM_PACKET, Value::Four(1_000)), (id::RETAIN_AVAILABLE, Value::Byte(0))]);
+    let theirs = connack(&[
+        (id::MAXIMUM_PACKET, Value::Four(1_000)),
+        (id::RETAIN_AVAILABLE, Value::Byte(0)),
+    ]);
     let granted = p.granted(theirs, 1 << 20).unwrap();
     let told = granted.connack.properties();
-    assert_eq!((told.four(id::MAXIMUM_PACKET), told.byte(id::RETAIN_AVAILABLE)), (Some(936), Some(1)));
+    assert_eq!(
+        (told.four(id::MAXIMUM_PACKET), told.byte(id::RETAIN_AVAILABLE)),
+        (Some(936), Some(1))
+    );
     assert_eq!(told.byte(id::MAXIMUM_QOS), None, "none is 2");
 }
 
@@ -283,12 +372,18 @@ fn what_upstream_does_not_grant_the_flow_does_not_let_through() {
     let qos1 = b"\x32\x06\x00\x01t\x00\x07\x00";
     let said = |mut f: Flow, bytes: &[u8]| {
         let step = f.up(bytes, Duration::ZERO);
-        (step.back.map(|b| b[2]), step.end.map(|e| e.to_string()).unwrap_or_default())
+        (
+            step.back.map(|b| b[2]),
+            step.end.map(|e| e.to_string()).unwrap_or_default(),
+        )
     };
     assert_eq!(said(flow(&[]), qos1), (None, String::new()));
     let (code, why) = said(flow(&[(id::MAXIMUM_QOS, Value::Byte(0))]), qos1);
     assert!(code == Some(0x9b) && why.contains("upstream takes 0"), "{why}");
-    let (code, why) = said(flow(&[(id::RETAIN_AVAILABLE, Value::Byte(0))]), b"\x31\x04\x00\x01t\x00");
+    let (code, why) = said(
+        flow(&[(id::RETAIN_AVAILABLE, Value::Byte(0))]),
+        b"\x31\x04\x00\x01t\x00",
+    );
     assert!(code == Some(0x9a) && why.contains("retain"), "{why}");
     let two = [&qos1[..], b"\x32\x06\x00\x01t\x00\x08\x00"].concat();
     let (code, why) = said(flow(&[(id::RECEIVE_MAXIMUM, Value::Two(1))]), &two);
@@ -298,7 +393,10 @@ fn what_upstream_does_not_grant_the_flow_does_not_let_through() {
         assert!(f.up(qos1, Duration::ZERO).end.is_none());
         assert_eq!(f.down(b"\x40\x02\x00\x07", Duration::ZERO).take, 4);
     }
-    let (code, _) = said(flow(&[(id::MAXIMUM_PACKET, Value::Four(10))]), b"\x30\x0a\x00\x01t\x00xxxxxx");
+    let (code, _) = said(
+        flow(&[(id::MAXIMUM_PACKET, Value::Four(10))]),
+        b"\x30\x0a\x00\x01t\x00xxxxxx",
+    );
     assert_eq!(code, Some(0x95));
     let alias = b"\x30\x07\x00\x01t\x03\x23\x00\x01";
     assert_eq!(said(flow(&[(id::TOPIC_ALIAS_MAXIMUM, Value::Two(1))]), alias).0, None);
@@ -309,7 +407,13 @@ fn what_upstream_does_not_grant_the_flow_does_not_let_through() {
 fn upstreams_refusals_are_the_devices() {
     let p = planned(five(), &of(Kind::Standard)).unwrap();
     let e = p.granted(ConnAck::refusal(Level::V5, 5), 1).unwrap_err();
-    assert_eq!((e.clone(), e.connack(Level::V5).unwrap().code), (Refusal::Upstream5(0x87), 0x87));
+    assert_eq!(
+        (e.clone(), e.connack(Level::V5).unwrap().code),
+        (Refusal::Upstream5(0x87), 0x87)
+    );
     let e = p.granted(ConnAck::refusal(Level::V3, 1), 1).unwrap_err();
-    assert_eq!((e.clone(), e.connack(Level::V5).unwrap().code), (Refusal::Upstream(1), 0x84));
+    assert_eq!(
+        (e.clone(), e.connack(Level::V5).unwrap().code),
+        (Refusal::Upstream(1), 0x84)
+    );
 }

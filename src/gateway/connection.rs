@@ -129,7 +129,14 @@ async fn enter(
     let mut who = Who::default();
     let mut level = Level::default();
     let admitted = admit(shared, &mut device, peer, visit, connection, (&mut who, &mut level)).await;
-    let (Admitted { way, from_device, granted }, connack) = match admitted {
+    let (
+        Admitted {
+            way,
+            from_device,
+            granted,
+        },
+        connack,
+    ) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => {
             refuse(shared, device, peer, (&who, level), &refusal).await;
@@ -218,9 +225,7 @@ async fn admit(
     }
     let plan = connect::plan(asked, &known.subscriber, by, group)?;
     let credential = plan.names.credential.as_ref();
-    who.credential = credential
-        .map(CredentialId::redacted)
-        .unwrap_or_default();
+    who.credential = credential.map(CredentialId::redacted).unwrap_or_default();
     "dialling".clone_into(&mut who.upstream);
     connection.set(who.clone());
     let config = proof(shared, group, credential);
@@ -234,10 +239,19 @@ async fn admit(
     let broken = |what: String| Refusal::NoAnswer(format!("{}: {what}", group.upstream.host));
     let connack = ConnAck::decode(*level, way.connack.body()).map_err(|v| broken(v.to_string()))?;
     let mut granted = plan.granted(connack, listen.max_packet)?;
-    let bucket = shared.buckets.of(&known.subscriber.imsi, group.rate, shared.epoch.elapsed());
+    let bucket = shared
+        .buckets
+        .of(&known.subscriber.imsi, group.rate, shared.epoch.elapsed());
     granted.deal = granted.deal.limited(bucket);
     let connack = granted.connack.encode().map_err(|v| broken(v.to_string()))?;
-    Ok((Admitted { way, from_device, granted }, connack))
+    Ok((
+        Admitted {
+            way,
+            from_device,
+            granted,
+        },
+        connack,
+    ))
 }
 
 /// The TLS configuration with what proves the device; none for a plain upstream.

@@ -38,7 +38,9 @@ pub enum Refusal {
     #[error("no subscriber has this address or token: add a [[subscriber]] for it")]
     Unknown,
     /// Beam's rule.
-    #[error("keep-alive {asked} s: it must be 0 or {min} to {max} s (the group's rule; SORACOM Beam's is 0 or 5 to 1200 s)")]
+    #[error(
+        "keep-alive {asked} s: it must be 0 or {min} to {max} s (the group's rule; SORACOM Beam's is 0 or 5 to 1200 s)"
+    )]
     KeepAlive {
         /// What the device asked for, in seconds.
         asked: u16,
@@ -209,11 +211,23 @@ mod tests {
 
     #[test]
     fn each_version_gets_its_own_word() {
-        let policy = |reason| Refusal::Policy { word: "w", why: "y".into(), reason };
+        let policy = |reason| Refusal::Policy {
+            word: "w",
+            why: "y".into(),
+            reason,
+        };
         for (refusal, three, five) in [
             (Refusal::Version(String::new()), 1, 0x84),
             (Refusal::Unknown, 5, 0x87),
-            (Refusal::KeepAlive { asked: 3, min: 5, max: 1_200 }, 5, 0x87),
+            (
+                Refusal::KeepAlive {
+                    asked: 3,
+                    min: 5,
+                    max: 1_200,
+                },
+                5,
+                0x87,
+            ),
             (Refusal::Credential(String::new()), 3, 0x88),
             (Refusal::Unreachable(String::new()), 3, 0x88),
             (Refusal::Upstream(2), 2, 0x85),

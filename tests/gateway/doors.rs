@@ -94,7 +94,12 @@ fn publish(address: SocketAddr, more: &[&str]) -> Said {
 fn haproxy_tells_who_calls() {
     let stage = Stage::new();
     let gateway = Running::start(&config(&stage, &format!("proxies = ['{PROXY}']"), ""), stage.dir.path());
-    let ways = ["send-proxy-v2 check inter 100ms", "send-proxy-v2-ssl-cn", "send-proxy", ""];
+    let ways = [
+        "send-proxy-v2 check inter 100ms",
+        "send-proxy-v2-ssl-cn",
+        "send-proxy",
+        "",
+    ];
     let (_haproxy, ports) = haproxy(stage.dir.path(), gateway.address, &ways);
     let at = |n: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, ports[n]));
     for port in &ports {
@@ -109,7 +114,11 @@ fn haproxy_tells_who_calls() {
         assert!(line.contains(&format!("u'{}'", name(imsi))), "{line}");
     }
     // A stranger behind the proxy is a stranger.
-    assert!(publish(at(0), &["-i", "x", "-A", &STRANGER.to_string()]).text.contains("CONNACK (5)"));
+    assert!(
+        publish(at(0), &["-i", "x", "-A", &STRANGER.to_string()])
+            .text
+            .contains("CONNACK (5)")
+    );
     // Version 1 and no header at all are refused by name.
     let before = gateway.status.refused("proxy");
     assert!(!publish(at(2), &["-i", "x", "-A", &a]).status.success());
@@ -133,14 +142,20 @@ fn headers_that_may_not_come_or_are_wrong() {
     for source in [A, STRANGER] {
         let bytes = [header(0x11, A), hello("x")].concat();
         assert_eq!(connack(&gateway, source, &bytes), None);
-        assert_eq!(connack(&gateway, source, b"PROXY TCP4 127.0.0.11 127.0.0.1 1 2\r\n"), None);
+        assert_eq!(
+            connack(&gateway, source, b"PROXY TCP4 127.0.0.11 127.0.0.1 1 2\r\n"),
+            None
+        );
     }
     assert_eq!(gateway.status.refused("proxy"), 4);
     // From a trusted one: without an address, and none at all.
     assert_eq!(connack(&gateway, PROXY, &[header(0x00, A), hello("x")].concat()), None);
     assert_eq!(connack(&gateway, PROXY, &hello("x")), None);
     assert_eq!(gateway.status.refused("proxy"), 6);
-    assert_eq!(connack(&gateway, PROXY, &[header(0x11, A), hello("x")].concat()), Some(0));
+    assert_eq!(
+        connack(&gateway, PROXY, &[header(0x11, A), hello("x")].concat()),
+        Some(0)
+    );
     // Half a header, and then nothing.
     assert_eq!(connack(&gateway, PROXY, &header(0x11, A)[..20]), None);
     assert_eq!(gateway.status.refused("silent"), 1);
@@ -178,25 +193,47 @@ fn the_door_with_tls_takes_certificates_tokens_and_nothing_else() {
     }
     // Without a certificate, by token; without either, nobody.
     assert!(publish("token", &["-u", "x", "-P", TOKEN]).status.success());
-    stage.broker.wait_for(&["New client connected", " as token ", &format!("u'{}'", name(IMSI_T))]);
+    stage
+        .broker
+        .wait_for(&["New client connected", " as token ", &format!("u'{}'", name(IMSI_T))]);
     assert!(publish("nobody", &[]).text.contains("CONNACK (5)"));
     // The other subscriber has a source, and calls from elsewhere.
     let (cert, key) = files(&name(IMSI_B));
-    assert!(publish("elsewhere", &["--cert", &cert, "--key", &key]).text.contains("CONNACK (5)"));
+    assert!(
+        publish("elsewhere", &["--cert", &cert, "--key", &key])
+            .text
+            .contains("CONNACK (5)")
+    );
     let from = B.to_string();
-    assert!(publish("there", &["--cert", &cert, "--key", &key, "-A", &from]).status.success());
+    assert!(
+        publish("there", &["--cert", &cert, "--key", &key, "-A", &from])
+            .status
+            .success()
+    );
     // The right name from a wrong authority.
     let (cert, key) = files("stranger");
     assert!(!publish("stranger", &["--cert", &cert, "--key", &key]).status.success());
     gateway.wait_until("refused", |s| s["refused"]["certificate"] == 1);
     // openssl asks: the chain is whole, and a certificate is asked for.
     let asked = Command::new(program("openssl", "openssl"))
-        .args(["s_client", "-connect", &door.to_string(), "-servername", "localhost", "-CAfile", &ca, "-verify_return_error"])
+        .args([
+            "s_client",
+            "-connect",
+            &door.to_string(),
+            "-servername",
+            "localhost",
+            "-CAfile",
+            &ca,
+            "-verify_return_error",
+        ])
         .stdin(Stdio::null())
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&asked.stdout);
-    assert!(text.contains("Verify return code: 0 (ok)") && text.contains("Acceptable client certificate CA names"), "{text}");
+    assert!(
+        text.contains("Verify return code: 0 (ok)") && text.contains("Acceptable client certificate CA names"),
+        "{text}"
+    );
     // Plain MQTT there, and TLS at the plain door.
     let mut plain = TcpStream::connect(door).unwrap();
     plain.write_all(&hello("x")).unwrap();
@@ -215,28 +252,55 @@ fn a_pinned_certificate_a_locked_modem_and_a_disabled_subscriber() {
     }
     let path = |id: &str, suffix: &str| devices.join(format!("{id}.{suffix}")).display().to_string();
     let said = Command::new(program("openssl", "openssl"))
-        .args(["x509", "-noout", "-fingerprint", "-sha256", "-in", &path("pinned", "pem")])
+        .args([
+            "x509",
+            "-noout",
+            "-fingerprint",
+            "-sha256",
+            "-in",
+            &path("pinned", "pem"),
+        ])
         .output()
         .unwrap();
     let said = String::from_utf8(said.stdout).unwrap();
     let fingerprint = said.trim().split_once('=').unwrap().1;
     let text = config(&stage, "", &tls(&stage))
         .replace(&format!("source = '{A}'"), &format!("certificate = '{fingerprint}'"))
-        .replace("source = '127.0.0.20/30'", &format!("source = '{B}'\nimei = '{IMEI}'\nimei_lock = true"))
+        .replace(
+            "source = '127.0.0.20/30'",
+            &format!("source = '{B}'\nimei = '{IMEI}'\nimei_lock = true"),
+        )
         .replace("token_file = 'token'", "token_file = 'token'\nenabled = false");
     let gateway = Running::start(&text, stage.dir.path());
     let ca = stage.authority.file("root.pem").display().to_string();
     for (id, good) in [("pinned", true), ("other", false)] {
         let (cert, key) = (path(id, "pem"), path(id, "key"));
-        let args = ["-h", "localhost", "-i", id, "--cafile", &ca, "--cert", &cert, "--key", &key];
+        let args = [
+            "-h",
+            "localhost",
+            "-i",
+            id,
+            "--cafile",
+            &ca,
+            "--cert",
+            &cert,
+            "--key",
+            &key,
+        ];
         let said = publish(gateway.tls.unwrap(), &args);
         assert_eq!(said.status.success(), good, "{}", said.text);
     }
     assert_eq!(gateway.status.refused("unknown_device"), 1);
     assert_eq!(connack(&gateway, B, &hello("some-client")), Some(5));
-    assert_eq!(connack(&gateway, B, &hello(&format!("{}-{IMEI}", name(IMSI_B)))), Some(0));
+    assert_eq!(
+        connack(&gateway, B, &hello(&format!("{}-{IMEI}", name(IMSI_B)))),
+        Some(0)
+    );
     assert_eq!(gateway.status.refused("imei_mismatch"), 1);
-    assert_eq!(connack(&gateway, STRANGER, &with_token("t", TOKEN).encode().unwrap()), Some(5));
+    assert_eq!(
+        connack(&gateway, STRANGER, &with_token("t", TOKEN).encode().unwrap()),
+        Some(5)
+    );
     assert_eq!(gateway.status.refused("disabled"), 1);
 }
 
@@ -257,7 +321,10 @@ fn a_connect_byte_by_byte_and_one_that_is_too_large_are_cut() {
         slow.write_all(&[*byte]).is_err() || matches!(slow.read(&mut [0; 8]), Ok(0))
     });
     let took = begin.elapsed();
-    assert!(cut.is_some() && took >= Duration::from_secs(1) && took < Duration::from_secs(4), "{took:?}");
+    assert!(
+        cut.is_some() && took >= Duration::from_secs(1) && took < Duration::from_secs(4),
+        "{took:?}"
+    );
     assert_eq!(gateway.status.refused("silent"), 1);
     // 300 KiB are announced: not one byte of it is waited for.
     assert_eq!(connack(&gateway, A, b"\x10\x80\xe0\x12"), None);
@@ -324,7 +391,13 @@ fn guessing_is_slowed_and_good_devices_behind_the_same_address_get_in() {
     let mut quiet = gateway.dial(STRANGER);
     let _ = quiet.write_all(&right);
     assert_eq!(quiet.read(&mut [0; 4]).unwrap_or(0), 0);
-    assert_eq!((gateway.status.refused("guessing"), gateway.status.refused("unknown_device")), (1, 3));
+    assert_eq!(
+        (
+            gateway.status.refused("guessing"),
+            gateway.status.refused("unknown_device")
+        ),
+        (1, 3)
+    );
     assert_eq!(connack(&gateway, A, &hello("a")), Some(0), "others do not notice");
     // Another address, where a good device is connected already: guessing goes on slowly, and a good one gets in.
     let nat = Ipv4Addr::new(127, 0, 71, 10);
@@ -364,7 +437,15 @@ fn a_reload_changes_what_it_can_and_drops_nobody() {
     let serial = || {
         let door = gateway.tls.unwrap().to_string();
         let shown = Command::new(program("openssl", "openssl"))
-            .args(["s_client", "-connect", &door, "-servername", "localhost", "-CAfile", &ca])
+            .args([
+                "s_client",
+                "-connect",
+                &door,
+                "-servername",
+                "localhost",
+                "-CAfile",
+                &ca,
+            ])
             .stdin(Stdio::null())
             .output()
             .unwrap();
@@ -377,10 +458,16 @@ fn a_reload_changes_what_it_can_and_drops_nobody() {
     let stranger = Ipv4Addr::new(127, 0, 71, 20);
     assert_eq!(connack(&gateway, stranger, &hello("new")), Some(5));
     let new = "295012345678909";
-    stage.authority.device(Kind::Ec, &name(new), &name(new), &stage.credentials());
+    stage
+        .authority
+        .device(Kind::Ec, &name(new), &name(new), &stage.credentials());
     let more = format!("[[subscriber]]\nimsi = '{new}'\nsource = '{stranger}'\n");
     let text = text.replace("[status]", &format!("{more}[status]"));
-    std::fs::write(&file, text.replace("max_packet = '256KiB'", "max_packet = '64KiB'\nmax_per_address = 3")).unwrap();
+    std::fs::write(
+        &file,
+        text.replace("max_packet = '256KiB'", "max_packet = '64KiB'\nmax_per_address = 3"),
+    )
+    .unwrap();
     let said = gateway.reload().unwrap();
     assert!(said.contains("reloaded: 4 subscribers"), "{said}");
     assert_eq!(connack(&gateway, stranger, &hello("new")), Some(0));
@@ -394,10 +481,16 @@ fn a_reload_changes_what_it_can_and_drops_nobody() {
     assert!(said.contains("needs a restart: listen.address"), "{said}");
     // A mistake, of whatever kind, leaves all as it was.
     for (wrong, why) in [
-        (text.replace("max_packet", "max_packets"), "gateway.toml:4:1: unknown key"),
+        (
+            text.replace("max_packet", "max_packets"),
+            "gateway.toml:4:1: unknown key",
+        ),
         (text.replace("ca/root.pem", "ca/none.pem"), "upstream.ca_file"),
         (text.replace("server.key", "root.key"), "listen.tls"),
-        (text.replace("token_file = 'token'", "token_file = 'none'"), "cannot read the token file"),
+        (
+            text.replace("token_file = 'token'", "token_file = 'none'"),
+            "cannot read the token file",
+        ),
         (format!("{text}[log]\nfilter = 'what=ever=this'\n"), "log.filter"),
     ] {
         // Less than before, and none of it counts.
@@ -422,8 +515,16 @@ fn ipv6_devices_are_known_by_their_address() {
     let gateway = Running::start(&text, stage.dir.path());
     let at = |ip: &str| SocketAddr::new(ip.parse().unwrap(), gateway.address.port());
     assert!(publish(at("::1"), &["-i", "six"]).status.success());
-    stage.broker.wait_for(&["New client connected", " as six ", &format!("u'{}'", name(IMSI_B))]);
+    stage
+        .broker
+        .wait_for(&["New client connected", " as six ", &format!("u'{}'", name(IMSI_B))]);
     // The same socket takes IPv4, in IPv6 clothes.
-    assert!(publish(at("127.0.0.1"), &["-i", "four", "-A", &A.to_string()]).status.success());
-    stage.broker.wait_for(&["New client connected", " as four ", &format!("u'{}'", name(IMSI_A))]);
+    assert!(
+        publish(at("127.0.0.1"), &["-i", "four", "-A", &A.to_string()])
+            .status
+            .success()
+    );
+    stage
+        .broker
+        .wait_for(&["New client connected", " as four ", &format!("u'{}'", name(IMSI_A))]);
 }

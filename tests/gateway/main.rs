@@ -23,7 +23,7 @@ mod program;
 mod refusals;
 mod stage;
 
-mod doors;
-mod restart;
 mod api;
 mod cli;
+mod doors;
+mod restart;

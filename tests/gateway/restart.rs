@@ -65,8 +65,12 @@ impl Program {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = collect(child.stderr.take().unwrap());
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.strip_prefix("listening ").unwrap_or_else(|| panic!("{line}{}", log.lock().unwrap()));
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line
+            .strip_prefix("listening ")
+            .unwrap_or_else(|| panic!("{line}{}", log.lock().unwrap()));
         Self {
             address: address.trim().parse().unwrap(),
             child,
@@ -117,7 +121,10 @@ impl Drop for Program {
 
 /// A device that calls from `source`.
 fn dial(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let stream = runtime.block_on(async {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind((source, 0).into()).unwrap();
@@ -169,7 +176,10 @@ fn sighup_reloads_as_systemd_wants_it() {
     std::fs::write(&config, text.replace("imsi =", "imsy =")).unwrap();
     program.signal(Signal::SIGHUP);
     let begun = program.told(&["RELOADING=1", "MONOTONIC_USEC="]);
-    assert!(begun.lines().any(|l| l.strip_prefix("MONOTONIC_USEC=").is_some_and(|n| n.parse::<u64>().is_ok())));
+    assert!(begun.lines().any(|l| {
+        l.strip_prefix("MONOTONIC_USEC=")
+            .is_some_and(|n| n.parse::<u64>().is_ok())
+    }));
     program.told(&["READY=1", "STATUS=not reloaded"]);
     wait_until("logged", || program.log().contains("not reloaded, all stays as it was"));
     assert!(program.log().contains("gateway.toml:") && program.log().contains("unknown key \"subscriber.imsy\""));
@@ -189,7 +199,9 @@ fn sighup_reloads_as_systemd_wants_it() {
 #[test]
 fn sigterm_drains_and_says_how_many() {
     let stage = Stage::new();
-    let text = stage.config_text(stage.upstream(), "").replace("drain_timeout = '0s'", "drain_timeout = '60s'");
+    let text = stage
+        .config_text(stage.upstream(), "")
+        .replace("drain_timeout = '0s'", "drain_timeout = '60s'");
     let program = Program::start(&stage, &text);
     let mut devices = [(A, "a1"), (A, "a2"), (B, "b")].map(|(from, id)| device(from, program.address, id));
     let mut stranger = dial(B, program.address);
@@ -218,7 +230,10 @@ fn sigterm_drains_and_says_how_many() {
     }
     let log = program.end();
     assert!(begin.elapsed() < Duration::from_secs(30));
-    assert!(log.contains("stopped: 1 connections closed, 3 ended by themselves"), "{log}");
+    assert!(
+        log.contains("stopped: 1 connections closed, 3 ended by themselves"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -227,7 +242,10 @@ fn a_second_sigterm_ends_it_at_once_and_so_does_the_time() {
     for (timeout, signals) in [("600s", 2), ("1s", 1)] {
         let _ = std::fs::remove_file(stage.path("notify"));
         let text = stage.config_text(stage.upstream(), "");
-        let program = Program::start(&stage, &text.replace("drain_timeout = '0s'", &format!("drain_timeout = '{timeout}'")));
+        let program = Program::start(
+            &stage,
+            &text.replace("drain_timeout = '0s'", &format!("drain_timeout = '{timeout}'")),
+        );
         let mut held = device(A, program.address, "held");
         let begin = Instant::now();
         program.signal(Signal::SIGTERM);
@@ -239,7 +257,10 @@ fn a_second_sigterm_ends_it_at_once_and_so_does_the_time() {
         assert_eq!(packet(&mut held), None);
         let log = program.end();
         assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
-        assert!(log.contains("stopped: 1 connections closed, 0 ended by themselves"), "{log}");
+        assert!(
+            log.contains("stopped: 1 connections closed, 0 ended by themselves"),
+            "{log}"
+        );
     }
 }
 
@@ -271,7 +292,10 @@ fn a_port_that_systemd_holds_is_open_over_a_restart() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let (out, log) = (collect(child.stdout.take().unwrap()), collect(child.stderr.take().unwrap()));
+    let (out, log) = (
+        collect(child.stdout.take().unwrap()),
+        collect(child.stderr.take().unwrap()),
+    );
     let said = |what: &str| out.lock().unwrap().matches(what).count();
     let group = Killed(child);
     // It is started by the first device, which it serves.
@@ -280,15 +304,24 @@ fn a_port_that_systemd_holds_is_open_over_a_restart() {
     round_trip(&mut first);
     assert_eq!(said(&format!("listening {address}")), 1, "{}", out.lock().unwrap());
     let running = || -> i32 {
-        let asked = Command::new("pgrep").args(["-f", "-n"]).arg(format!("run --config {}", config.display())).output();
-        String::from_utf8(asked.unwrap().stdout).unwrap().trim().parse().unwrap()
+        let asked = Command::new("pgrep")
+            .args(["-f", "-n"])
+            .arg(format!("run --config {}", config.display()))
+            .output();
+        String::from_utf8(asked.unwrap().stdout)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
     };
     kill(Pid::from_raw(running()), Signal::SIGTERM).unwrap();
     wait_until("stopped", || said("stopped") == 1);
     assert_eq!(packet(&mut first), None);
     // Nobody serves; a device connects and says what it has to say.
     let mut between = dial(B, address);
-    between.write_all(&Connect::new("between", true, 60).encode().unwrap()).unwrap();
+    between
+        .write_all(&Connect::new("between", true, 60).encode().unwrap())
+        .unwrap();
     std::fs::write(&again, "").unwrap();
     assert_eq!(packet(&mut between), Some(0x20), "{}", log.lock().unwrap());
     round_trip(&mut between);
@@ -320,10 +353,18 @@ fn a_socket_without_a_door_is_refused_by_name() {
     let stage = Stage::new();
     let config = stage.path("gateway.toml");
     std::fs::write(&config, stage.config_text(stage.upstream(), "")).unwrap();
-    for (name, why) in [("unknown", "set FileDescriptorName="), ("mqtts", "which gateway.toml does not have")] {
+    for (name, why) in [
+        ("unknown", "set FileDescriptorName="),
+        ("mqtts", "which gateway.toml does not have"),
+    ] {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let mut child = Command::new(program("systemd-socket-activate", "systemd"))
-            .args([&format!("--fdname={name}"), "-l", &address.to_string(), env!("CARGO_BIN_EXE_onyx-gateway")])
+            .args([
+                &format!("--fdname={name}"),
+                "-l",
+                &address.to_string(),
+                env!("CARGO_BIN_EXE_onyx-gateway"),
+            ])
             .args(["run", "--config"])
             .arg(&config)
             .stderr(Stdio::piped())

@@ -136,7 +136,10 @@ impl Running {
             .enable_all()
             .build()
             .unwrap();
-        let gateway = runtime.block_on(Gateway::bind(config, &Clock::new())).unwrap().from_file(path);
+        let gateway = runtime
+            .block_on(Gateway::bind(config, &Clock::new()))
+            .unwrap()
+            .from_file(path);
         let (tls, api, reload) = (gateway.tls_addr(), gateway.api_addr(), gateway.reloader());
         let (address, status, stop) = (gateway.local_addr(), gateway.status(), CancellationToken::new());
         let served = runtime.spawn(gateway.serve(stop.clone()));

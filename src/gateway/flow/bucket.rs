@@ -40,7 +40,10 @@ impl Tokens {
 
     fn fill(&mut self, elapsed: Duration) {
         let micros = i128::try_from(elapsed.as_micros()).unwrap_or(i128::MAX / (MICRO * MICRO));
-        self.held = self.held.saturating_add(self.rate.saturating_mul(micros)).min(self.most);
+        self.held = self
+            .held
+            .saturating_add(self.rate.saturating_mul(micros))
+            .min(self.most);
     }
 
     /// How long until there are `want` millionths.
@@ -120,7 +123,9 @@ impl Bucket {
     }
 
     fn is_full(&self, now: Duration) -> bool {
-        self.with(now, |s| s.messages.held == s.messages.most && s.bytes.held == s.bytes.most)
+        self.with(now, |s| {
+            s.messages.held == s.messages.most && s.bytes.held == s.bytes.most
+        })
     }
 }
 

@@ -30,7 +30,11 @@ pub struct Offence {
 
 impl Offence {
     pub(super) fn new(matter: Matter, reason: u8, why: String) -> Self {
-        Self { word: matter.word(), why, reason }
+        Self {
+            word: matter.word(),
+            why,
+            reason,
+        }
     }
 }
 
@@ -207,7 +211,10 @@ impl Deal {
             && self.rewrite.is_none()
             && self.retain() == Answer::Pass
             && self.answer(Matter::DollarTopic) == Answer::Pass
-            && Bounds { packet: usize::MAX, ..self.bounds } == Policy::default().bounds()
+            && Bounds {
+                packet: usize::MAX,
+                ..self.bounds
+            } == Policy::default().bounds()
     }
 
     /// The largest PUBLISH, when the listener takes `most` bytes.
@@ -245,7 +252,11 @@ impl Deal {
         if deepest == usize::MAX {
             return None;
         }
-        let free = if self.policy.kind() == Kind::AwsIot && topic.starts_with(BASIC_INGEST) { 3 } else { 0 };
+        let free = if self.policy.kind() == Kind::AwsIot && topic.starts_with(BASIC_INGEST) {
+            3
+        } else {
+            0
+        };
         let levels = topic.iter().filter(|b| **b == b'/').count() + 1;
         (levels > deepest + free).then(|| format!("it has {levels} levels, and at most {} are taken", deepest + free))
     }
@@ -288,7 +299,10 @@ mod tests {
         assert!(shape(&"x".repeat(257)).unwrap().contains("257"));
         let any = deal(Kind::Standard);
         assert_eq!(any.shape(Matter::TopicShape, &[b'/'; 65_535]), None);
-        assert!(any.shape(Matter::FilterShape, &[b'x'; 65_536]).is_some(), "no policy lets a length overflow");
+        assert!(
+            any.shape(Matter::FilterShape, &[b'x'; 65_536]).is_some(),
+            "no policy lets a length overflow"
+        );
     }
 
     #[test]
@@ -302,7 +316,11 @@ mod tests {
             (Kind::Standard, "$SYS/broker", true),
             (Kind::AwsIot, "a/$b", true),
         ] {
-            assert_eq!(deal(kind).foreign(topic.as_bytes()).is_none(), known, "{kind:?} {topic}");
+            assert_eq!(
+                deal(kind).foreign(topic.as_bytes()).is_none(),
+                known,
+                "{kind:?} {topic}"
+            );
         }
     }
 

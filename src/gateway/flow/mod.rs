@@ -180,7 +180,10 @@ impl Flow {
     pub fn up(&mut self, front: &[u8], now: Duration) -> Step {
         self.heard = now;
         if self.owed_device.len() > OWED_MAX {
-            return Step { hold: Some(OWED_PAUSE), ..Step::default() };
+            return Step {
+                hold: Some(OWED_PAUSE),
+                ..Step::default()
+            };
         }
         let quota = match self.deal.bucket().map_or(Ok(u64::MAX), |b| b.ask(now)) {
             Ok(quota) => quota,
@@ -305,11 +308,19 @@ impl Flow {
     /// A step that only waits. The device is not silent meanwhile: it is not listened to.
     fn held(&mut self, wait: Duration, now: Duration) -> Step {
         self.heard = now + wait;
-        Step { hold: Some(wait), ..Step::default() }
+        Step {
+            hold: Some(wait),
+            ..Step::default()
+        }
     }
 
     /// One look at the next packet; `None` when more of it must come.
-    fn seen<'b>(&mut self, direction: Direction, rest: &'b [u8], step: &mut Step) -> Result<Option<Look<'b>>, Violation> {
+    fn seen<'b>(
+        &mut self,
+        direction: Direction,
+        rest: &'b [u8],
+        step: &mut Step,
+    ) -> Result<Option<Look<'b>>, Violation> {
         let most = self.terms.max_packet;
         let checker = match direction {
             Direction::Up => &mut self.checker_up,
@@ -318,7 +329,11 @@ impl Flow {
         let too_large = |size: usize, packet: Option<PacketType>| {
             let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
             let v = rule::PACKET_SIZE.above(number(size), number(most));
-            Violation { level: self.deal.level(), packet, ..v }
+            Violation {
+                level: self.deal.level(),
+                packet,
+                ..v
+            }
         };
         match checker.look(rest)? {
             Some(look) => {
@@ -359,7 +374,10 @@ impl Flow {
                     let most = self.deal.receive_maximum();
                     if self.unanswered > most {
                         let v = rule::RECEIVE_MAXIMUM.above(self.unanswered, most);
-                        return Err(End::Violation(Side::Device, v.in_packet(Level::V5, PacketType::Publish)));
+                        return Err(End::Violation(
+                            Side::Device,
+                            v.in_packet(Level::V5, PacketType::Publish),
+                        ));
                     }
                 }
                 match fate {
@@ -372,13 +390,20 @@ impl Flow {
                         }
                     }
                 }
-                self.body_up = Body { left: head.payload, dropped };
+                self.body_up = Body {
+                    left: head.payload,
+                    dropped,
+                };
                 if head.payload == 0 {
                     run.step.packets += 1;
                 }
                 return Ok(());
             }
-            What::Ack { kind: PacketType::PubRel, id, .. } if self.adapts_qos2() => {
+            What::Ack {
+                kind: PacketType::PubRel,
+                id,
+                ..
+            } if self.adapts_qos2() => {
                 if !self.exactly.release(*id) {
                     let why = "PUBREL for a message whose PUBREC has not come".to_owned();
                     return Err(Offence::new(Matter::PublishQos2, reason::PROTOCOL_ERROR, why).into());
@@ -402,7 +427,10 @@ impl Flow {
             }
             What::PingReq => {
                 if self.pings.as_mut().is_some_and(|p| !p.ask(false)) {
-                    let why = format!("more than {} PINGREQs that upstream has not answered", pings::UNANSWERED_MAX);
+                    let why = format!(
+                        "more than {} PINGREQs that upstream has not answered",
+                        pings::UNANSWERED_MAX
+                    );
                     return Err(Offence::new(Matter::KeepAlive, reason::RATE_TOO_HIGH, why).into());
                 }
                 run.pass(size);
@@ -443,7 +471,10 @@ impl Flow {
         match &look.what {
             What::Publish(publish) => {
                 run.pass(publish.head_size);
-                self.body_down = Body { left: size.saturating_sub(publish.head_size), dropped: false };
+                self.body_down = Body {
+                    left: size.saturating_sub(publish.head_size),
+                    dropped: false,
+                };
                 if self.body_down.left == 0 {
                     run.step.packets += 1;
                 }
@@ -456,7 +487,11 @@ impl Flow {
                 }
                 run.pass(size);
             }
-            What::Ack { kind: PacketType::PubAck, id, .. } if self.adapts_qos2() && self.exactly.acknowledged(*id) => {
+            What::Ack {
+                kind: PacketType::PubAck,
+                id,
+                ..
+            } if self.adapts_qos2() && self.exactly.acknowledged(*id) => {
                 run.instead(size, &acknowledgement(PUBREC, *id));
             }
             What::PingResp if self.pings.as_mut().is_some_and(Pings::answered) => run.instead(size, &[]),
@@ -524,7 +559,10 @@ fn continued(run: &mut Run<'_>, body: Body) -> Body {
     } else {
         run.pass(length);
     }
-    Body { left: body.left - length, ..body }
+    Body {
+        left: body.left - length,
+        ..body
+    }
 }
 
 /// A PUBLISH has ended: what waited for that follows it.

@@ -23,7 +23,13 @@ use crate::mqtt::Level;
 /// What a packet says, in either version.
 #[derive(Debug, Clone, PartialEq)]
 enum Said {
-    Publish { dup: bool, qos: u8, id: u16, topic: String, payload: Vec<u8> },
+    Publish {
+        dup: bool,
+        qos: u8,
+        id: u16,
+        topic: String,
+        payload: Vec<u8>,
+    },
     Ack(PacketType, u16, bool),
     Subscribe(u16, Vec<(String, u8)>),
     SubAck(u16, usize),
@@ -136,7 +142,10 @@ impl Pair {
         if rewritten {
             deal = deal.rewriting(topics_for_tests());
         }
-        let terms = Terms { max_packet: 256 << 10, idle: Duration::from_secs(1 << 30) };
+        let terms = Terms {
+            max_packet: 256 << 10,
+            idle: Duration::from_secs(1 << 30),
+        };
         Self {
             level,
             kind,
@@ -166,10 +175,20 @@ impl Pair {
     }
 
     fn device_publishes(&mut self, qos: u8, length: usize) {
-        let qos = if self.level == V5 && !self.grants_qos2() { qos.min(1) } else { qos };
+        let qos = if self.level == V5 && !self.grants_qos2() {
+            qos.min(1)
+        } else {
+            qos
+        };
         self.next += 1;
         let id = self.next;
-        let bytes = publish(self.level, qos << 1, id, if self.rewritten { "d/{{imsi}}" } else { "d" }, &payload(id, length));
+        let bytes = publish(
+            self.level,
+            qos << 1,
+            id,
+            if self.rewritten { "d/{{imsi}}" } else { "d" },
+            &payload(id, length),
+        );
         self.lines[0].extend_from_slice(&bytes);
         if qos > 0 {
             self.open.insert(id, (State::Sent(qos), bytes));
@@ -188,7 +207,15 @@ impl Pair {
 
     fn device_subscribes(&mut self, filters: usize) {
         self.next += 1;
-        let names: Vec<String> = (0..filters).map(|n| if n % 5 == 4 { "1/2/3/4/5/6/7/8/9".into() } else { format!("f/{n}") }).collect();
+        let names: Vec<String> = (0..filters)
+            .map(|n| {
+                if n % 5 == 4 {
+                    "1/2/3/4/5/6/7/8/9".into()
+                } else {
+                    format!("f/{n}")
+                }
+            })
+            .collect();
         let asked: Vec<(&str, u8)> = names.iter().map(|n| (n.as_str(), 2)).collect();
         self.lines[0].extend_from_slice(&subscribe(self.level, self.next, &asked));
         self.subscribed.insert(self.next, filters);
@@ -215,7 +242,10 @@ impl Pair {
                     self.refused.insert(id);
                 }
                 Said::Ack(PacketType::PubAck, id, true) => {
-                    assert_eq!(self.open.remove(&id).expect("an answer to something sent").0, State::Sent(1));
+                    assert_eq!(
+                        self.open.remove(&id).expect("an answer to something sent").0,
+                        State::Sent(1)
+                    );
                     self.acknowledged.insert(id);
                 }
                 Said::Ack(PacketType::PubComp, id, true) => {
@@ -234,7 +264,13 @@ impl Pair {
     fn broker_reads(&mut self) {
         while let Some(said) = read(self.level, &mut self.lines[1]) {
             match said {
-                Said::Publish { qos, id, topic, payload, dup } => {
+                Said::Publish {
+                    qos,
+                    id,
+                    topic,
+                    payload,
+                    dup,
+                } => {
                     assert_eq!(topic, if self.rewritten { "d/295012345678901" } else { "d" });
                     let message = u16::from_be_bytes([payload[0], payload[1]]);
                     assert!(qos < 2 || self.grants_qos2(), "a cloud would have closed");
@@ -255,7 +291,10 @@ impl Pair {
                     self.answers.push_back((None, ack(0x70, id)));
                 }
                 Said::Subscribe(id, filters) => {
-                    assert!(filters.len() <= 8 || self.kind != Kind::AwsIot, "a cloud would have closed");
+                    assert!(
+                        filters.len() <= 8 || self.kind != Kind::AwsIot,
+                        "a cloud would have closed"
+                    );
                     assert!(self.grants_qos2() || filters.iter().all(|(f, q)| *q < 2 && f.starts_with("f/")));
                     let codes: Vec<u8> = filters.iter().map(|(_, q)| *q).collect();
                     self.answers.push_back((None, suback(self.level, id, &codes)));
@@ -288,7 +327,11 @@ impl Pair {
         let mut at = 0;
         loop {
             let rest = &front[at..];
-            let step = if up { self.flow.up(rest, self.now) } else { self.flow.down(rest, self.now) };
+            let step = if up {
+                self.flow.up(rest, self.now)
+            } else {
+                self.flow.down(rest, self.now)
+            };
             assert!(step.end.is_none(), "{:?}", step.end);
             match step.pass {
                 Pass::Nothing => {}
@@ -299,7 +342,10 @@ impl Pair {
             at += step.take;
             self.most_owed = self.most_owed.max(self.flow.owed_device.len());
             if step.take == 0 {
-                assert!(rest.is_empty() || step.hold.is_some() || step.wanted > rest.len(), "it waits for nothing");
+                assert!(
+                    rest.is_empty() || step.hold.is_some() || step.wanted > rest.len(),
+                    "it waits for nothing"
+                );
                 break;
             }
         }
@@ -330,7 +376,10 @@ impl Pair {
                 return;
             }
         }
-        panic!("it never settles: {:?}", self.lines.iter().map(BytesMut::len).collect::<Vec<_>>());
+        panic!(
+            "it never settles: {:?}",
+            self.lines.iter().map(BytesMut::len).collect::<Vec<_>>()
+        );
     }
 }
 
@@ -368,7 +417,13 @@ fn act() -> impl Strategy<Value = Act> {
 fn play(level: Level, kind: Kind, rewritten: bool, acts: Vec<Act>) -> Pair {
     let mut p = Pair::new(level, kind, rewritten);
     // A payload that AWS does not take ends a connection of MQTT 3.1.1, and QoS 0 ends it in both: those have tests of their own.
-    let large = |qos: u8, n: usize| if kind == Kind::AwsIot && (level == V3 || qos == 0) { n.min(100_000) } else { n };
+    let large = |qos: u8, n: usize| {
+        if kind == Kind::AwsIot && (level == V3 || qos == 0) {
+            n.min(100_000)
+        } else {
+            n
+        }
+    };
     for act in acts {
         match act {
             Act::Publish(q, n) => p.device_publishes(q, large(q, n)),
@@ -389,7 +444,11 @@ fn play(level: Level, kind: Kind, rewritten: bool, acts: Vec<Act>) -> Pair {
             Act::Time(s) => p.pass_time(s),
         }
         // Nothing is acknowledged that upstream has not acknowledged.
-        assert!(p.acknowledged.is_subset(&p.confirmed), "{:?}", p.acknowledged.difference(&p.confirmed));
+        assert!(
+            p.acknowledged.is_subset(&p.confirmed),
+            "{:?}",
+            p.acknowledged.difference(&p.confirmed)
+        );
     }
     p.settle();
     p

@@ -89,7 +89,13 @@ pub(super) const PUBREC: u8 = 0x50;
 pub(super) const PUBCOMP: u8 = 0x70;
 
 /// A PUBLISH that upstream would not take: the answer in MQTT 5, or the end.
-fn refused(deal: &Deal, head: &Head<'_>, matter: Matter, (ack_code, end_code): (u8, u8), why: String) -> Result<Fate, Offence> {
+fn refused(
+    deal: &Deal,
+    head: &Head<'_>,
+    matter: Matter,
+    (ack_code, end_code): (u8, u8),
+    why: String,
+) -> Result<Fate, Offence> {
     let offence = Offence::new(matter, end_code, why);
     // An alias that upstream never hears of would break the next PUBLISH that uses it.
     let told = deal.is_five() && deal.answer(matter) != Answer::Close && !head.alias;
@@ -119,7 +125,13 @@ pub(super) fn publish(
     let most = deal.publish_most(most);
     let large = |got: usize, what: &str, most: usize| {
         let why = format!("a PUBLISH with {what} of {got} bytes, and at most {most} are taken");
-        refused(deal, head, Matter::LargePublish, (reason::QUOTA_EXCEEDED, reason::PACKET_TOO_LARGE), why)
+        refused(
+            deal,
+            head,
+            Matter::LargePublish,
+            (reason::QUOTA_EXCEEDED, reason::PACKET_TOO_LARGE),
+            why,
+        )
     };
     if size > most {
         return large(size, "a size", most);
@@ -131,7 +143,11 @@ pub(super) fn publish(
     if head.qos() > deal.publish_qos() {
         let adapt = deal.answer(Matter::PublishQos2) == Answer::Adapt && deal.publish_qos() == 1 && !deal.is_five();
         if !adapt {
-            let why = format!("a PUBLISH with QoS {}, and upstream takes {}", head.qos(), deal.publish_qos());
+            let why = format!(
+                "a PUBLISH with QoS {}, and upstream takes {}",
+                head.qos(),
+                deal.publish_qos()
+            );
             return Err(Offence::new(Matter::PublishQos2, reason::QOS_NOT_SUPPORTED, why));
         }
         first = first & !0x06 | 0x02;
@@ -157,13 +173,23 @@ pub(super) fn publish(
             Err(missing) => return refused(deal, head, Matter::TopicShape, invalid, missing.to_string()),
         };
         let topic = rewritten.as_deref().unwrap_or(head.topic);
-        let found = deal.shape(Matter::TopicShape, topic).map(|why| (Matter::TopicShape, why));
+        let found = deal
+            .shape(Matter::TopicShape, topic)
+            .map(|why| (Matter::TopicShape, why));
         let found = found.or_else(|| deal.foreign(topic).map(|why| (Matter::DollarTopic, why)));
         if let Some((matter, why)) = found {
-            return refused(deal, head, matter, invalid, format!("the topic {}: {why}", shown(topic)));
+            return refused(
+                deal,
+                head,
+                matter,
+                invalid,
+                format!("the topic {}: {why}", shown(topic)),
+            );
         }
     }
-    let grown = rewritten.as_ref().map_or(0, |t| t.len().saturating_sub(head.topic.len()));
+    let grown = rewritten
+        .as_ref()
+        .map_or(0, |t| t.len().saturating_sub(head.topic.len()));
     if grown > 0 && size + grown > most {
         return large(size + grown, "a size with its rewritten topic", most);
     }
@@ -177,7 +203,10 @@ pub(super) fn publish(
                 return Ok(Fate::Drop(bytes, length));
             }
             Published::Full => {
-                let why = format!("more than {} messages with QoS 2 and no PUBREL", super::exactly::EXACTLY_MAX);
+                let why = format!(
+                    "more than {} messages with QoS 2 and no PUBREL",
+                    super::exactly::EXACTLY_MAX
+                );
                 return Err(Offence::new(Matter::PublishQos2, reason::RECEIVE_MAXIMUM_EXCEEDED, why));
             }
         }
@@ -185,5 +214,7 @@ pub(super) fn publish(
     if first == head.first && rewritten.is_none() {
         return Ok(Fate::AsIs);
     }
-    Ok(Fate::Head(head.written(first, rewritten.as_deref().unwrap_or(head.topic))))
+    Ok(Fate::Head(
+        head.written(first, rewritten.as_deref().unwrap_or(head.topic)),
+    ))
 }

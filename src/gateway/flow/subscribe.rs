@@ -163,7 +163,11 @@ fn refusal(deal: &Deal, filter: &[u8], five: bool) -> Result<Option<(u8, String)
         None => (false, filter),
     };
     let found = if shared && deal.answer(Matter::SharedSubscription) != Answer::Pass {
-        Some((Matter::SharedSubscription, reason::SHARED_NOT_SUPPORTED, "upstream has no shared subscriptions".to_owned()))
+        Some((
+            Matter::SharedSubscription,
+            reason::SHARED_NOT_SUPPORTED,
+            "upstream has no shared subscriptions".to_owned(),
+        ))
     } else if let Some(why) = deal.shape(Matter::FilterShape, inner) {
         Some((Matter::FilterShape, reason::TOPIC_FILTER_INVALID, why))
     } else if let Some(why) = deal.foreign(inner) {
@@ -171,8 +175,14 @@ fn refusal(deal: &Deal, filter: &[u8], five: bool) -> Result<Option<(u8, String)
     } else {
         None
     };
-    let Some((matter, code, why)) = found else { return Ok(None) };
-    let offence = Offence::new(matter, code, format!("the filter {}: {why}", super::deal::shown(filter)));
+    let Some((matter, code, why)) = found else {
+        return Ok(None);
+    };
+    let offence = Offence::new(
+        matter,
+        code,
+        format!("the filter {}: {why}", super::deal::shown(filter)),
+    );
     if deal.answer(matter) == Answer::Close {
         return Err(offence);
     }
@@ -188,10 +198,18 @@ pub(super) fn subscribe(deal: &Deal, body: &[u8], note: &mut Option<String>) -> 
     let no_ids = five && deal.answer(Matter::SubscriptionId) != Answer::Pass && has_subscription_id(p.properties);
     if no_ids && deal.answer(Matter::SubscriptionId) == Answer::Close {
         let why = "upstream has no subscription identifiers".to_owned();
-        return Err(Offence::new(Matter::SubscriptionId, reason::IDENTIFIERS_NOT_SUPPORTED, why));
+        return Err(Offence::new(
+            Matter::SubscriptionId,
+            reason::IDENTIFIERS_NOT_SUPPORTED,
+            why,
+        ));
     }
     let too_many = deal.answer(Matter::ManyFilters);
-    let most = if too_many == Answer::Pass { usize::MAX } else { deal.bounds().filters };
+    let most = if too_many == Answer::Pass {
+        usize::MAX
+    } else {
+        deal.bounds().filters
+    };
     let (mut codes, mut kept, mut changed) = (Vec::new(), Vec::new(), false);
     for (filter, options) in Each(p.filters, true) {
         let mut options = options.unwrap_or(0);
@@ -199,25 +217,40 @@ pub(super) fn subscribe(deal: &Deal, body: &[u8], note: &mut Option<String>) -> 
             Ok(rewritten) => rewritten,
             Err(missing) => {
                 note.get_or_insert_with(|| format!("a filter was refused: {missing}"));
-                codes.push(Some(if five { reason::TOPIC_FILTER_INVALID } else { reason::UNSPECIFIED }));
+                codes.push(Some(if five {
+                    reason::TOPIC_FILTER_INVALID
+                } else {
+                    reason::UNSPECIFIED
+                }));
                 continue;
             }
         };
         let shown = rewritten.as_deref().unwrap_or(filter);
         let mut refused = refusal(deal, shown, five)?;
         if no_ids {
-            refused = Some((reason::IDENTIFIERS_NOT_SUPPORTED, "upstream has no subscription identifiers".to_owned()));
+            refused = Some((
+                reason::IDENTIFIERS_NOT_SUPPORTED,
+                "upstream has no subscription identifiers".to_owned(),
+            ));
         }
         if options & 3 > deal.subscribe_qos() {
             if deal.answer(Matter::SubscribeQos2) == Answer::Refuse && options & 3 == 2 {
-                let code = if five { reason::IMPLEMENTATION } else { reason::UNSPECIFIED };
+                let code = if five {
+                    reason::IMPLEMENTATION
+                } else {
+                    reason::UNSPECIFIED
+                };
                 refused = refused.or_else(|| Some((code, "upstream has no QoS 2".to_owned())));
             }
             options = options & !3 | deal.subscribe_qos();
             changed = true;
         }
         if kept.len() >= most && too_many == Answer::Refuse {
-            let code = if five { reason::QUOTA_EXCEEDED } else { reason::UNSPECIFIED };
+            let code = if five {
+                reason::QUOTA_EXCEEDED
+            } else {
+                reason::UNSPECIFIED
+            };
             refused = refused.or_else(|| Some((code, format!("upstream takes {most} filters in a SUBSCRIBE"))));
         }
         changed |= rewritten.is_some();
@@ -254,7 +287,13 @@ pub(super) fn subscribe(deal: &Deal, body: &[u8], note: &mut Option<String>) -> 
     if refused == 0 && parts.is_empty() {
         return Ok(Verdict::Instead(first.into()));
     }
-    let pending = Pending { id: p.id, five, codes, asked, parts };
+    let pending = Pending {
+        id: p.id,
+        five,
+        codes,
+        asked,
+        parts,
+    };
     Ok(Verdict::Parts(first.into(), pending))
 }
 

@@ -75,7 +75,10 @@ fn with(level: Level, kind: Kind, matter: Matter, answer: Answer) -> Deal {
     Deal::new(level, policy, Platform::Full)
 }
 
-const TERMS: Terms = Terms { max_packet: 1 << 20, idle: Duration::from_secs(90) };
+const TERMS: Terms = Terms {
+    max_packet: 1 << 20,
+    idle: Duration::from_secs(90),
+};
 const T0: Duration = Duration::ZERO;
 
 fn flow(deal: Deal) -> Flow {
@@ -168,12 +171,25 @@ fn qos_2_goes_up_as_qos_1_and_is_received_when_upstream_has_it() {
     let again = up(&mut f, &publish(V3, 0xc, 7, "t", b"x"));
     assert_eq!((again.on, again.back), (vec![], vec![]), "it is on its way");
     assert_eq!(down(&mut f, b"\x40\x02\x00\x07").on, b"\x50\x02\x00\x07");
-    assert_eq!(down(&mut f, b"\x40\x02\x00\x08").on, b"\x40\x02\x00\x08", "an ordinary PUBACK");
+    assert_eq!(
+        down(&mut f, b"\x40\x02\x00\x08").on,
+        b"\x40\x02\x00\x08",
+        "an ordinary PUBACK"
+    );
     let again = up(&mut f, &publish(V3, 0xc, 7, "t", b"x"));
-    assert_eq!((again.on.as_slice(), again.back.as_slice()), (&b""[..], &b"\x50\x02\x00\x07"[..]));
+    assert_eq!(
+        (again.on.as_slice(), again.back.as_slice()),
+        (&b""[..], &b"\x50\x02\x00\x07"[..])
+    );
     let rel = up(&mut f, b"\x62\x02\x00\x07");
-    assert_eq!((rel.on.as_slice(), rel.back.as_slice()), (&b""[..], &b"\x70\x02\x00\x07"[..]));
-    let early = up(&mut f, &[publish(V3, 4, 9, "t", b"x"), b"\x62\x02\x00\x09".to_vec()].concat());
+    assert_eq!(
+        (rel.on.as_slice(), rel.back.as_slice()),
+        (&b""[..], &b"\x70\x02\x00\x07"[..])
+    );
+    let early = up(
+        &mut f,
+        &[publish(V3, 4, 9, "t", b"x"), b"\x62\x02\x00\x09".to_vec()].concat(),
+    );
     assert!(early.end.unwrap().contains("PUBREC has not come") && early.back.is_empty());
 }
 
@@ -187,7 +203,12 @@ fn qos_2_passes_closes_or_is_an_error_of_mqtt_5() {
         "publish_qos2: a PUBLISH with QoS 2, and upstream takes 1",
         b"",
     );
-    ends(deal_of(V5, Kind::EventGrid), &publish(V5, 4, 7, "t", b"x"), "QoS 2", b"\xe0\x01\x9b");
+    ends(
+        deal_of(V5, Kind::EventGrid),
+        &publish(V5, 4, 7, "t", b"x"),
+        "QoS 2",
+        b"\xe0\x01\x9b",
+    );
 }
 
 #[test]
@@ -196,7 +217,12 @@ fn too_many_messages_of_qos_2_end_it() {
     for id in 1..=1_024 {
         assert!(up(&mut f, &publish(V3, 4, id, "t", b"")).end.is_none());
     }
-    assert!(up(&mut f, &publish(V3, 4, 1_025, "t", b"")).end.unwrap().contains("1024"));
+    assert!(
+        up(&mut f, &publish(V3, 4, 1_025, "t", b""))
+            .end
+            .unwrap()
+            .contains("1024")
+    );
 }
 
 #[test]
@@ -216,15 +242,39 @@ fn retained_messages_pass_are_cleared_or_end_it() {
 fn topics_of_the_wrong_shape_are_told_or_end_it() {
     let deep = "1/2/3/4/5/6/7/8/9";
     for kind in [Kind::AwsIot, Kind::EventGrid] {
-        ends(deal_of(V3, kind), &publish(V3, 2, 7, deep, b"x"), "9 levels, and at most 8", b"");
-        ends(deal_of(V5, kind), &publish(V5, 0, 0, deep, b"x"), "9 levels", b"\xe0\x01\x90");
-        let out = up(&mut flow(deal_of(V5, kind)), &[publish(V5, 2, 7, deep, b"x"), publish(V5, 2, 8, "t", b"y")].concat());
-        assert_eq!((out.back.as_slice(), out.on), (&b"\x40\x03\x00\x07\x90"[..], publish(V5, 2, 8, "t", b"y")));
+        ends(
+            deal_of(V3, kind),
+            &publish(V3, 2, 7, deep, b"x"),
+            "9 levels, and at most 8",
+            b"",
+        );
+        ends(
+            deal_of(V5, kind),
+            &publish(V5, 0, 0, deep, b"x"),
+            "9 levels",
+            b"\xe0\x01\x90",
+        );
+        let out = up(
+            &mut flow(deal_of(V5, kind)),
+            &[publish(V5, 2, 7, deep, b"x"), publish(V5, 2, 8, "t", b"y")].concat(),
+        );
+        assert_eq!(
+            (out.back.as_slice(), out.on),
+            (&b"\x40\x03\x00\x07\x90"[..], publish(V5, 2, 8, "t", b"y"))
+        );
         let close = with(V5, kind, Matter::TopicShape, Answer::Close);
         ends(close, &publish(V5, 2, 7, deep, b"x"), "levels", b"\xe0\x01\x90");
     }
-    ends(deal_of(V3, Kind::AwsIot), &publish(V3, 0, 0, "$SYS/x", b""), "dollar_topic", b"");
-    passes(deal_of(V3, Kind::AwsIot), &publish(V3, 0, 0, "$aws/rules/r/1/2/3/4/5/6/7/8", b""));
+    ends(
+        deal_of(V3, Kind::AwsIot),
+        &publish(V3, 0, 0, "$SYS/x", b""),
+        "dollar_topic",
+        b"",
+    );
+    passes(
+        deal_of(V3, Kind::AwsIot),
+        &publish(V3, 0, 0, "$aws/rules/r/1/2/3/4/5/6/7/8", b""),
+    );
     passes(deal_of(V3, Kind::Standard), &publish(V3, 0, 0, deep, b""));
 }
 
@@ -237,11 +287,20 @@ fn a_refused_publish_that_sets_an_alias_ends_it() {
 
 #[test]
 fn large_messages_are_told_and_discarded_as_they_come_or_end_it() {
-    for (kind, most) in [(Kind::AwsIot, 128 << 10), (Kind::IotHub, 256 << 10), (Kind::EventGrid, (512 << 10) - 8)] {
+    for (kind, most) in [
+        (Kind::AwsIot, 128 << 10),
+        (Kind::IotHub, 256 << 10),
+        (Kind::EventGrid, (512 << 10) - 8),
+    ] {
         passes(deal_of(V3, kind), &publish(V3, 2, 7, "t", &vec![b'x'; most - 8]));
         let large = vec![b'x'; most + 1];
         ends(deal_of(V3, kind), &publish(V3, 2, 7, "t", &large), "large_publish", b"");
-        ends(deal_of(V5, kind), &publish(V5, 0, 7, "t", &large), "large_publish", b"\xe0\x01\x95");
+        ends(
+            deal_of(V5, kind),
+            &publish(V5, 0, 7, "t", &large),
+            "large_publish",
+            b"\xe0\x01\x95",
+        );
         let mut f = flow(deal_of(V5, kind));
         let (mut on, mut back) = (vec![], vec![]);
         let input = [publish(V5, 2, 7, "t", &large), publish(V5, 2, 8, "t", b"y")].concat();
@@ -257,16 +316,37 @@ fn large_messages_are_told_and_discarded_as_they_come_or_end_it() {
             back.extend(step.back.unwrap_or_default());
             at += step.take;
         }
-        assert_eq!((on, back.as_slice()), (publish(V5, 2, 8, "t", b"y"), &b"\x40\x03\x00\x07\x97"[..]));
+        assert_eq!(
+            (on, back.as_slice()),
+            (publish(V5, 2, 8, "t", b"y"), &b"\x40\x03\x00\x07\x97"[..])
+        );
     }
-    let small = Terms { max_packet: 100, ..TERMS };
+    let small = Terms {
+        max_packet: 100,
+        ..TERMS
+    };
     let mut f = Flow::with(small.clone(), Deal::default(), T0);
-    assert!(f.up(&publish(V3, 0, 0, "t", &[0; 100]), T0).end.unwrap().to_string().contains("at most 100"));
+    assert!(
+        f.up(&publish(V3, 0, 0, "t", &[0; 100]), T0)
+            .end
+            .unwrap()
+            .to_string()
+            .contains("at most 100")
+    );
     let mut f = Flow::with(small, deal_of(V5, Kind::Standard), T0);
     let two = publish(V5, 4, 7, "t", &[0; 100]);
-    assert_eq!(f.up(&two, T0).back.unwrap(), &b"\x50\x03\x00\x07\x97"[..], "a PUBREC for QoS 2");
+    assert_eq!(
+        f.up(&two, T0).back.unwrap(),
+        &b"\x50\x03\x00\x07\x97"[..],
+        "a PUBREC for QoS 2"
+    );
     let long = "x".repeat(101);
-    assert!(up(&mut f, &subscribe(V5, 1, &[(&long, 0)])).end.unwrap().contains("packet-size"));
+    assert!(
+        up(&mut f, &subscribe(V5, 1, &[(&long, 0)]))
+            .end
+            .unwrap()
+            .contains("packet-size")
+    );
 }
 
 #[test]
@@ -288,12 +368,21 @@ fn a_subscribe_is_cut_and_answered_as_one() {
         (codes[8], codes[15]) = (0x80, 0);
         codes[18..].fill(0x80);
         assert_eq!(last.on, suback(level, 7, &codes), "what upstream leaves out has failed");
-        assert_eq!(down(&mut f, &suback(level, 8, &[1, 1, 1])).on, suback(level, 8, &[1, 1, 1]));
+        assert_eq!(
+            down(&mut f, &suback(level, 8, &[1, 1, 1])).on,
+            suback(level, 8, &[1, 1, 1])
+        );
     }
     let refuse = with(V3, Kind::AwsIot, Matter::ManyFilters, Answer::Refuse);
     let mut f = flow(refuse);
-    assert_eq!(up(&mut f, &subscribe(V3, 7, &asked[..9])).on, subscribe(V3, 7, &asked[..8]));
-    assert_eq!(down(&mut f, &suback(V3, 7, &[1; 8])).on, suback(V3, 7, &[1, 1, 1, 1, 1, 1, 1, 1, 0x80]));
+    assert_eq!(
+        up(&mut f, &subscribe(V3, 7, &asked[..9])).on,
+        subscribe(V3, 7, &asked[..8])
+    );
+    assert_eq!(
+        down(&mut f, &suback(V3, 7, &[1; 8])).on,
+        suback(V3, 7, &[1, 1, 1, 1, 1, 1, 1, 1, 0x80])
+    );
     passes(deal_of(V3, Kind::EventGrid), &subscribe(V3, 7, &asked));
 }
 
@@ -305,31 +394,59 @@ fn refused_filters_are_answered_in_their_place() {
     let out = up(&mut f, &subscribe(V3, 7, &asked));
     assert_eq!(out.on, subscribe(V3, 7, &[("a", 1), ("c", 0)]), "QoS 2 is lowered");
     assert!(out.notes[0].contains("levels"), "{:?}", out.notes);
-    assert_eq!(down(&mut f, &suback(V3, 7, &[1, 0])).on, suback(V3, 7, &[1, 0x80, 0x80, 0]));
+    assert_eq!(
+        down(&mut f, &suback(V3, 7, &[1, 0])).on,
+        suback(V3, 7, &[1, 0x80, 0x80, 0])
+    );
     let mut f = flow(deal_of(V5, Kind::EventGrid));
     up(&mut f, &subscribe(V5, 7, &asked));
-    assert_eq!(down(&mut f, &suback(V5, 7, &[1, 0])).on, suback(V5, 7, &[1, 0x8f, 0x9e, 0]));
+    assert_eq!(
+        down(&mut f, &suback(V5, 7, &[1, 0])).on,
+        suback(V5, 7, &[1, 0x8f, 0x9e, 0])
+    );
     let none = up(&mut f, &subscribe(V5, 9, &[(deep, 1)]));
-    assert_eq!((none.on, none.back), (vec![], suback(V5, 9, &[0x8f])), "upstream is not asked");
+    assert_eq!(
+        (none.on, none.back),
+        (vec![], suback(V5, 9, &[0x8f])),
+        "upstream is not asked"
+    );
     let ids = up(&mut f, &subscribe_with(V5, 9, b"\x0b\x05", &[("a", 1), ("b", 0)]));
     assert_eq!(ids.back, suback(V5, 9, &[0xa1, 0xa1]));
     let mut f = flow(deal_of(V3, Kind::AwsIot));
-    assert_eq!(up(&mut f, &subscribe(V3, 9, &[("$SYS/#", 1)])).back, suback(V3, 9, &[0x80]));
-    passes(deal_of(V3, Kind::AwsIot), &subscribe(V3, 9, &[("$share/g/a", 1), ("$aws/things/+/jobs/#", 0)]));
+    assert_eq!(
+        up(&mut f, &subscribe(V3, 9, &[("$SYS/#", 1)])).back,
+        suback(V3, 9, &[0x80])
+    );
+    passes(
+        deal_of(V3, Kind::AwsIot),
+        &subscribe(V3, 9, &[("$share/g/a", 1), ("$aws/things/+/jobs/#", 0)]),
+    );
     let qos = with(V3, Kind::AwsIot, Matter::SubscribeQos2, Answer::Refuse);
-    assert_eq!(up(&mut flow(qos), &subscribe(V3, 9, &[("a", 2)])).back, suback(V3, 9, &[0x80]));
+    assert_eq!(
+        up(&mut flow(qos), &subscribe(V3, 9, &[("a", 2)])).back,
+        suback(V3, 9, &[0x80])
+    );
     for (matter, filter) in [
         (Matter::FilterShape, deep),
         (Matter::SharedSubscription, "$share/g/a"),
         (Matter::DollarTopic, "$x"),
     ] {
         let deal = with(V5, Kind::IotHub, matter, Answer::Close);
-        let deal = if matter == Matter::FilterShape { with(V5, Kind::AwsIot, matter, Answer::Close) } else { deal };
+        let deal = if matter == Matter::FilterShape {
+            with(V5, Kind::AwsIot, matter, Answer::Close)
+        } else {
+            deal
+        };
         let out = up(&mut flow(deal), &subscribe(V5, 1, &[("a", 0), (filter, 0)]));
         assert!(out.end.unwrap().starts_with(matter.word()) && out.back[0] == 0xe0);
     }
     let close = with(V5, Kind::AwsIot, Matter::SubscriptionId, Answer::Close);
-    ends(close, &subscribe_with(V5, 1, b"\x0b\x05", &[("a", 0)]), "subscription_id", b"\xe0\x01\xa1");
+    ends(
+        close,
+        &subscribe_with(V5, 1, b"\x0b\x05", &[("a", 0)]),
+        "subscription_id",
+        b"\xe0\x01\xa1",
+    );
 }
 
 #[test]
@@ -339,8 +456,18 @@ fn subscribes_in_pieces_are_not_for_ever_more() {
     for id in 1..=16 {
         assert!(up(&mut f, &subscribe(V3, id, &filters)).end.is_none());
     }
-    assert!(up(&mut f, &subscribe(V3, 17, &filters)).end.unwrap().contains("16 SUBSCRIBEs"));
-    assert!(up(&mut f, &subscribe(V3, 3, &filters[..1])).end.unwrap().contains("identifier 3"));
+    assert!(
+        up(&mut f, &subscribe(V3, 17, &filters))
+            .end
+            .unwrap()
+            .contains("16 SUBSCRIBEs")
+    );
+    assert!(
+        up(&mut f, &subscribe(V3, 3, &filters[..1]))
+            .end
+            .unwrap()
+            .contains("identifier 3")
+    );
 }
 
 #[test]
@@ -353,8 +480,15 @@ fn beams_old_platform_has_qos_0_alone() {
 }
 
 fn rewriting(level: Level, kind: Kind, append_imsi: bool) -> Deal {
-    let who = Subscriber { imsi: IMSI.parse().unwrap(), imei: None, iccid: None };
-    let topics = Topics { append_imsi, placeholders: true };
+    let who = Subscriber {
+        imsi: IMSI.parse().unwrap(),
+        imei: None,
+        iccid: None,
+    };
+    let topics = Topics {
+        append_imsi,
+        placeholders: true,
+    };
     deal_of(level, kind).rewriting(Rewrite::new(topics, &who)).aliases(10)
 }
 
@@ -362,7 +496,10 @@ fn rewriting(level: Level, kind: Kind, append_imsi: bool) -> Deal {
 fn topics_are_rewritten_both_for_publishing_and_subscribing() {
     for level in [V3, V5] {
         let mut f = flow(rewriting(level, Kind::Standard, true));
-        let out = up(&mut f, &[publish(level, 2, 7, "d/{{imsi}}", b"x"), publish(level, 0, 0, "e", b"")].concat());
+        let out = up(
+            &mut f,
+            &[publish(level, 2, 7, "d/{{imsi}}", b"x"), publish(level, 0, 0, "e", b"")].concat(),
+        );
         let want = [
             publish(level, 2, 7, &format!("d/{IMSI}/{IMSI}"), b"x"),
             publish(level, 0, 0, &format!("e/{IMSI}"), b""),
@@ -375,7 +512,10 @@ fn topics_are_rewritten_both_for_publishing_and_subscribing() {
         assert_eq!(down(&mut f, &delivered).on, delivered, "the real topic comes down");
         let un = |filter: &str| {
             let properties: &[u8] = if level == V5 { &[0] } else { &[] };
-            packet(0xa2, &[b"\x00\x09", properties, &field(filter.as_bytes()), &field(b"z")].concat())
+            packet(
+                0xa2,
+                &[b"\x00\x09", properties, &field(filter.as_bytes()), &field(b"z")].concat(),
+            )
         };
         assert_eq!(up(&mut f, &un("c/{{imsi}}")).on, un(&format!("c/{IMSI}")));
         passes(rewriting(level, Kind::Standard, false), &un("plain"));
@@ -385,10 +525,25 @@ fn topics_are_rewritten_both_for_publishing_and_subscribing() {
         assert_eq!(out.back, suback(level, 7, &[failed]));
         assert!(out.notes[0].contains("add its IMEI"));
     }
-    ends(rewriting(V3, Kind::Standard, false), &publish(V3, 2, 7, "{{imei}}", b""), "add its IMEI", b"");
+    ends(
+        rewriting(V3, Kind::Standard, false),
+        &publish(V3, 2, 7, "{{imei}}", b""),
+        "add its IMEI",
+        b"",
+    );
     let long = format!("{{{{imsi}}}}/{}", "x".repeat(65_520));
-    ends(rewriting(V3, Kind::Standard, true), &publish(V3, 0, 7, &long, b""), "at most 65535", b"");
-    let end = up(&mut flow(rewriting(V3, Kind::AwsIot, true)), &publish(V3, 0, 7, &"{{imsi}}".repeat(30), b"")).end.unwrap();
+    ends(
+        rewriting(V3, Kind::Standard, true),
+        &publish(V3, 0, 7, &long, b""),
+        "at most 65535",
+        b"",
+    );
+    let end = up(
+        &mut flow(rewriting(V3, Kind::AwsIot, true)),
+        &publish(V3, 0, 7, &"{{imsi}}".repeat(30), b""),
+    )
+    .end
+    .unwrap();
     assert!(end.contains("topic_shape") && !end.contains(IMSI), "{end}");
 }
 
@@ -405,10 +560,20 @@ fn aliases_keep_working_under_rewriting() {
 #[test]
 fn our_own_pings_keep_upstream_awake_and_only_their_answers_are_swallowed() {
     let s = Duration::from_secs;
-    let mut f = Flow::with(Terms { idle: s(1_800), ..TERMS }, deal_of(V3, Kind::EventGrid).pinging(Some(1_160)), s(0));
+    let mut f = Flow::with(
+        Terms {
+            idle: s(1_800),
+            ..TERMS
+        },
+        deal_of(V3, Kind::EventGrid).pinging(Some(1_160)),
+        s(0),
+    );
     assert_eq!(f.deadline(), s(870));
     let due = f.due(s(870));
-    assert_eq!((due.pass, due.take, due.end.is_none()), (Pass::Instead(Bytes::from_static(b"\xc0\x00")), 0, true));
+    assert_eq!(
+        (due.pass, due.take, due.end.is_none()),
+        (Pass::Instead(Bytes::from_static(b"\xc0\x00")), 0, true)
+    );
     assert_eq!(all(|b| f.up(b, s(871)), b"\xc0\x00").on, b"\xc0\x00");
     assert_eq!(f.down(b"\xd0\x00", s(872)).pass, Pass::Nothing, "ours");
     assert_eq!(f.down(b"\xd0\x00", s(872)).pass, Pass::AsIs, "the device's");
@@ -423,7 +588,13 @@ fn our_own_pings_keep_upstream_awake_and_only_their_answers_are_swallowed() {
     for _ in 0..63 {
         assert!(f.up(b"\xc0\x00", s(3_800)).end.is_none());
     }
-    assert!(f.up(b"\xc0\x00", s(3_800)).end.unwrap().to_string().contains("64 PINGREQs"));
+    assert!(
+        f.up(b"\xc0\x00", s(3_800))
+            .end
+            .unwrap()
+            .to_string()
+            .contains("64 PINGREQs")
+    );
 }
 
 #[test]
@@ -437,7 +608,11 @@ fn a_silent_device_of_mqtt_5_is_told() {
 
 #[test]
 fn over_the_rate_it_waits_and_loses_nothing() {
-    let rate = Rate { messages: 2, bytes: 0, burst: 1 };
+    let rate = Rate {
+        messages: 2,
+        bytes: 0,
+        burst: 1,
+    };
     let mut f = flow(deal_of(V3, Kind::Standard).limited(Some(Arc::new(Bucket::new(rate, T0)))));
     let one = publish(V3, 2, 7, "t", b"x");
     let input = one.repeat(5);
@@ -450,8 +625,15 @@ fn over_the_rate_it_waits_and_loses_nothing() {
         assert!(f.due(now).end.is_none(), "who is held is not silent");
         steps += 1;
     }
-    assert!((Duration::from_millis(1_500)..Duration::from_secs(3)).contains(&now), "{now:?} in {steps} steps");
-    let long = Rate { messages: 0, bytes: 1, burst: 1 };
+    assert!(
+        (Duration::from_millis(1_500)..Duration::from_secs(3)).contains(&now),
+        "{now:?} in {steps} steps"
+    );
+    let long = Rate {
+        messages: 0,
+        bytes: 1,
+        burst: 1,
+    };
     let mut f = flow(deal_of(V3, Kind::Standard).limited(Some(Arc::new(Bucket::new(long, T0)))));
     let hold = f.up(&input, T0).hold.unwrap();
     assert!(hold > Duration::from_secs(5) && f.deadline() == TERMS.idle + hold);
@@ -472,7 +654,10 @@ fn nothing_is_said_in_the_middle_of_a_publish() {
     let going = publish(V3, 0, 0, "u", &[b'y'; 100]);
     up(&mut f, &going[..50]);
     assert!(down(&mut f, &suback(V3, 3, &[0; 8])).back.is_empty());
-    assert_eq!(up(&mut f, &going[50..]).on, [&going[50..], &subscribe(V3, 3, &filters[..1])].concat());
+    assert_eq!(
+        up(&mut f, &going[50..]).on,
+        [&going[50..], &subscribe(V3, 3, &filters[..1])].concat()
+    );
     down(&mut f, &coming[..50]);
     let mut held = false;
     for _ in 0..1_100 {
@@ -495,7 +680,10 @@ fn what_precedes_the_end_still_goes_on_and_the_rule_is_named() {
     assert_eq!(gone.on, b"\xe0\x01\x8b");
     assert!(gone.end.unwrap().contains("upstream closed"));
     let bye = up(&mut flow(Deal::default()), &[b"\xe0\x00", &good[..]].concat());
-    assert_eq!((bye.on.as_slice(), bye.end.as_deref()), (&b"\xe0\x00"[..], Some("the device disconnected")));
+    assert_eq!(
+        (bye.on.as_slice(), bye.end.as_deref()),
+        (&b"\xe0\x00"[..], Some("the device disconnected"))
+    );
 }
 
 #[test]

@@ -100,7 +100,9 @@ impl Rewrite {
         let Some((placeholder, number, value)) = found else {
             return Ok(None);
         };
-        value.map(|v| Some((placeholder, v))).ok_or(Missing { placeholder, number })
+        value
+            .map(|v| Some((placeholder, v)))
+            .ok_or(Missing { placeholder, number })
     }
 }
 
@@ -115,7 +117,10 @@ mod tests {
             imei: None,
             iccid: Some("8981100000000000001".parse().unwrap()),
         };
-        let topics = Topics { append_imsi, placeholders };
+        let topics = Topics {
+            append_imsi,
+            placeholders,
+        };
         Rewrite::new(topics, &who).unwrap()
     }
 
@@ -129,7 +134,10 @@ mod tests {
         for (topic, want) in [
             ("a/b", None),
             ("{{imsi}}", Some("295012345678901")),
-            ("d/{{imsi}}/{{simId}}/x", Some("d/295012345678901/8981100000000000001/x")),
+            (
+                "d/{{imsi}}/{{simId}}/x",
+                Some("d/295012345678901/8981100000000000001/x"),
+            ),
             ("{{{imsi}}}", Some("{295012345678901}")),
             ("{{imsi}}{{imsi}}", Some("295012345678901295012345678901")),
             ("{{IMSI}}/{{msisdn}}/{{", None),
@@ -144,7 +152,10 @@ mod tests {
     #[test]
     fn the_imsi_follows_what_is_published_and_no_filter() {
         let r = rewrite(true, false);
-        assert_eq!(text(r.published(b"t/{{imsi}}")).as_deref(), Some("t/{{imsi}}/295012345678901"));
+        assert_eq!(
+            text(r.published(b"t/{{imsi}}")).as_deref(),
+            Some("t/{{imsi}}/295012345678901")
+        );
         assert_eq!(text(r.filter(b"t/{{imsi}}")), None);
         let both = rewrite(true, true);
         assert_eq!(

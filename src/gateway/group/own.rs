@@ -269,7 +269,11 @@ fn policy(node: &Node<'_, '_>) -> Vec<(Matter, Answer)> {
         let matter: Result<Matter, ()> = word.parse().map_err(|_: String| {
             let words = Matter::all().map(Matter::word);
             let near = crate::config::reader::near(word, words.iter().copied());
-            node.mistake(format!("{:?} is no matter of a policy{near}; there are {}", short(word), words.join(", ")));
+            node.mistake(format!(
+                "{:?} is no matter of a policy{near}; there are {}",
+                short(word),
+                words.join(", ")
+            ));
         });
         let matter = matter.ok()?;
         let answer: Answer = node.text()?.parse().map_err(|why: String| node.mistake(why)).ok()?;

@@ -142,7 +142,13 @@ const fn entry(
     also: &'static [Answer],
     source: &'static str,
 ) -> Entry {
-    Entry { matter, word, defaults, also, source }
+    Entry {
+        matter,
+        word,
+        defaults,
+        also,
+        source,
+    }
 }
 
 use Answer::{Adapt, Close, Pass, Refuse};
@@ -430,10 +436,19 @@ pub fn table() -> String {
     for e in &ENTRIES {
         let _ = write!(out, "| `{}` |", e.word);
         for (kind, answer) in KINDS.iter().zip(e.defaults) {
-            let _ = write!(out, " {}{} |", answer.word(), limit(e.matter, answer, Bounds::of(*kind)));
+            let _ = write!(
+                out,
+                " {}{} |",
+                answer.word(),
+                limit(e.matter, answer, Bounds::of(*kind))
+            );
         }
         let also: Vec<&str> = e.also.iter().map(|a| a.word()).collect();
-        let also = if also.is_empty() { "-".to_owned() } else { also.join(", ") };
+        let also = if also.is_empty() {
+            "-".to_owned()
+        } else {
+            also.join(", ")
+        };
         let _ = writeln!(out, " {also} |");
     }
     out
