@@ -39,6 +39,8 @@ pub mod connect;
 mod connection;
 pub mod credential;
 pub mod flow;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod group;
 pub mod guess;
 pub mod history;

@@ -6,6 +6,7 @@
 //! | `store` | a database |
 
 mod files;
+mod store;
 
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ pub enum Level {
 pub struct Finding {
     /// How bad.
     pub level: Level,
-    /// What it was: `upstream`, `subscribers`, `token`, `credential`, `validity`, `version`, `name`, `key_mode`.
+    /// What it was: `store`, `group`, `known_by`, `upstream`, `subscribers`, `token`, `credential`, `validity`, `version`, `name`, `key_mode`.
     pub id: &'static str,
     /// What is so, and what to do.
     pub message: String,
@@ -115,16 +116,12 @@ fn finding(level: Level, id: &'static str, message: impl Into<String>) -> Findin
     }
 }
 
-/// Looks at everything the configuration names. Reads files, and nothing else.
+/// Looks at everything the configuration names. Reads files, or a database, and runs to its end on this thread.
 #[must_use]
 pub fn check(config: &Config, clock: &Clock) -> Report {
     match &config.source {
         Source::Files(files) => files::check(files, clock),
-        Source::Store(_) => Report {
-            gateway: vec![],
-            subscribers: vec![],
-            worst: Level::Ok,
-        },
+        Source::Store(settings) => store::check(settings, clock),
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Common {
 
 /// What a subscriber is.
 #[derive(Debug, clap::Args)]
-pub(in crate::gateway::cli) struct Facts {
+pub(super) struct Facts {
     /// The modem; names may need it.
     #[arg(long)]
     imei: Option<Imei>,
@@ -173,7 +173,7 @@ pub(super) enum Group {
 
 /// What a credential is made from.
 #[derive(Debug, clap::Args)]
-pub(in crate::gateway::cli) struct Papers {
+pub(super) struct Papers {
     /// Its id.
     #[arg(long, visible_alias = "id")]
     credentials_id: CredentialId,
