@@ -132,10 +132,11 @@ impl Workers {
 
     /// Ends the threads; what still runs is dropped where it stands. Answers how many tasks that were.
     pub async fn stop(mut self) -> usize {
+        // Counted before: a thread may be gone, and its tasks with it, by the next line.
+        let left = self.tasks.len();
         self.end.cancel();
         let threads: Vec<_> = self.list.drain(..).map(|w| w.thread).collect();
         let joined = tokio::task::spawn_blocking(move || threads.into_iter().filter_map(|t| t.join().err()).count());
-        let left = self.tasks.len();
         let _ = tokio::time::timeout(END_TIMEOUT, joined).await;
         left
     }

@@ -368,5 +368,9 @@ fn a_relay_is_small() {
             (t, t),
         )
     });
-    assert!(size <= 1_200, "{size} bytes");
+    assert!(
+        size <= 2_048,
+        "{size} bytes, of which a flow may have {}",
+        crate::gateway::flow::FLOW_MAX
+    );
 }
