@@ -43,7 +43,6 @@ pub struct App {
 
 /// What the door `[api]` answers. It is served with `into_make_service_with_connect_info::<SocketAddr>()`, so that guesses are counted by
 /// address, and within the bounds of the door.
-#[must_use]
 pub fn router(app: Arc<App>, gate: Arc<Gate>) -> Router {
     // With the token. Whoever adds a room merges its routes here ...
     let inside = soracom::routes().route_layer(from_fn_with_state(gate.clone(), auth::inside));
