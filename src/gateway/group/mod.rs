@@ -314,6 +314,21 @@ impl Group {
     }
 }
 
+/// Placeholders filled for the guide's subscriber.
+#[cfg(test)]
+pub(super) fn topics_for_tests() -> Option<super::flow::topics::Rewrite> {
+    let who = Subscriber {
+        imsi: "295012345678901".parse().unwrap(),
+        imei: None,
+        iccid: None,
+    };
+    let topics = Topics {
+        append_imsi: false,
+        placeholders: true,
+    };
+    super::flow::topics::Rewrite::new(topics, &who)
+}
+
 #[cfg(test)]
 impl Group {
     /// A group with defaults, for the unit tests of this room.
