@@ -49,7 +49,12 @@ fn file(text: &str) {
         own: Own::default(),
     };
     let judged = file.judge_text(text);
-    assert_eq!(judged.group.is_some(), judged.why_not().is_none(), "{:?}", judged.remarks);
+    assert_eq!(
+        judged.group.is_some(),
+        judged.why_not().is_none(),
+        "{:?}",
+        judged.remarks
+    );
     for remark in &judged.remarks {
         assert!(!remark.message.is_empty() && remark.message.len() < 4_096);
     }
@@ -59,12 +64,17 @@ fn file(text: &str) {
         let again = file.judge_text(&written);
         let again = again.group.unwrap_or_else(|| panic!("{:?}: {written}", again.remarks));
         assert_eq!(format!("{:?}", again.upstream), format!("{:?}", group.upstream));
-        assert_eq!(format!("{:?}{:?}", again.login, again.proof), format!("{:?}{:?}", group.login, group.proof));
+        assert_eq!(
+            format!("{:?}{:?}", again.login, again.proof),
+            format!("{:?}{:?}", group.login, group.proof)
+        );
     }
 }
 
 fn namespace(namespace: &str, text: &str) {
-    let Ok(pairs) = groups::pairs(namespace, text) else { return };
+    let Ok(pairs) = groups::pairs(namespace, text) else {
+        return;
+    };
     let mut keys = BTreeMap::new();
     keys.extend(pairs);
     let record = GroupRecord {
@@ -77,7 +87,10 @@ fn namespace(namespace: &str, text: &str) {
     let taken = group::may_be_put(&record).is_ok();
     assert!(!taken || group::judge(&record).why_not().is_none());
     let shown = groups::shown(&record);
-    assert!(!shown.to_string().contains("PRIVATE KEY") || !text.contains("PRIVATE KEY"), "{shown}");
+    assert!(
+        !shown.to_string().contains("PRIVATE KEY") || !text.contains("PRIVATE KEY"),
+        "{shown}"
+    );
 }
 
 #[cfg(test)]

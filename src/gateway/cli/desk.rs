@@ -608,7 +608,7 @@ impl Papers {
         }
         if let Some(body) = &self.body {
             let from = body.strip_prefix('@').filter(|b| *b != "-").unwrap_or("--body");
-            return credentials::Draft::read(&*text(body)?, clock).map_err(|e| anyhow::anyhow!("{from}: {e}"));
+            return credentials::Draft::read(&text(body)?, clock).map_err(|e| anyhow::anyhow!("{from}: {e}"));
         }
         let pem = |path: &Option<PathBuf>| path.as_deref().map(|p| file(p, BODY_MAX as u64)).transpose();
         let (Some(cert), Some(key)) = (pem(&self.cert)?, pem(&self.key)?) else {

@@ -45,7 +45,6 @@ pub struct App {
 
 /// What the door `[api]` answers. It is served with `into_make_service_with_connect_info::<SocketAddr>()`, so that guesses are counted by
 /// address, and within the bounds of the door.
-#[must_use]
 pub fn router(app: Arc<App>, gate: Arc<Gate>) -> Router {
     // With the token. Whoever adds a room merges its routes here ...
     let mut inside = soracom::routes().merge(page::routes());
