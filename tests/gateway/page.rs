@@ -229,7 +229,10 @@ fn accessible(browser: &Browser) {
     );
     assert_eq!(nameless, json!([]));
     for scheme in ["light", "dark"] {
-        let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        // Without motion: a colour on its way is nobody's.
+        let media = json!({"features": [
+            {"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]});
         browser.devtools("Emulation.setEmulatedMedia", &media);
         let pale = browser.run(
             "const rgb = (c) => c.match(/[\\d.]+/g).map(Number);
