@@ -64,14 +64,20 @@ fn data(api: SocketAddr, path: &str) -> Value {
     serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"))
 }
 
+/// A stage where the second subscriber's certificate is missing.
+fn broken_stage() -> Stage {
+    let stage = Stage::new();
+    std::fs::remove_file(stage.credentials().join(format!("{}.pem", name(IMSI_B)))).unwrap();
+    stage
+}
+
 /// One device connected, one refused, one stranger; two messages have passed.
-fn some_life(stage: &Stage, gateway: &Running) -> crate::stage::Device {
+fn some_life(gateway: &Running) -> crate::stage::Device {
     let mut device = gateway.device(A, &Connect::new(HOSTILE, true, 60));
     for id in 1..=2 {
         assert!(device.publish(id, false, "t", b"four"));
         assert_eq!(device.next().unwrap().body(), id.to_be_bytes());
     }
-    std::fs::remove_file(stage.credentials().join(format!("{}.pem", name(IMSI_B)))).unwrap();
     let hello = |id: &str| Connect::new(id, true, 60).encode().unwrap();
     for _ in 0..3 {
         assert_eq!(connack(gateway, B, &hello("broken")), Some(3));
@@ -83,9 +89,9 @@ fn some_life(stage: &Stage, gateway: &Running) -> crate::stage::Device {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn prometheus_own_parser_reads_the_metrics() {
-    let stage = Stage::new();
+    let stage = broken_stage();
     let gateway = tokio::task::block_in_place(|| with_api(&stage, "open_metrics = true"));
-    let device = tokio::task::block_in_place(|| some_life(&stage, &gateway));
+    let device = tokio::task::block_in_place(|| some_life(&gateway));
     let (status, head, body) = ask(gateway.api.unwrap(), "/metrics", &[]);
     assert_eq!(status, 200, "{body}");
     assert!(
@@ -183,9 +189,9 @@ async fn prometheus_own_parser_reads_the_metrics() {
 
 #[test]
 fn the_pages_data_is_for_those_with_the_token_and_of_this_origin() {
-    let stage = Stage::new();
+    let stage = broken_stage();
     let gateway = with_api(&stage, "");
-    let device = some_life(&stage, &gateway);
+    let device = some_life(&gateway);
     let api = gateway.api.unwrap();
     let paths = ["status", "devices", "history", "certificates"].map(|p| format!("/v1/gateway/{p}"));
     let one = format!("/v1/gateway/device/{IMSI_A}");
@@ -334,16 +340,17 @@ fn a_new_version_of_a_credential_is_in_the_timeline() {
 
 #[test]
 fn the_status_socket_tells_groups_refusals_and_what_is_wrong_and_no_number() {
-    let stage = Stage::new();
+    let stage = broken_stage();
     let gateway = with_api(&stage, "");
-    let device = some_life(&stage, &gateway);
+    let device = some_life(&gateway);
     // Credentials are looked at in the background, right after the start.
     let answer = gateway.wait_until("certificates are known", |s| {
         s["health"].to_string().contains("end within")
     });
     let said = text(&answer);
     for want in [
-        "warning: certificates that end within 30 days",
+        "warning: certificates that end within 30 days: 2, the first is myClient-29501********01",
+        "warning: credentials that cannot be used: 1, the first is myClient-29501********02: it is missing",
         "refused, credential: 3",
         "refused, unknown_device: 1",
         "group default: 1 open, 1 relayed, 3 refused; up 2 packets 22 bytes",
@@ -388,7 +395,7 @@ fn json_log_lines_carry_the_connection_the_group_and_no_number() {
         .status
         .success()
     };
-    assert!(publish(A, IMSI_A) && publish(B, "b") && !publish(NOBODY, "n\u{1b}[2J\"}"));
+    assert!(publish(A, IMSI_A) && publish(B, "b") && !publish(NOBODY, "n\"}"));
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()),
         nix::sys::signal::Signal::SIGTERM,
