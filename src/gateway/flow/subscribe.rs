@@ -170,10 +170,9 @@ fn refusal(deal: &Deal, filter: &[u8], five: bool) -> Result<Option<(u8, String)
         ))
     } else if let Some(why) = deal.shape(Matter::FilterShape, inner) {
         Some((Matter::FilterShape, reason::TOPIC_FILTER_INVALID, why))
-    } else if let Some(why) = deal.foreign(inner) {
-        Some((Matter::DollarTopic, reason::TOPIC_FILTER_INVALID, why))
     } else {
-        None
+        let foreign = deal.foreign(inner);
+        foreign.map(|why| (Matter::DollarTopic, reason::TOPIC_FILTER_INVALID, why))
     };
     let Some((matter, code, why)) = found else {
         return Ok(None);
