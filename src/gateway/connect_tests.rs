@@ -153,7 +153,7 @@ fn a_password_is_filled_and_its_errors_tell_nothing_of_it() {
     for (password, why) in [
         ("hush-#{imei}", "add it"),
         ("hush#{", "never closed"),
-        ("hush#{hush}", "unknown"),
+        ("hush#{hush}", "unknown placeholder"),
     ] {
         g.login = with(password);
         let e = planned(device(), &g).unwrap_err().to_string();

@@ -301,9 +301,7 @@ impl Group {
         if let Login::Fixed { username, password } = &self.login {
             names.username = Some(fill("username", username)?);
             names.password = match password {
-                Some(password) => {
-                    Some(secret::fill(password, who).map_err(|e| format!("password: {e}; add it to the subscriber"))?)
-                }
+                Some(password) => Some(secret::fill(password, who).map_err(|e| secret::explain(&e))?),
                 None => None,
             };
         }

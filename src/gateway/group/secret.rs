@@ -28,6 +28,17 @@ pub(super) fn check(password: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Why a password cannot be filled, without a piece of it: what stands between `#{` and `}` may be one.
+pub(super) fn explain(error: &TemplateError) -> String {
+    match error {
+        TemplateError::Missing(_) => format!("password: {error}; add it to the subscriber"),
+        TemplateError::Unknown(_) => {
+            "password: an unknown placeholder; known are #{imsi}, #{imei} and #{simId}".to_owned()
+        }
+        TemplateError::Open(_) => "password: a placeholder that is never closed with '}'".to_owned(),
+    }
+}
+
 /// The password of one subscriber.
 ///
 /// # Errors

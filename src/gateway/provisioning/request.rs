@@ -37,6 +37,10 @@ impl Parameters {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self::default());
         }
+        // serde takes a list for a struct, too.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Denied::Body("it must be a JSON object".to_owned()));
+        }
         let body: Body = serde_json::from_slice(body).map_err(|e| Denied::Body(e.to_string()))?;
         Ok(body.request_parameters.unwrap_or_default())
     }

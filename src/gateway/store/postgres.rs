@@ -284,6 +284,10 @@ fn not_a_url() -> StoreError {
 /// The URL as the client library takes it, with our meaning of `sslmode`, and `sslrootcert`.
 fn configuration(url: &str) -> Result<(tokio_postgres::Config, Option<std::path::PathBuf>), StoreError> {
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    // A question mark in the password would end it here, and only here: the client library takes it for a part of it.
+    if query.contains('@') {
+        return Err(not_a_url());
+    }
     let (mut mode, mut ca, mut rest) = (None, None, Zeroizing::new(String::new()));
     for option in query.split('&').filter(|o| !o.is_empty()) {
         match option.split_once('=') {

@@ -6,6 +6,9 @@ mod seeds;
 use super::*;
 use crate::mqtt::properties::Value;
 
+/// For which versions and directions a vector holds.
+type Sides = &'static [(Level, Direction)];
+
 const UP3: (Level, Direction) = (Level::V3, Direction::Up);
 const UP5: (Level, Direction) = (Level::V5, Direction::Up);
 const DOWN3: (Level, Direction) = (Level::V3, Direction::Down);
@@ -51,7 +54,7 @@ fn broken(of: &Checker, bytes: &[u8]) -> &'static str {
 
 #[test]
 fn every_rule_of_both_versions() {
-    let vectors: &[(&[(Level, Direction)], &[u8], &str)] = &[
+    let vectors: &[(Sides, &[u8], &str)] = &[
         (&[UP3, UP5, DOWN3, DOWN5], b"\x00\x00", "packet-type"),
         (&[UP3, DOWN3], b"\xf0\x00", "packet-type"),
         (&[UP3, UP5, DOWN3, DOWN5], b"\x30\xff\xff\xff\xff", "remaining-length"),
@@ -214,7 +217,7 @@ fn what_the_specification_allows_passes() {
         &section(&[(id::CONTENT_TYPE, Value::Text(&"x".repeat(131)))]),
     ]
     .concat();
-    let vectors: &[(&[(Level, Direction)], &[u8])] = &[
+    let vectors: &[(Sides, &[u8])] = &[
         (&[UP3, DOWN3], b"\x30\x03\x00\x01a"),
         (&[UP3, DOWN3, UP5, DOWN5], b"\x30\x04\x00\x01a\x00"),
         (&[UP3, UP5], b"\x3b\x06\x00\x01a\x00\x09\x00"),
