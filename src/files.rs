@@ -101,6 +101,24 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> io::Result<()
     result
 }
 
+/// Root makes files for a service: a new file belongs to whom its directory belongs to, or the service could not open what root's command
+/// has made. For anybody else this does nothing.
+///
+/// # Errors
+/// From the file system.
+pub fn give_to_owner_of_directory(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let directory = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let owner = std::fs::metadata(directory)?;
+    std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -152,7 +152,7 @@ pub fn plan(device: Connect, who: &Subscriber, by: By, group: &Group) -> Result<
         _ => None,
     };
     // Who waits for a bucket cannot ping.
-    let limited = (group.rate.messages > 0 || group.rate.bytes > 0) && keep_alive > 0;
+    let limited = group.rate.messages > 0 || group.rate.bytes > 0;
     Ok(Plan {
         connect: Connect {
             username,

@@ -367,6 +367,7 @@ impl Gateway {
             let router = provisioning::door::routes(Arc::new(provisioning::door::Door {
                 book,
                 provisioning: door.service,
+                hall: shared.hall.clone(),
             }));
             let secure = door.secure.map(|tls| listener::http::Secure { tls, clock });
             for socket in door.sockets {

@@ -22,6 +22,7 @@ use super::config::{Config, Source};
 use super::connection::Shared;
 use super::group::Scheme;
 use super::listener::DoorTls;
+use super::upstream::tickets;
 use crate::logging;
 
 /// How many may wait for a reload; more are refused.
@@ -125,31 +126,29 @@ pub(super) async fn serve(mut reloads: Reloads, path: &Path, mut config: Config,
 
 async fn once(path: &Path, config: &mut Config, shared: &Arc<Shared>) -> Outcome {
     let (path, clock) = (path.to_owned(), shared.hall.clock.clone());
-    let looked = tokio::task::spawn_blocking({
-        let shared = shared.clone();
-        move || {
-            let new = Config::read(&path).map_err(|e| e.to_string())?;
-            logging::check(&new.log).map_err(|e| format!("log.filter: {e}"))?;
-            let tls = new
-                .listen
-                .tls
-                .as_ref()
-                .map(|tls| DoorTls::read("listen.tls", tls, &clock))
-                .transpose()?;
-            if let Source::Files(files) = &new.source {
-                for group in files.groups.iter().filter(|g| g.upstream.scheme == Scheme::Mqtts) {
-                    let made = shared.tickets.config(&group.upstream, None);
-                    made.map_err(|why| format!("upstream.ca_file: {why}"))?;
-                }
+    let looked = tokio::task::spawn_blocking(move || {
+        let new = Config::read(&path).map_err(|e| e.to_string())?;
+        logging::check(&new.log).map_err(|e| format!("log.filter: {e}"))?;
+        let tls = new
+            .listen
+            .tls
+            .as_ref()
+            .map(|tls| DoorTls::read("listen.tls", tls, &clock))
+            .transpose()?;
+        if let Source::Files(files) = &new.source {
+            for group in files.groups.iter().filter(|g| g.upstream.scheme == Scheme::Mqtts) {
+                // The file may hold other authorities than before.
+                tickets::roots(&group.upstream.trust).map_err(|why| format!("upstream.ca_file: {why}"))?;
             }
-            Ok::<_, String>((new, tls))
         }
+        Ok::<_, String>((new, tls))
     });
     let (new, tls) = looked.await.map_err(|e| e.to_string())??;
     let restarts = restarts(config, &new);
     if !restarts.contains(&"store") {
         shared.book.reload(&new).await.map_err(|e| e.to_string())?;
     }
+    shared.tickets.clear();
     if let Err(why) = logging::change(&new.log) {
         warn!("log.filter: {why}");
     }

@@ -264,6 +264,12 @@ async fn nobody_gets_what_is_anothers() {
         answer["message"].as_str().unwrap().contains("no subscriber"),
         "{answer}"
     );
+    // Guessing is slowed: after ten refusals the address is not heard.
+    for _ in 0..10 {
+        gateway.json(&from_afar, "azure/iot/register").await;
+    }
+    let (status, answer) = gateway.json(&from_afar, "azure/iot/register").await;
+    assert_eq!((status, &answer["code"]), (429, &json!("ONX0429")), "{answer}");
     for (body, path, status, why) in [
         (
             r#"{"requestParameters":{"deviceId":"myDevice-295012345678902"}}"#,

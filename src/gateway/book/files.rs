@@ -42,6 +42,9 @@ pub enum FolderError {
     /// The content is not usable.
     #[error("{0}")]
     Tls(#[from] TlsError),
+    /// Neither certificate nor key is there.
+    #[error("there is no such credential")]
+    Absent,
     /// It changed each time it was looked at.
     #[error("the files of {0} keep changing while they are read: put new ones in place with a rename")]
     Changing(String),
@@ -71,6 +74,12 @@ impl Paths {
             key: file("key"),
             ca: file("ca.pem"),
         }
+    }
+
+    fn are_absent(&self) -> bool {
+        let absent =
+            |path: &Path| matches!(std::fs::symlink_metadata(path), Err(e) if e.kind() == std::io::ErrorKind::NotFound);
+        absent(&self.certificate) && absent(&self.key)
     }
 
     /// What tells one state of the files from the next.
@@ -189,9 +198,7 @@ impl Files {
         let looking = tokio::task::spawn_blocking(move || load(&cache, &folder, &id));
         match looking.await {
             Ok(Ok(found)) => Ok(Some(found)),
-            Ok(Err(FolderError::Unreadable { source, .. })) if source.kind() == std::io::ErrorKind::NotFound => {
-                Ok(None)
-            }
+            Ok(Err(FolderError::Absent)) => Ok(None),
             Ok(Err(e)) => Err(e.into()),
             Err(e) => Err(FolderError::Task(e.to_string()).into()),
         }
@@ -223,7 +230,8 @@ fn load(
         }
         let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.remove(id);
-        let (identity, authorities) = loaded?;
+        // Half a credential is a broken one, and no reason to be somebody else.
+        let (identity, authorities) = loaded.map_err(|e| if paths.are_absent() { FolderError::Absent } else { e })?;
         let credential = Arc::new(Credential {
             id: id.clone(),
             version,

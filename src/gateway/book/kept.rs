@@ -61,6 +61,11 @@ impl Credentials {
         held(&self.0).kept.values_mut().for_each(|k| k.generation = 0);
     }
 
+    /// Nothing is kept.
+    pub(super) fn clear(&self) {
+        *held(&self.0) = Cache::default();
+    }
+
     /// A credential as it is in this generation; `away` is why the store cannot be asked.
     pub(super) async fn get(
         &self,

@@ -136,7 +136,7 @@ impl Stored {
 
     pub(super) async fn reload(&self) -> Result<(), BookError> {
         let snapshot = self.inner.store.snapshot().await?;
-        self.inner.take(snapshot);
+        self.inner.take(snapshot, false);
         self.inner.credentials.doubt();
         Ok(())
     }
@@ -209,17 +209,26 @@ impl Inner {
         };
         let answer = match self.store.generation().await {
             Ok(now) if Some(now) == known => Ok(None),
-            Ok(_) => self.store.snapshot().await.map(Some),
+            Ok(now) => self
+                .store
+                .snapshot()
+                .await
+                .map(|s| Some((s, known.is_some_and(|k| now < k)))),
             Err(e) => Err(e),
         };
         match answer {
             Ok(None) => self.answered(),
-            Ok(Some(snapshot)) => self.take(snapshot),
+            Ok(Some((snapshot, went_back))) => self.take(snapshot, went_back),
             Err(e) => self.went_away(&e),
         }
     }
 
-    fn take(&self, snapshot: Snapshot) {
+    /// `went_back`: the database is an older one than before (a backup, a replica that had not heard all), so what is kept says nothing.
+    fn take(&self, snapshot: Snapshot, went_back: bool) {
+        if went_back {
+            tracing::warn!("the store is older than it was: was it restored from a backup? all of it is read again");
+            self.credentials.clear();
+        }
         let broken = held(&self.state).view.broken.clone();
         let (generation, damaged) = (snapshot.generation, snapshot.damaged.len());
         for why in &snapshot.damaged {
@@ -229,7 +238,7 @@ impl Inner {
         {
             let mut state = held(&self.state);
             // Two readings may end in either order; numbers only grow.
-            if generation >= state.generation {
+            if generation >= state.generation || went_back {
                 (state.view, state.generation, state.damaged) = (view, generation, damaged);
             }
         }

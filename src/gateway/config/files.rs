@@ -76,6 +76,7 @@ fn default_group(top: &mut Section<'_, '_>) -> Group {
     let upstream = upstream(top.section("upstream"));
     let policy = policy(top.section("policy"), upstream.kind);
     let rate = rate(top.section("rate"));
+    let keep_alive = keep_alive(top.section("keep_alive"));
     let mut device = top.section("device");
     let username = device.parsed::<NameTemplate>("username");
     let pass_login = device.boolean("pass_login", false);
@@ -113,7 +114,7 @@ fn default_group(top: &mut Section<'_, '_>) -> Group {
             append_imsi: device.boolean("append_imsi", false),
             placeholders: device.boolean("topic_placeholders", false),
         },
-        keep_alive: KeepAlive::default(),
+        keep_alive,
         rate,
         platform: Platform::Full,
         policy,
@@ -235,6 +236,23 @@ fn policy(mut s: Section<'_, '_>, kind: Kind) -> Policy {
     }
     s.finish();
     policy
+}
+
+/// `[keep_alive]`: SORACOM Beam's rule, unless another one is written.
+fn keep_alive(mut s: Section<'_, '_>) -> KeepAlive {
+    let beam = KeepAlive::default();
+    let mut seconds = |key, default| {
+        let n = s.number(key, 1..=i64::from(u16::MAX));
+        n.and_then(|n| u16::try_from(n).ok()).unwrap_or(default)
+    };
+    let (min, max) = (seconds("min", beam.min), seconds("max", beam.max));
+    if min > max {
+        s.mistake("min", format!("{min} s is more than max, {max} s"));
+    }
+    let day = 86_400 * SECOND;
+    let idle_at_zero = s.duration("idle_at_zero", beam.idle_at_zero, SECOND..=day);
+    s.finish();
+    KeepAlive { min, max, idle_at_zero }
 }
 
 /// Most messages, bytes or seconds of `[rate]`: far above what a device's link carries.

@@ -277,7 +277,7 @@ pub struct Group {
 }
 
 /// What a group makes of one subscriber.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Names {
     /// The user name upstream sees, if it is a fixed one.
     pub username: Option<String>,
@@ -285,6 +285,19 @@ pub struct Names {
     pub password: Option<Zeroizing<String>>,
     /// Which stored credential proves it.
     pub credential: Option<CredentialId>,
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Names")
+            .field(
+                "username",
+                &self.username.as_deref().map(crate::identity::redact_digits),
+            )
+            .field("password", &self.password.as_ref().map(|_| "…"))
+            .field("credential", &self.credential)
+            .finish()
+    }
 }
 
 impl Group {

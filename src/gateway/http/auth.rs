@@ -166,8 +166,8 @@ impl Gate {
         name == "localhost" || name.parse::<IpAddr>().is_ok() || self.hosts.iter().any(|h| h == name)
     }
 
-    /// What must be so whoever asks.
-    fn is_no_foreign_page(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    /// What must be so whoever asks. `is_link`: somebody follows a link to the page, which holds no data and lies in nobody's frame.
+    fn is_no_foreign_page(&self, headers: &HeaderMap, is_link: bool) -> Result<(), ApiError> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = hosts.next().and_then(|h| h.to_str().ok()).unwrap_or_default();
         if host.is_empty() || hosts.next().is_some() {
@@ -192,13 +192,27 @@ impl Gate {
             }
         }
         let foreign = |v: &HeaderValue| !matches!(v.as_bytes(), b"same-origin" | b"none");
-        if headers.get_all(FETCH_SITE).iter().any(foreign) {
+        if !is_link && headers.get_all(FETCH_SITE).iter().any(foreign) {
             return Err(ApiError::forbidden(
                 "pages of other sites may not ask this API".to_owned(),
             ));
         }
         Ok(())
     }
+}
+
+/// A browser that opens the page as a document of its own (Fetch Metadata, `Sec-Fetch-Mode` and `Sec-Fetch-Dest`).
+fn is_link(request: &Request) -> bool {
+    let is = |name: &str, value: &str| {
+        request
+            .headers()
+            .get(name)
+            .is_some_and(|v| v.as_bytes() == value.as_bytes())
+    };
+    request.method() == axum::http::Method::GET
+        && request.uri().path() == "/"
+        && is("sec-fetch-mode", "navigate")
+        && is("sec-fetch-dest", "document")
 }
 
 /// `host` of `host:port`, `[v6]:port`.
@@ -218,7 +232,7 @@ pub(super) fn peer(request: &Request) -> IpAddr {
 /// For every request: no foreign page, JSON where something changes, nothing cached.
 pub(super) async fn doorstep(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let mut answer = match gate
-        .is_no_foreign_page(request.headers())
+        .is_no_foreign_page(request.headers(), is_link(&request))
         .and_then(|()| is_json(&request))
     {
         Ok(()) => next.run(request).await,
@@ -343,7 +357,7 @@ mod tests {
             for (k, v) in list {
                 headers.append(HeaderName::from_static(k), HeaderValue::from_static(v));
             }
-            gate.is_no_foreign_page(&headers).is_ok()
+            gate.is_no_foreign_page(&headers, false).is_ok()
         };
         for good in [
             "127.0.0.1:8080",
@@ -356,7 +370,7 @@ mod tests {
             let host = HeaderValue::from_static(good);
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, host);
-            assert!(gate.is_no_foreign_page(&headers).is_ok(), "{good}");
+            assert!(gate.is_no_foreign_page(&headers, false).is_ok(), "{good}");
         }
         assert!(!ask(&[("host", "evil.example")]));
         assert!(!ask(&[("host", "127.0.0.1.evil.example:8080")]));

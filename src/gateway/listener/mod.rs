@@ -114,7 +114,10 @@ impl Hall {
         guesses.limit(listen.guesses);
         guesses.forget();
         drop(guesses);
-        *held(&self.tls) = tls.map(Arc::new);
+        // A door goes and comes with a restart only.
+        if let Some(tls) = tls {
+            *held(&self.tls) = Some(Arc::new(tls));
+        }
     }
 
     fn tls(&self) -> Option<Arc<DoorTls>> {
@@ -122,7 +125,7 @@ impl Hall {
     }
 
     /// Whether an address is heard now; if it is not, that has been logged as often as it should.
-    fn hear(&self, origin: Origin) -> Result<(), Refusal> {
+    pub(super) fn hear(&self, origin: Origin) -> Result<(), Refusal> {
         let good = self.places.has_known(origin);
         let verdict = held(&self.guesses).hear(origin, good, self.clock.monotonic());
         match verdict {

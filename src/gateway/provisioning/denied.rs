@@ -8,6 +8,14 @@ pub enum Denied {
     /// Nobody knows the caller.
     #[error("no subscriber of this gateway calls from this address, or with this token or certificate")]
     Unknown,
+    /// Its modem cannot be looked at.
+    #[error(
+        "this subscriber is locked to its modem, which cannot be looked at here: issue its certificate with 'onyx-gateway ca issue'"
+    )]
+    Imei,
+    /// Too many wrong guesses came from its address.
+    #[error("too many unknown devices ask from this address: it is not heard for a while")]
+    Guessing,
     /// It may not connect.
     #[error("this subscriber, or its group, is disabled at the gateway")]
     Disabled,
@@ -51,7 +59,7 @@ pub enum Denied {
     )]
     TooMany(u32),
     /// Too much at once.
-    #[error("too many devices are being registered at once: ask again in some seconds")]
+    #[error("the gateway is too busy, or its database is away: ask again in some seconds")]
     Busy,
     /// The cloud's provisioning service refuses.
     #[error("the provisioning service did not assign the device: {0}")]
@@ -67,11 +75,11 @@ impl Denied {
     pub fn status(&self) -> u16 {
         match self {
             Self::Unknown => 401,
-            Self::Disabled => 403,
+            Self::Disabled | Self::Imei => 403,
             Self::NotServed(_) | Self::NotHere(_) | Self::NoPath(_) => 404,
             Self::NoOperation | Self::NoCertificate | Self::NoRoot => 404,
             Self::Body(_) | Self::NotYours { .. } | Self::Name(_) => 400,
-            Self::TooMany(_) => 429,
+            Self::TooMany(_) | Self::Guessing => 429,
             Self::Busy => 503,
             Self::Refused(_) => 502,
             Self::Here(_) => 500,
@@ -84,6 +92,7 @@ impl Denied {
         match self {
             Self::TooMany(_) => Some(3_600),
             Self::Busy => Some(5),
+            Self::Guessing => Some(60),
             _ => None,
         }
     }

@@ -1,8 +1,8 @@
 //! HTTP for devices that ask for credentials: who asks, for what, and the answer.
 //!
 //! A device is known as at the MQTT doors ([`Directory::find`](crate::gateway::subscriber::Directory::find)): by its address, by its
-//! token, or by its certificate on the door's TLS. An IMEI lock cannot be looked at here, for nobody tells the IMEI; it holds when the
-//! device connects.
+//! token, or by its certificate on the door's TLS. A subscriber that is locked to its modem gets nothing here: nobody tells the IMEI, and
+//! what is given out opens the cloud's own door.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -22,7 +22,9 @@ use super::Provisioning;
 use super::denied::Denied;
 use super::operation::OperationId;
 use super::request::Parameters;
-use crate::gateway::book::Book;
+use crate::gateway::book::{Book, NO_GROUP};
+use crate::gateway::guess::Origin;
+use crate::gateway::listener::Hall;
 use crate::gateway::listener::http::Asker;
 use crate::gateway::subscriber::{Caller, Known, Unknown};
 use crate::identity::Subscriber;
@@ -36,9 +38,11 @@ const ROOT: &str = "/v1/provisioning/";
 #[derive(Debug)]
 pub struct Door {
     /// Who may ask.
-    pub book: Arc<Book>,
+    pub(in crate::gateway) book: Arc<Book>,
     /// What they get.
-    pub provisioning: Arc<Provisioning>,
+    pub(in crate::gateway) provisioning: Arc<Provisioning>,
+    /// Guessing here and at the MQTT doors is one and the same.
+    pub(in crate::gateway) hall: Arc<Hall>,
 }
 
 /// What Krypton answers; each connection brings an [`Asker`].
@@ -108,7 +112,18 @@ async fn reply(
     body: &[u8],
     imsi: &mut String,
 ) -> Result<Response, Denied> {
-    let who = who(door, asker, headers).await?;
+    // Devices send neither; a page in a browser that runs at a device's address cannot leave them out.
+    if headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site") {
+        return Err(Denied::NoPath("answer for pages in a browser".to_owned()));
+    }
+    let origin = Origin::of(asker.peer.ip());
+    door.hall.hear(origin).map_err(|_| Denied::Guessing)?;
+    let who = who(door, asker, headers).await.inspect_err(|denied| {
+        if *denied == Denied::Unknown {
+            door.hall.guessed(origin);
+        }
+    })?;
+    door.hall.welcomed(origin);
     *imsi = who.imsi.redacted();
     let no_path = || Denied::NoPath(format!("{method} {}", path.chars().take(200).collect::<String>()));
     let operation = path.strip_prefix(ROOT).ok_or_else(no_path)?;
@@ -168,13 +183,18 @@ async fn who(door: &Door, asker: &Asker, headers: &HeaderMap) -> Result<Subscrib
         certificate: asker.certificate.as_ref(),
     };
     let known: &Known = match view.directory.find(&caller) {
-        Ok((known, _)) | Err(Unknown::Imei(known)) => known,
+        Ok((known, _)) => known,
+        Err(Unknown::Imei(_)) => return Err(Denied::Imei),
         Err(Unknown::Disabled(_)) => return Err(Denied::Disabled),
         Err(Unknown::Nobody) => return Err(Denied::Unknown),
     };
+    // A group whose configuration is broken may still be provisioned: what is wrong there concerns the relay.
     match view.group(&known.group) {
         Some(group) if !group.enabled => Err(Denied::Disabled),
-        _ => Ok(known.subscriber.clone()),
+        Some(_) => Ok(known.subscriber.clone()),
+        None if view.closed.is_some() => Err(Denied::Busy),
+        None if known.group.as_str() == NO_GROUP => Err(Denied::Disabled),
+        None => Ok(known.subscriber.clone()),
     }
 }
 

@@ -371,33 +371,38 @@ where
         !self.upstream.out.is_clear() || self.device.out.backs() > BACK_MAX
     }
 
-    /// When something will be due, if nothing happens.
+    /// When something will be due, if nothing happens. Only what [`Self::due`] would do something about: a time that has passed and that
+    /// nobody acts on would wake this task for ever.
     fn deadline(&self, now: Duration) -> Duration {
-        let stall = |half: Option<Duration>| half.map(|since| since + self.bounds.write_timeout);
-        let flow = (!self.deaf()).then(|| self.flow.deadline());
+        let ending = self.ending.is_some();
+        let stall = |out: &Outbox| {
+            let owes = out.owes_since().filter(|_| !(ending && out.is_done()));
+            owes.map(|since| since + self.bounds.write_timeout)
+        };
+        let flow = (!ending && !self.deaf()).then(|| self.flow.deadline());
         let holds = [self.device.held, self.upstream.held]
             .into_iter()
             .flatten()
             .filter(|h| *h > now);
-        [
-            stall(self.device.out.owes_since()),
-            stall(self.upstream.out.owes_since()),
-            flow,
-        ]
-        .into_iter()
-        .flatten()
-        .chain(holds)
-        .min()
-        .unwrap_or(now + self.bounds.write_timeout)
+        [stall(&self.device.out), stall(&self.upstream.out), flow]
+            .into_iter()
+            .flatten()
+            .chain(holds)
+            .min()
+            .unwrap_or(now + self.bounds.write_timeout)
     }
 
     /// Does what is due.
     fn due(&mut self, now: Duration) {
         let patience = self.bounds.write_timeout;
+        let ending = self.ending.is_some();
         for (side, out) in [
             (Side::Device, &mut self.device.out),
             (Side::Upstream, &mut self.upstream.out),
         ] {
+            if ending && out.is_done() {
+                continue;
+            }
             if out.owes_since().is_some_and(|since| now >= since + patience) {
                 let end = match out.give_up() {
                     Some(e) => End::Broke(side, e),

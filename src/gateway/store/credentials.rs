@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::seal::{Place, Seal};
 use super::subscribers::{in_pairs, pairs};
 use super::tx::{Cell, Fail, Row, Tx};
-use super::{CredentialSecret, CredentialSummary, StoreError, millis, raise, since};
+use super::{CredentialSecret, CredentialSummary, StoreError, millis, raise, raise_sealed, since};
 use crate::gateway::credential::{CredentialId, Version};
 
 /// Largest secret, in bytes: a key, a chain of certificates and authorities as JSON.
@@ -95,7 +95,7 @@ pub(super) struct New {
 }
 
 pub(super) async fn put(tx: &Tx<'_>, new: &New, seal: &Seal) -> Result<CredentialSummary, Fail> {
-    let number = raise(tx).await?;
+    let number = raise_sealed(tx, seal).await?;
     let id = new.id.as_str();
     if new.secret.len() > SECRET_MAX {
         return Err(StoreError::Refused(format!("credential {id} has more than {SECRET_MAX} bytes")).into());

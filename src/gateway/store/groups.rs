@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::seal::{Place, Seal};
 use super::tx::{Cell, Fail, Row, Tx};
-use super::{GroupRecord, Judge, StoreError, millis, raise, since};
+use super::{GroupRecord, Judge, StoreError, millis, raise, raise_sealed, since};
 use crate::gateway::group::GroupId;
 
 /// Largest configuration of a group, as JSON, in bytes.
@@ -99,7 +99,7 @@ pub(super) async fn put(
     now: std::time::Duration,
     seal: &Seal,
 ) -> Result<GroupRecord, Fail> {
-    let version = raise(tx).await?;
+    let version = raise_sealed(tx, seal).await?;
     if id.as_str().starts_with('.') {
         return Err(StoreError::Refused(format!("a group's name does not begin with '.': {id}")).into());
     }
@@ -169,7 +169,7 @@ pub(super) async fn change(
     judge: Option<&Judge>,
     edit: &(dyn Fn(&mut Configuration) -> Result<(), StoreError> + Send + Sync),
 ) -> Result<GroupRecord, Fail> {
-    let version = raise(tx).await?;
+    let version = raise_sealed(tx, seal).await?;
     let mut record = one(tx, id, seal).await?.ok_or_else(|| missing(id))?;
     edit(&mut record.configuration)?;
     record.updated = since(millis(now));

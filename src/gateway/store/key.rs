@@ -159,6 +159,7 @@ fn place(path: &Path, key: &StoreKey) -> io::Result<()> {
             .open(&temporary)?;
         file.write_all(&key.0)?;
         file.sync_all()?;
+        crate::files::give_to_owner_of_directory(&temporary)?;
         match std::fs::hard_link(&temporary, path) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
             _ => std::fs::File::open(directory)?.sync_all(),

@@ -144,7 +144,7 @@ impl SubscriberRecord {
 }
 
 /// What becomes of a subscriber's token when it is written.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum TokenChange {
     /// Stays as it is.
     Keep,
@@ -154,8 +154,18 @@ pub enum TokenChange {
     Set(Zeroizing<Vec<u8>>),
 }
 
+impl std::fmt::Debug for TokenChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Keep => "Keep",
+            Self::Remove => "Remove",
+            Self::Set(_) => "Set(…)",
+        })
+    }
+}
+
 /// A group as stored: its namespaces (`SoracomBeam`, `OnyxGateway`, `SoracomKrypton`), each keys with values.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct GroupRecord {
     /// Its id.
     pub id: GroupId,
@@ -167,6 +177,21 @@ pub struct GroupRecord {
     pub created: Duration,
     /// Unix time.
     pub updated: Duration,
+}
+
+impl std::fmt::Debug for GroupRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Values may be passwords and private keys.
+        let keys = self
+            .configuration
+            .iter()
+            .map(|(n, c)| (n, c.keys().collect::<Vec<_>>()));
+        f.debug_struct("GroupRecord")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("configuration", &keys.collect::<BTreeMap<_, _>>())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What may be known of a credential: all but its secret.
@@ -263,6 +288,24 @@ async fn raise(tx: &Tx<'_>) -> Result<i64, Fail> {
     row.await?.ok_or_else(stateless)?.int()
 }
 
+/// As [`raise`], for those who seal: a store that got a new key meanwhile takes nothing sealed under the old one, which nobody could open.
+async fn raise_sealed(tx: &Tx<'_>, seal: &Seal) -> Result<i64, Fail> {
+    let number = raise(tx).await?;
+    same_key(tx, seal).await?;
+    Ok(number)
+}
+
+async fn same_key(tx: &Tx<'_>, seal: &Seal) -> Result<(), Fail> {
+    let row = tx.row("SELECT key_name FROM store_state WHERE one = 1", &[]).await?;
+    if row.ok_or_else(stateless)?.bytes()? == seal.name() {
+        return Ok(());
+    }
+    Err(StoreError::Key(
+        "the store has got a new key (store rekey): restart this program, so that it uses it".to_owned(),
+    )
+    .into())
+}
+
 fn stateless() -> Fail {
     StoreError::Broken("the database is damaged: store_state is empty; restore it from its backup".to_owned()).into()
 }
@@ -274,6 +317,8 @@ async fn generation(tx: &Tx<'_>) -> Result<u64, Fail> {
 }
 
 async fn snapshot(tx: &Tx<'_>, seal: &Seal) -> Result<Snapshot, Fail> {
+    // Under a new key all groups would look broken; the view of before is better than that.
+    same_key(tx, seal).await?;
     let mut out = Snapshot {
         generation: generation(tx).await?,
         subscribers: vec![],

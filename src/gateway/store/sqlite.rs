@@ -165,7 +165,10 @@ fn private(path: &Path) -> Result<(), StoreError> {
         .mode(SECRET)
         .open(path);
     match made {
-        Ok(_) => return Ok(()),
+        Ok(_) => {
+            return crate::files::give_to_owner_of_directory(path)
+                .map_err(|e| unreachable(&format!("cannot give {shown} to its folder's owner"), e));
+        }
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(e) => return Err(unreachable(&format!("cannot make the database {shown}"), e)),
     }
