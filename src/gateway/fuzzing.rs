@@ -97,7 +97,8 @@ fn namespace(namespace: &str, text: &str) {
 mod tests {
     use super::*;
 
-    /// Every seed, whole, cut at every position, and with each byte changed into what JSON is made of.
+    /// Every seed, whole, cut at every position, and with each byte changed into one of what JSON is made of (which one goes round, so
+    /// that this stays quick under emulation).
     #[test]
     fn the_seeds_and_what_is_near_them() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/group");
@@ -109,11 +110,10 @@ mod tests {
                 group(bytes.get(..end).unwrap());
             }
             for at in 0..bytes.len() {
-                for new in *b"\"{}[],:0t\\ \x00#" {
-                    let mut changed = bytes.clone();
-                    *changed.get_mut(at).unwrap() = new;
-                    group(&changed);
-                }
+                let all = b"\"{}[],:0t\\ \x00#";
+                let mut changed = bytes.clone();
+                *changed.get_mut(at).unwrap() = all[at % all.len()];
+                group(&changed);
             }
         }
         assert!(count >= 5, "{count} seeds");

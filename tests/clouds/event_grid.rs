@@ -209,7 +209,8 @@ async fn junk_is_survived() {
     b.clouds.write_device("name").unwrap();
     let connect = format!("127.0.0.1:{}", b.port(CLOUD));
     for (bytes, rule) in [
-        (&b"\xf0\x00"[..], "mqtt/malformed"),
+        (&b"\x00\x00"[..], "mqtt/malformed"),
+        (b"\xf0\x00", "mqtt/connect-first"),
         (b"\xc0\x00", "mqtt/connect-first"),
         (b"\x10\xff\xff\xff\xff", "mqtt/malformed"),
         (b"\x10\xff\xff\xff\x7f", "mqtt/packet-size"),

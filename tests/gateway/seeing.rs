@@ -350,7 +350,7 @@ fn the_status_socket_tells_groups_refusals_and_what_is_wrong_and_no_number() {
     let said = text(&answer);
     for want in [
         "warning: certificates that end within 30 days: 2, the first is myClient-29501********01",
-        "warning: credentials that cannot be used: 1, the first is myClient-29501********02: it is missing",
+        "warning: credentials that cannot be used: 1, the first is myClient-29501********02: cannot read",
         "refused, credential: 3",
         "refused, unknown_device: 1",
         "group default: 1 open, 1 relayed, 3 refused; up 2 packets 22 bytes",

@@ -455,7 +455,7 @@ fn play(level: Level, kind: Kind, rewritten: bool, acts: Vec<Act>) -> Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
     #[test]
     fn what_upstream_acknowledged_is_what_the_device_holds_for_acknowledged(
         five: bool,

@@ -59,7 +59,7 @@ fn what_repeats_is_one_event_with_a_count() {
     let mut t = Timelines::default();
     t.note(&imsi(1), event(1, connected()));
     t.note(&imsi(1), event(2, ended()));
-    for at in 3..1_000_003 {
+    for at in 3..10_003 {
         t.note(&imsi(1), event(at, refused("credential")));
     }
     t.note(&imsi(1), event(2_000_000, refused("upstream_tls")));
@@ -68,7 +68,7 @@ fn what_repeats_is_one_event_with_a_count() {
     let noted = &device.events[2];
     assert_eq!(
         (noted.times, noted.first, noted.event.at),
-        (1_000_000, Duration::from_secs(3), Duration::from_secs(1_000_002))
+        (10_000, Duration::from_secs(3), Duration::from_secs(10_002))
     );
     let mut other = event(2_000_001, refused("upstream_tls"));
     other.client_id = "d".into();
@@ -103,11 +103,11 @@ fn another_version_of_a_credential_is_told() {
 }
 
 #[test]
-fn over_weeks_of_a_large_fleet_the_bounds_hold_and_the_least_recently_heard_go() {
+fn over_days_of_a_large_fleet_the_bounds_hold_and_the_least_recently_heard_go() {
     let mut t = Timelines::default();
     let fleet = DEVICES_MAX + 5_000;
-    // Three weeks: each device connects once a day; one speaks all the time.
-    for day in 0..21_u64 {
+    // Eight days: each device connects once a day; one speaks all the time.
+    for day in 0..8_u64 {
         for n in 0..fleet {
             let at = day * 86_400 + n as u64;
             t.note(&imsi(n), event(at, connected()));

@@ -6,7 +6,7 @@ use super::super::fuzzing::{TARGETS, checker, connect};
 use super::*;
 
 /// Inputs made for each entry point, beside the seeds themselves.
-const ROUNDS: usize = 3_000;
+const ROUNDS: usize = 1_000;
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
