@@ -149,7 +149,8 @@ impl Client {
                 "a destroyed socket says no DISCONNECT"
             );
         }
-        gateway.wait_until("all are gone", |s| s["open"] == 0 && s["relayed"] == 4);
+        // Four, and now and then AWS' dying one again: its first try to come back may follow at once.
+        gateway.wait_until("all are gone", |s| s["open"] == 0 && s["relayed"].as_u64() >= Some(4));
     }
 }
 
