@@ -149,8 +149,7 @@ impl Client {
                 "a destroyed socket says no DISCONNECT"
             );
         }
-        // Four, and now and then AWS' dying one again: its first try to come back may follow at once.
-        gateway.wait_until("all are gone", |s| s["open"] == 0 && s["relayed"].as_u64() >= Some(4));
+        gateway.wait_until("all are gone", |s| s["open"] == 0 && s["relayed"] == 4);
     }
 }
 

@@ -85,6 +85,8 @@ class Five:
                 ),
                 min_reconnect_delay_ms=PATIENCE * 1_000,
                 max_reconnect_delay_ms=PATIENCE * 1_000,
+                # Else any part of that may be enough.
+                retry_jitter_mode=mqtt5.ExponentialBackoffJitterMode.NONE,
                 ping_timeout_ms=3_000,
                 on_publish_callback_fn=lambda data: self._message(data.publish_packet),
                 on_lifecycle_event_connection_success_fn=lambda data: seen.add(connack=client_id, packet=data.connack_packet),

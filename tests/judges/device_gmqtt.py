@@ -43,7 +43,9 @@ async def connected(client_id, will=None):
         persistent_storage=unanswered if client_id == ID else None,
         logger=logger,
     )
+    # It would try once more even so, but not before this process ends.
     client.stop_reconnect()
+    client.reconnect_delay = PATIENCE
     if PASSWORD:
         client.set_auth_credentials(USER, PASSWORD)
     client.on_connect = lambda _c, present, code, properties: seen.add(
