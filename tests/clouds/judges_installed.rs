@@ -13,13 +13,24 @@ fn versions(from: &Value) -> Versions {
     serde_json::from_value(from.clone()).unwrap()
 }
 
+fn pinned(requirements: &str) -> Versions {
+    let pinned = requirements.lines().filter_map(|line| line.split_once("=="));
+    pinned
+        .map(|(name, version)| (name.to_owned(), version.to_owned()))
+        .collect()
+}
+
+#[tokio::test]
+async fn aiomqtt_has_its_pinned_version_and_its_own_paho() {
+    let script = "import aiomqtt, json, paho.mqtt\nfrom importlib.metadata import version\n\
+                  print(json.dumps({'aiomqtt': version('aiomqtt'), 'paho-mqtt': paho.mqtt.__version__}))";
+    let printed = judges::run(judges::python_with_aiomqtt().args(["-c", script])).await;
+    assert_eq!(versions(&printed[0]), pinned(include_str!("../judges/aiomqtt.txt")));
+}
+
 #[tokio::test]
 async fn the_python_clients_have_their_pinned_versions() {
-    let pinned = include_str!("../judges/requirements.txt").lines().filter_map(|line| {
-        let (name, version) = line.split_once("==")?;
-        Some((name.to_owned(), version.to_owned()))
-    });
-    let pinned: Versions = pinned.collect();
+    let pinned = pinned(include_str!("../judges/requirements.txt"));
     assert_eq!(pinned["azure-iot-device"], "2.14.0");
     assert_eq!(pinned["awsiotsdk"], "1.31.0");
 

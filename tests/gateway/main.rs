@@ -35,6 +35,7 @@ mod stage;
 
 mod api;
 mod cli;
+mod devices;
 mod doors;
 mod restart;
 mod store;

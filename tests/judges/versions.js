@@ -5,9 +5,10 @@ const assert = require('node:assert');
 const { ProvisioningDeviceClient } = require('azure-iot-provisioning-device');
 const { Http } = require('azure-iot-provisioning-device-http');
 const { Client } = require('azure-iot-device');
+const { connect } = require('mqtt');
 const { X509Security } = require('azure-iot-security-x509');
 
-for (const found of [ProvisioningDeviceClient.create, Http, Client, X509Security]) {
+for (const found of [ProvisioningDeviceClient.create, Http, Client, X509Security, connect]) {
     assert.strictEqual(typeof found, 'function');
 }
 

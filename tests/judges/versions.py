@@ -6,6 +6,7 @@ import json
 import awscrt.mqtt5
 import awsiot.mqtt5_client_builder
 import azure.iot.device
+import gmqtt
 import paho.mqtt.client
 
 # What is imported has to be what is installed here, and usable.
@@ -13,6 +14,7 @@ for found in (
     azure.iot.device.IoTHubDeviceClient,
     azure.iot.device.ProvisioningDeviceClient,
     awscrt.mqtt5.Client,
+    gmqtt.Client,
     paho.mqtt.client.Client,
 ):
     assert callable(found), found

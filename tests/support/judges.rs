@@ -57,7 +57,7 @@ fn command(program: impl AsRef<OsStr>) -> Command {
     c
 }
 
-/// Python with azure-iot-device and awsiotsdk.
+/// Python with azure-iot-device, awsiotsdk and gmqtt.
 pub fn python() -> Command {
     let mut c = command(installed().join("python/bin/python"));
     // Lines are there as soon as they are printed; the source tree gets no folder of compiled files.
@@ -67,7 +67,15 @@ pub fn python() -> Command {
     c
 }
 
-/// Node with azure-iot-device, azure-iot-provisioning-device-http and what belongs to them.
+/// The same Python with aiomqtt and the paho-mqtt that it needs, which comes before the older one.
+pub fn python_with_aiomqtt() -> Command {
+    let modules = installed().join("aiomqtt");
+    let mut c = python();
+    c.env("PYTHONPATH", modules);
+    c
+}
+
+/// Node with azure-iot-device, azure-iot-provisioning-device-http, mqtt and what belongs to them.
 pub fn node() -> Command {
     let modules = installed().join("node/node_modules");
     let mut c = command("node");
