@@ -218,6 +218,7 @@ mod schema;
 #[cfg(feature = "agent")]
 pub(super) use schema::read;
 
-#[cfg(all(test, feature = "agent"))]
+#[cfg(test)]
+#[cfg(feature = "agent")]
 #[path = "credentials_tests.rs"]
 mod tests;

@@ -24,6 +24,7 @@ mod guide;
 mod identity;
 mod loss;
 mod page;
+#[cfg(feature = "bench")]
 mod policies;
 #[path = "../support/postgres.rs"]
 mod postgres;

@@ -143,4 +143,5 @@ fn pem(der: &[u8]) -> String {
 }
 
 #[cfg(test)]
+#[cfg(feature = "agent")]
 mod tests;
