@@ -9,7 +9,7 @@ fn status() -> Arc<Status> {
 }
 
 fn who(n: usize, group: &str) -> Who {
-    let imsi: Imsi = format!("{}", 295_010_000_000_000_usize + n).parse().unwrap();
+    let imsi: Imsi = format!("{}", 295_010_000_000_000_u64 + n as u64).parse().unwrap();
     Who {
         imsi: imsi.redacted(),
         client_id: "c".into(),

@@ -1,7 +1,7 @@
 use super::*;
 
 fn imsi(n: usize) -> Imsi {
-    format!("{:015}", 295_010_000_000_000_usize + n).parse().unwrap()
+    format!("{:015}", 295_010_000_000_000_u64 + n as u64).parse().unwrap()
 }
 
 fn event(at: u64, what: What) -> Event {
