@@ -17,11 +17,9 @@ pub struct Process {
     pub threads: Option<u64>,
 }
 
-/// Fields of `/proc/self/stat` after the name in brackets: utime and stime are fields 14 and 15, num_threads is 20, and the first
-/// after the name is field 3.
+/// Fields of `/proc/self/stat` after the name in brackets: utime and stime are fields 14 and 15, and the first after the name is field 3.
 const UTIME: usize = 14 - 3;
 const STIME: usize = 15 - 3;
-const THREADS: usize = 20 - 3;
 
 impl Process {
     /// As it is now. Reads a few small files of `/proc`, which takes some 50 µs, and more with thousands of descriptors.
@@ -39,7 +37,7 @@ impl Process {
     fn of(stat: &str, status: &str, limits: &str, ticks: Option<u64>) -> Self {
         let stat: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let field = |n: usize| stat.get(n).and_then(|s| s.parse::<u64>().ok());
-        let rss = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+        let told = |key: &str| status.lines().find_map(|l| l.strip_prefix(key));
         let limit = limits.lines().find_map(|l| l.strip_prefix("Max open files"));
         let first = |line: Option<&str>| line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
         let cpu = || {
@@ -47,11 +45,11 @@ impl Process {
             Some(Duration::from_millis((user + system).saturating_mul(1_000) / ticks))
         };
         Self {
-            rss: first(rss).map(|kib| kib << 10),
+            rss: first(told("VmRSS:")).map(|kib| kib << 10),
             fds: None,
             fds_max: first(limit),
             cpu: cpu(),
-            threads: field(THREADS),
+            threads: first(told("Threads:")),
         }
     }
 }
@@ -73,7 +71,7 @@ mod tests {
         let stat = "4711 (a (strange) name) S 1 4711 4711 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 3 0 8 1 2";
         let p = Process::of(
             stat,
-            "VmPeak:\t 9 kB\nVmRSS:\t   2048 kB\n",
+            "VmPeak:\t 9 kB\nVmRSS:\t   2048 kB\nThreads:\t3\n",
             "Max open files            1024                 4096                 files\n",
             Some(100),
         );
