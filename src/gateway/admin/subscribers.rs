@@ -17,7 +17,8 @@ use zeroize::Zeroizing;
 use super::{AdminError, millis, mistakes};
 use crate::gateway::group::GroupId;
 use crate::gateway::json::{Node, Notes, Object};
-use crate::gateway::store::{Fingerprint, Store, StoreError, SubscriberRecord, TokenChange};
+use crate::gateway::store::{Store, StoreError, SubscriberRecord, TokenChange};
+use crate::gateway::subscriber::fingerprint;
 use crate::identity::Imsi;
 
 /// Random bytes in a token: 128 bits cannot be guessed.
@@ -120,19 +121,6 @@ pub fn shown(s: &SubscriberRecord) -> Value {
         "certificate": s.certificate.map(|f| crate::digest::hex(&f.0)),
         "tags": {"name": s.name},
         "lastSeen": s.last_seen.as_ref().map(|(at, gateway)| json!({"time": millis(*at), "gateway": gateway})),
-    })
-}
-
-/// A SHA-256 in hexadecimal, with or without colons, as `openssl x509 -fingerprint -sha256` writes it.
-///
-/// # Errors
-/// A sentence.
-pub fn fingerprint(text: &str) -> Result<Fingerprint, String> {
-    let digits: String = text.chars().filter(|c| *c != ':').collect();
-    let bytes = crate::digest::unhex(&digits).and_then(|b| <[u8; 32]>::try_from(b).ok());
-    bytes.map(Fingerprint).ok_or_else(|| {
-        "is no SHA-256 of a certificate: 64 hexadecimal digits, as 'openssl x509 -fingerprint -sha256 -noout -in FILE' writes them"
-            .to_owned()
     })
 }
 

@@ -17,7 +17,7 @@ use crate::gateway::config::{Source, StoreConfig};
 use crate::gateway::credential::CredentialId;
 use crate::gateway::group::GroupId;
 use crate::gateway::store::{self, KeyPlace, Store, TokenChange};
-use crate::gateway::subscriber::Prefix;
+use crate::gateway::subscriber::{Prefix, fingerprint};
 use crate::identity::{Iccid, Imei, Imsi};
 use crate::report::out;
 
@@ -424,7 +424,7 @@ impl Facts {
         put(&mut record.group, self.group);
         put(&mut record.source, self.source);
         if let Some(hex) = self.certificate {
-            let pin = subscribers::fingerprint(&hex).map_err(|why| anyhow::anyhow!("--certificate {why}"))?;
+            let pin = fingerprint(&hex).map_err(|why| anyhow::anyhow!("--certificate {why}"))?;
             record.certificate = Some(pin);
         }
         record.imei_lock = self.imei_lock.unwrap_or(record.imei_lock);

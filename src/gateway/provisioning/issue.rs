@@ -11,6 +11,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use super::denied::Denied;
 use super::operation::{OperationId, Registered, Sealer};
 use crate::clock::Clock;
+use crate::digest::{hex, sha256};
 use crate::gateway::ca::{Place, Who};
 use crate::gateway::config::ProvisioningConfig;
 use crate::identity::Imsi;
@@ -150,6 +151,5 @@ fn check_name(name: &str) -> Result<(), Denied> {
 /// AWS's id of a certificate: SHA-256 of its DER, in hexadecimal (AWS IoT API reference, `certificateId`).
 pub(super) fn certificate_id(leaf_pem: &str) -> Option<String> {
     let der = CertificateDer::from_pem_slice(leaf_pem.as_bytes()).ok()?;
-    let digest = ring::digest::digest(&ring::digest::SHA256, &der);
-    Some(digest.as_ref().iter().map(|b| format!("{b:02x}")).collect())
+    Some(hex(&sha256(&[&der])).to_lowercase())
 }

@@ -19,7 +19,6 @@
 mod aliases;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod inspect;
 mod packets;
 mod publish;
 #[cfg(test)]
@@ -28,7 +27,6 @@ mod tests;
 use std::ops::Range;
 
 pub use crate::mqtt::Violation;
-pub use inspect::{Pass, inspect};
 pub use packets::Filters;
 
 use crate::mqtt::properties::id;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::StoreError;
 use super::tx::{Fail, Tx};
+use super::{Keys, StoreError};
 
 /// How many questions may wait; more wait outside, and their time runs.
 pub(super) const QUEUE_MAX: usize = 256;
@@ -19,6 +19,20 @@ pub(super) const QUEUE_MAX: usize = 256;
 const GRACE: Duration = Duration::from_millis(500);
 
 pub(super) type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// Starts the database's thread, and waits until it says that it is open.
+pub(super) async fn start(
+    opened: oneshot::Receiver<Result<Keys, StoreError>>,
+    thread: impl FnOnce() + Send + 'static,
+) -> Result<Keys, StoreError> {
+    std::thread::Builder::new()
+        .name("store".to_owned())
+        .spawn(thread)
+        .map_err(|e| StoreError::Unreachable(format!("cannot start the database's thread: {e}")))?;
+    opened
+        .await
+        .map_err(|_| StoreError::Unreachable("the database's thread ended at its start".to_owned()))?
+}
 
 /// What is done in a transaction. It may be done again from the start when the database says so, and its changes are forgotten then.
 pub(super) type Work<T> = Box<dyn for<'a, 'c> Fn(&'a Tx<'c>) -> Local<'a, Result<T, Fail>> + Send>;

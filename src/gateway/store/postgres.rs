@@ -23,7 +23,7 @@ use tokio_postgres::{IsolationLevel, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use zeroize::Zeroizing;
 
-use super::owner::{Mode, Owner, Work};
+use super::owner::{self, Mode, Owner, Work};
 use super::tx::{Fail, Tx};
 use super::{Keys, StoreConfig, StoreError, WHOLE_TIMES, schema};
 use crate::files::read_small;
@@ -74,13 +74,7 @@ pub(super) async fn open(settings: StoreConfig, boot: schema::Boot) -> Result<(O
             Err(e) => tracing::error!("the database's thread cannot start: {e}"),
         }
     };
-    std::thread::Builder::new()
-        .name("store".to_owned())
-        .spawn(thread)
-        .map_err(|e| StoreError::Unreachable(format!("cannot start the database's thread: {e}")))?;
-    let keys = opened
-        .await
-        .map_err(|_| StoreError::Unreachable("the database's thread ended at its start".to_owned()))??;
+    let keys = owner::start(opened, thread).await?;
     Ok((owner, keys))
 }
 

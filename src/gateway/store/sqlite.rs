@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
-use super::owner::{Local, Mode, Owner};
+use super::owner::{self, Local, Mode, Owner};
 use super::tx::{Fail, Tx};
 use super::{Keys, StoreError, schema};
 use crate::files::SECRET;
@@ -42,13 +42,7 @@ pub(super) async fn open(path: PathBuf, timeout: Duration, boot: schema::Boot) -
             job.ask_sqlite(&connection);
         }
     };
-    std::thread::Builder::new()
-        .name("store".to_owned())
-        .spawn(thread)
-        .map_err(|e| StoreError::Unreachable(format!("cannot start the database's thread: {e}")))?;
-    let keys = opened
-        .await
-        .map_err(|_| StoreError::Unreachable("the database's thread ended at its start".to_owned()))??;
+    let keys = owner::start(opened, thread).await?;
     Ok((owner, keys))
 }
 

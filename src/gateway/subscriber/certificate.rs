@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use ring::digest::{SHA256, digest};
 use rustls_pki_types::CertificateDer;
 
+use crate::digest::{sha256, unhex};
 use crate::gateway::store::Fingerprint;
 use crate::identity::{Imsi, NameTemplate, Numbers, redact_digits};
 use crate::tls::{Leaf, TlsError};
@@ -48,10 +48,7 @@ impl PeerCertificate {
             imsi: numbers.and_then(|n| n.imsi),
             common_name: leaf.common_name,
             not_after: leaf.not_after,
-            fingerprint: Fingerprint(std::array::from_fn({
-                let hash = digest(&SHA256, der);
-                move |i| hash.as_ref().get(i).copied().unwrap_or_default()
-            })),
+            fingerprint: Fingerprint(sha256(&[der])),
         })
     }
 }
@@ -66,20 +63,9 @@ pub fn fingerprint(text: &str) -> Result<Fingerprint, String> {
             "{text:?} is no SHA-256 fingerprint: write the 64 hexadecimal digits that 'openssl x509 -noout -fingerprint -sha256' prints"
         )
     };
-    let digits: Vec<u8> = text
-        .chars()
-        .filter(|c| *c != ':')
-        .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
-        .collect::<Option<_>>()
-        .ok_or_else(wrong)?;
-    let bytes: Vec<u8> = digits
-        .chunks(2)
-        .map(|pair| pair.iter().fold(0, |n, d| n << 4 | d))
-        .collect();
-    match <[u8; 32]>::try_from(bytes) {
-        Ok(bytes) if digits.len() == 64 => Ok(Fingerprint(bytes)),
-        _ => Err(wrong()),
-    }
+    let digits: String = text.chars().filter(|c| *c != ':').collect();
+    let bytes = unhex(&digits).and_then(|b| b.try_into().ok());
+    bytes.map(Fingerprint).ok_or_else(wrong)
 }
 
 #[cfg(test)]
