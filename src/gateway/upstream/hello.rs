@@ -29,9 +29,14 @@ pub(super) async fn hello(
             upstream.host
         ))
     };
-    wire.write_all(connect).await.map_err(broken)?;
-    wire.flush().await.map_err(broken)?;
+    let sent = send(wire, connect).await;
     let mut rest = BytesMut::with_capacity(READ);
+    if let Err(unsent) = sent {
+        // With TLS 1.3 upstream judges our certificate when the handshake is over on this side: its alert may have come, and the connection
+        // be reset behind it, before CONNECT was written. The alert is the reason; the failed write is what followed from it.
+        let read = wire.read_buf(&mut rest).await;
+        return Err(broken(read.err().filter(is_tls).unwrap_or(unsent)));
+    }
     let connack = loop {
         if rest.first().is_some_and(|first| *first != CONNACK_FIRST) {
             return Err(nonsense());
@@ -52,3 +57,17 @@ pub(super) async fn hello(
     let connack = connack.map_err(|e| Refusal::NoAnswer(format!("{} sends a wrong CONNACK: {e}", upstream.host)))?;
     Ok((connack, rest))
 }
+
+async fn send(wire: &mut Wire, connect: &[u8]) -> std::io::Result<()> {
+    wire.write_all(connect).await?;
+    wire.flush().await
+}
+
+/// Whether TLS itself complains, not the connection below it.
+fn is_tls(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|e| e.is::<rustls::Error>())
+}
+
+#[cfg(test)]
+#[path = "hello_tests.rs"]
+mod tests;
