@@ -185,7 +185,11 @@ fn a_reload_ends_those_who_may_not_stay_and_nobody_else() {
     stage
         .authority
         .device(Kind::Ec, &name(IMSI_D), "rotated", &stage.credentials());
-    assert_eq!(gateway.reload().unwrap(), "reloaded: 4 subscribers");
+    let said = gateway.reload().unwrap();
+    assert!(
+        said.starts_with("reloaded: 4 subscribers") && !said.contains("ended"),
+        "{said}"
+    );
     for (device, level) in [
         (&mut locked, Level::V5),
         (&mut removed, Level::V3),
@@ -204,9 +208,10 @@ fn a_reload_ends_those_who_may_not_stay_and_nobody_else() {
             &format!("imei = '999999999999999'\nimei_lock = true\nsource = '{A}'"),
         );
     std::fs::write(&path, less).unwrap();
-    assert_eq!(
-        gateway.reload().unwrap(),
-        "reloaded: 3 subscribers; 3 connections ended"
+    let said = gateway.reload().unwrap();
+    assert!(
+        said.starts_with("reloaded: 3 subscribers; 3 connections ended"),
+        "{said}"
     );
     is_told(&mut locked, b"\xe0\x01\x98");
     is_told(&mut deactivated, b"\xe0\x01\x98");

@@ -221,7 +221,7 @@ fn sigterm_drains_and_says_how_many() {
     assert_eq!(packet(&mut five), Some(0x20));
     // One that has begun a message, which is not whole yet.
     let mut busy = device(A, program.address, "busy");
-    let message = b"\x32\x0b\x00\x01t\x00\x07message";
+    let message = b"\x32\x0c\x00\x01t\x00\x07message";
     busy.write_all(&message[..10]).unwrap();
     let mut stranger = dial(B, program.address);
     wait_until("all are there", || {
