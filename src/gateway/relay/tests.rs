@@ -380,6 +380,69 @@ async fn what_was_read_before_is_looked_at_first() {
     assert!(matches!(end, End::Closed(Side::Upstream)), "{end}");
 }
 
+/// A pipe that counts how often it is read, and how often in vain.
+struct Counted(DuplexStream, Arc<[AtomicU64; 2]>);
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.0).poll_read(cx, into);
+        self.1[usize::from(read.is_pending())].fetch_add(1, Relaxed);
+        read
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_and_its_answer_cost_two_reads_and_four_looks_for_more() {
+    const MESSAGES: u64 = 100;
+    let (mut device, near_device) = duplex(64);
+    let (mut upstream, near_upstream) = duplex(64);
+    let counts: Arc<[AtomicU64; 2]> = Arc::default();
+    let mut near = [near_device, near_upstream].map(|pipe| Counted(pipe, counts.clone()));
+    let task = tokio::spawn(async move {
+        let (up, down, orders) = (Traffic::default(), Traffic::default(), Orders::default());
+        let bounds = Bounds {
+            epoch: Instant::now(),
+            write_timeout: PATIENCE,
+        };
+        let [device, upstream] = &mut near;
+        relay(
+            (device, Vec::new()),
+            (upstream, Vec::new()),
+            flow(),
+            bounds,
+            (&up, &down),
+            &orders,
+        )
+        .await
+    });
+    for _ in 0..MESSAGES {
+        device.write_all(PUBLISH).await.unwrap();
+        expect(&mut upstream, PUBLISH).await;
+        upstream.write_all(PUBACK).await.unwrap();
+        expect(&mut device, PUBACK).await;
+    }
+    let [reads, vain] = [&counts[0], &counts[1]].map(|n| n.load(Relaxed));
+    assert_eq!(reads, 2 * MESSAGES);
+    // Each of the two wakes looks at the side that has nothing and, after its message, at the side that woke it; the first wake of all at both.
+    assert!(vain <= 4 * MESSAGES + 2, "{vain}");
+    drop(device);
+    assert!(matches!(task.await.unwrap(), End::Closed(Side::Device)));
+}
+
 #[test]
 fn a_relay_is_small() {
     type Wire = crate::gateway::wire::Wire;
