@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{timeout, timeout_at};
 
@@ -15,15 +15,15 @@ use super::flow::bucket::Buckets;
 use super::flow::{Flow, Step};
 use super::group::{Group, Proof, Scheme};
 use super::history::timeline::{Used, cut};
-use super::listener::{CONNECT_MAX, Hall, Kind, Peer, Stop, Visit, stranger};
+use super::listener::{CONNECT_MAX, Ended, Hall, Kind, Peer, Stop, Visit, stranger};
 use super::refusal::Refusal;
 use super::relay::{Bounds, End, Judge, relay};
 use super::reload::Current;
 use super::status::{Connection, Handshake, Status, Who, ends};
-use super::subscriber::{Caller, Unknown};
+use super::subscriber::{Caller, Directory, Unknown, modem_of};
 use super::upstream::tickets::Tickets;
 use super::wire::Wire;
-use super::{socket, upstream};
+use super::{socket, sweep, upstream};
 use crate::identity::redact_digits;
 use crate::mqtt::{FrameError, Level, peek_frame, split_frame};
 
@@ -34,7 +34,7 @@ pub(super) struct Shared {
     pub(super) listen: Current<Listen>,
     /// What all doors share.
     pub(super) hall: Arc<Hall>,
-    /// How everything ends. A connection that can tell its device so watches `drain`.
+    /// How everything ends.
     pub(super) stop: Stop,
     pub(super) book: Arc<Book>,
     pub(super) tickets: Tickets,
@@ -46,7 +46,7 @@ pub(super) struct Shared {
 }
 
 /// A device that got through to upstream, and has been told so.
-struct Through {
+pub(super) struct Through {
     device: Wire,
     from_device: Vec<u8>,
     upstream: Wire,
@@ -54,13 +54,8 @@ struct Through {
     flow: Flow,
 }
 
-/// Serves one device to its end. Every way out has been logged and counted when this returns.
-///
-/// What comes before and after the relay is boxed: it is given back while the connection lives, and an idle one is small.
-pub(super) async fn serve(shared: &Arc<Shared>, device: Wire, peer: &Peer, visit: &Visit, connection: &Connection) {
-    let Some(through) = Box::pin(enter(shared, device, peer, visit, connection)).await else {
-        return;
-    };
+/// Relays one device to its end. Its end has been logged and counted when this returns.
+pub(super) async fn stay(shared: &Shared, connection: &Connection, through: Box<Through>) -> Ended {
     let Through {
         mut device,
         from_device,
@@ -83,13 +78,18 @@ pub(super) async fn serve(shared: &Arc<Shared>, device: Wire, peer: &Peer, visit
         connection,
         told: false,
     };
-    let end = relay(near, far, judge, bounds, (&connection.up, &connection.down)).await;
+    let traffic = (&connection.up, &connection.down);
+    let end = relay(near, far, judge, bounds, traffic, &connection.orders).await;
     going.ended(&end);
     Box::pin(async { tokio::join!(socket::close(device), socket::close(upstream)) }).await;
+    match end {
+        End::Cut(_) => Ended::Cut,
+        _ => Ended::InOrder,
+    }
 }
 
-/// Everything up to the device's CONNACK.
-async fn enter(
+/// Everything up to the device's CONNACK. Every way that does not lead on has been logged and counted when this returns.
+pub(super) async fn enter(
     shared: &Arc<Shared>,
     mut device: Wire,
     peer: &Peer,
@@ -106,6 +106,7 @@ async fn enter(
         from_upstream,
         granted,
         handshake,
+        directory,
     } = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => {
@@ -114,6 +115,10 @@ async fn enter(
         }
     };
     shared.status.connected(connection, &handshake);
+    let latest = shared.book.latest();
+    if !Arc::ptr_eq(&latest.directory, &directory) {
+        sweep::judge(connection, &latest.directory);
+    }
     let connack = granted.connack.encode().unwrap_or_default();
     let first = timeout(listen.write_timeout, async {
         device.write_all(&connack).await?;
@@ -152,6 +157,26 @@ impl Noted<'_> {
 }
 
 impl Judge for Noted<'_> {
+    fn leave(&mut self) {
+        self.flow.leave();
+    }
+
+    fn is_shut(&self) -> bool {
+        self.flow.is_shut()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.flow.is_settled()
+    }
+
+    fn awaited(&self) -> u32 {
+        self.flow.awaited()
+    }
+
+    fn farewell(&self, reason: u8) -> Option<Bytes> {
+        self.flow.farewell(reason)
+    }
+
     fn up(&mut self, front: &[u8], now: Duration) -> Step {
         let step = self.flow.up(front, now);
         self.told(step)
@@ -179,6 +204,8 @@ struct Admitted {
     from_upstream: BytesMut,
     granted: Granted,
     handshake: Handshake,
+    /// The list by which it was let in.
+    directory: Arc<Directory>,
 }
 
 /// Tells of a relayed connection's end, whichever way it ends: a gateway that stops drops the task that serves it.
@@ -220,6 +247,7 @@ async fn admit(
     *level = asked.level;
     who.client_id = shown(&asked.client_id);
     who.client = Some(cut(&asked.client_id).into());
+    who.modem = modem_of(&asked.client_id);
     let password = asked.password.clone();
     let view = shared.book.view().await;
     let found = view.directory.find(&Caller {
@@ -273,6 +301,7 @@ async fn admit(
         from_device,
         from_upstream: way.rest,
         handshake: way.handshake,
+        directory: view.directory.clone(),
         granted: Granted {
             deal: granted.deal.limited(bucket),
             ..granted
@@ -397,12 +426,10 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        fn size<F: Future>(
-            _: impl FnOnce(&'static Arc<Shared>, Wire, &'static Peer, &'static Visit, &'static Connection) -> F,
-        ) -> usize {
+        fn size<F: Future>(_: impl FnOnce(&'static Shared, &'static Connection, Box<Through>) -> F) -> usize {
             size_of::<F>()
         }
-        let size = size(serve);
+        let size = size(stay);
         assert!(size <= 2_048, "{size} bytes");
     }
 

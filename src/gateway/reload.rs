@@ -9,8 +9,8 @@
 //! | `listen.*`: bounds, time-outs, proxies, guesses; certificate, key, authorities and name of the door with TLS | the same |
 //! | `log.filter` | everybody |
 //!
-//! Who is connected stays connected, also a device that is no longer in the book: a reload is no way to throw somebody out. What is named by
-//! [`restarts`] takes a restart, which is said by name and changes nothing meanwhile.
+//! Who is connected stays connected, but for those who may not be any more: the subscribers that were removed, deactivated or locked to another
+//! modem ([`super::sweep`]). A rotated credential or a changed group cuts nobody off. What is named by [`restarts`] takes a restart, which is said by name and changes nothing meanwhile.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -22,6 +22,7 @@ use super::config::{Config, Source};
 use super::connection::Shared;
 use super::group::Scheme;
 use super::listener::DoorTls;
+use super::sweep;
 use super::upstream::tickets;
 use crate::logging;
 
@@ -154,8 +155,12 @@ async fn once(path: &Path, config: &mut Config, shared: &Arc<Shared>) -> Outcome
     }
     shared.hall.change(&new.listen, tls);
     shared.listen.set(new.listen.clone());
-    let count = shared.book.view().await.directory.len();
-    let mut said = format!("reloaded: {count} subscribers");
+    let view = shared.book.view().await;
+    let left = sweep::sweep(shared, &view.directory);
+    let mut said = format!("reloaded: {} subscribers", view.directory.len());
+    if left > 0 {
+        said += &format!("; {left} connections ended");
+    }
     if !restarts.is_empty() {
         said += &format!("; needs a restart: {}", restarts.join(", "));
     }

@@ -358,3 +358,33 @@ fn stand_ins_that_punish_have_nothing_to_punish() {
     }
     runtime.block_on(clouds.stop());
 }
+
+/// More filters than AWS takes go up over several round trips; what the device says about one of them meanwhile must not overtake it.
+#[test]
+fn an_unsubscribe_does_not_overtake_a_subscribe_in_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let mut config = Config::new(dir.path());
+    config.only = vec![Cloud::AwsIot];
+    let clouds = runtime.block_on(Clouds::start(config)).unwrap();
+    let device = "dev-1";
+    let gateway = before(&clouds, Cloud::AwsIot, dir.path(), device, "aws-iot");
+    let (mut c, connack) = Client::through(&gateway, &Connect::new(device, true, 0));
+    assert_eq!(connack.code, 0);
+    let filters: Vec<String> = (0..20).map(|n| format!("f/{n}")).collect();
+    c.subscribe(3, &filters, 0);
+    c.packet(0xa2, b"\x00\x04\x00\x04f/19");
+    let suback = c.expect(PacketType::SubAck);
+    assert_eq!((suback.len(), &suback[2..4]), (4 + 20, &b"\x00\x03"[..]));
+    assert!(suback[4..].iter().all(|code| *code < 3), "{suback:02x?}");
+    assert_eq!(c.expect(PacketType::UnsubAck), &b"\xb0\x02\x00\x04"[..]);
+    c.publish(0, 0, "f/19", b"unsubscribed");
+    c.publish(0, 0, "f/18", b"subscribed");
+    let came = c.expect(PacketType::Publish);
+    assert!(came.ends_with(b"f/18subscribed"), "{came:02x?}");
+    runtime.block_on(clouds.stop());
+}

@@ -196,6 +196,16 @@ fn sighup_reloads_as_systemd_wants_it() {
     assert!(!program.log().contains("quiet-device"), "{}", program.log());
 }
 
+/// What the gateway says of itself now.
+fn status(stage: &Stage) -> serde_json::Value {
+    let asked = Command::new(env!("CARGO_BIN_EXE_onyx-gateway"))
+        .args(["status", "--json", "--socket"])
+        .arg(stage.path("status.sock"))
+        .output()
+        .unwrap();
+    serde_json::from_slice(&asked.stdout).unwrap_or_default()
+}
+
 #[test]
 fn sigterm_drains_and_says_how_many() {
     let stage = Stage::new();
@@ -203,37 +213,49 @@ fn sigterm_drains_and_says_how_many() {
         .config_text(stage.upstream(), "")
         .replace("drain_timeout = '0s'", "drain_timeout = '60s'");
     let program = Program::start(&stage, &text);
-    let mut devices = [(A, "a1"), (A, "a2"), (B, "b")].map(|(from, id)| device(from, program.address, id));
+    let mut devices = [(A, "a1"), (B, "b")].map(|(from, id)| device(from, program.address, id));
+    let mut five = dial(A, program.address);
+    let mut connect = Connect::new("five", true, 60);
+    connect.level = onyx::mqtt::Level::V5;
+    five.write_all(&connect.encode().unwrap()).unwrap();
+    assert_eq!(packet(&mut five), Some(0x20));
+    // One that has begun a message, which is not whole yet.
+    let mut busy = device(A, program.address, "busy");
+    let message = b"\x32\x0c\x00\x01t\x00\x07message";
+    busy.write_all(&message[..10]).unwrap();
     let mut stranger = dial(B, program.address);
-    wait_until("it is there", || {
-        let asked = Command::new(env!("CARGO_BIN_EXE_onyx-gateway"))
-            .args(["status", "--json", "--socket"])
-            .arg(stage.path("status.sock"))
-            .output()
-            .unwrap();
-        let status: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap_or_default();
-        status["open"] == 4
+    wait_until("all are there", || {
+        let status = status(&stage);
+        status["open"] == 5 && status["up"]["bytes"] == 10
     });
-    program.signal(Signal::SIGTERM);
-    program.told(&["STOPPING=1"]);
-    // Who has not said CONNECT goes at once; who is connected goes on.
-    assert_eq!(stranger.read(&mut [0; 1]).unwrap_or(0), 0);
     for device in &mut devices {
         round_trip(device);
     }
-    wait_until("closed the door", || TcpStream::connect(program.address).is_err());
-    // When all have come to an end, nothing is waited for.
     let begin = Instant::now();
+    program.signal(Signal::SIGTERM);
+    program.told(&["STOPPING=1"]);
+    // Who has not said CONNECT goes at once, and so does everybody who has nothing under way: in MQTT 5 with a word.
+    assert_eq!(stranger.read(&mut [0; 1]).unwrap_or(0), 0);
     for device in &mut devices {
-        device.write_all(b"\xe0\x00").unwrap();
-        assert_eq!(packet(device), None);
+        assert_eq!(device.read(&mut [0; 1]).unwrap(), 0, "a clean end");
     }
+    let mut word = Vec::new();
+    five.read_to_end(&mut word).unwrap();
+    assert_eq!(word, b"\xe0\x01\x8b");
+    wait_until("closed the door", || TcpStream::connect(program.address).is_err());
+    // The one with a message under way is waited for, and gets its PUBACK.
+    busy.write_all(&message[10..]).unwrap();
+    assert_eq!((packet(&mut busy), packet(&mut busy)), (Some(0x40), None));
     let log = program.end();
     assert!(begin.elapsed() < Duration::from_secs(30));
     assert!(
-        log.contains("stopped: 1 connections closed, 3 ended by themselves"),
+        log.contains("stopped: 4 connections ended in order, 1 were cut"),
         "{log}"
     );
+    // Nobody says DISCONNECT in a device's stead.
+    for id in ["a1", "b", "five", "busy"] {
+        stage.broker.wait_for(&[&format!("Client {id} closed its connection")]);
+    }
 }
 
 #[test]
@@ -246,7 +268,10 @@ fn a_second_sigterm_ends_it_at_once_and_so_does_the_time() {
             &stage,
             &text.replace("drain_timeout = '0s'", &format!("drain_timeout = '{timeout}'")),
         );
+        // It holds out in the middle of a message.
         let mut held = device(A, program.address, "held");
+        held.write_all(b"\x32\x0b\x00\x01t\x00\x07m").unwrap();
+        wait_until("the message has begun", || status(&stage)["up"]["bytes"] == 8);
         let begin = Instant::now();
         program.signal(Signal::SIGTERM);
         program.told(&["STOPPING=1"]);
@@ -258,7 +283,7 @@ fn a_second_sigterm_ends_it_at_once_and_so_does_the_time() {
         let log = program.end();
         assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
         assert!(
-            log.contains("stopped: 1 connections closed, 0 ended by themselves"),
+            log.contains("stopped: 0 connections ended in order, 1 were cut"),
             "{log}"
         );
     }

@@ -20,8 +20,8 @@ use crate::postgres::Postgres;
 use crate::stage::{IMEI, IMSI_A, IMSI_B, Stage, client_id, name};
 use crate::store::{runtime, settings, subscriber, yes};
 
-const A: Ipv4Addr = Ipv4Addr::new(127, 0, 57, 11);
-const B: Ipv4Addr = Ipv4Addr::new(127, 0, 57, 22);
+pub const A: Ipv4Addr = Ipv4Addr::new(127, 0, 57, 11);
+pub const B: Ipv4Addr = Ipv4Addr::new(127, 0, 57, 22);
 
 /// A gateway as a program.
 struct Program {
@@ -82,7 +82,7 @@ fn publish(to: SocketAddr, from: Ipv4Addr, imsi: &str, message: &str) -> bool {
     client("mosquitto_pub", to, &args).status.success()
 }
 
-async fn fill(stage: &Stage, store: &Store) {
+pub async fn fill(stage: &Stage, store: &Store) {
     let group = "fleet".parse().unwrap();
     store.put_group(&group, "").await.unwrap();
     let beam = json!({
@@ -104,7 +104,7 @@ async fn fill(stage: &Stage, store: &Store) {
         .unwrap();
 }
 
-async fn credential(stage: &Stage, store: &Store, imsi: &str) {
+pub async fn credential(stage: &Stage, store: &Store, imsi: &str) {
     let read = |file: String| std::fs::read_to_string(stage.credentials().join(file)).unwrap();
     let secret = json!({
         "key": read(format!("{}.key", name(imsi))), "cert": read(format!("{}.pem", name(imsi))),
@@ -117,7 +117,7 @@ async fn credential(stage: &Stage, store: &Store, imsi: &str) {
         .unwrap();
 }
 
-fn device(imsi: &str, from: Ipv4Addr) -> SubscriberRecord {
+pub fn device(imsi: &str, from: Ipv4Addr) -> SubscriberRecord {
     SubscriberRecord {
         imei: Some(IMEI.parse().unwrap()),
         imei_lock: true,

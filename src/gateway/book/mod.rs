@@ -134,6 +134,15 @@ impl Book {
         }
     }
 
+    /// What was true at the last question, without asking again.
+    #[must_use]
+    pub fn latest(&self) -> Arc<View> {
+        match self {
+            Self::Files(files) => files.view(),
+            Self::Stored(stored) => stored.latest(),
+        }
+    }
+
     /// A credential as it is now; `None` when there is none of that name.
     ///
     /// # Errors

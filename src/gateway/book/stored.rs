@@ -123,6 +123,10 @@ impl Stored {
         inner.while_away().unwrap_or_else(|| held(&inner.state).view.clone())
     }
 
+    pub(super) fn latest(&self) -> Arc<View> {
+        held(&self.inner.state).view.clone()
+    }
+
     pub(super) async fn credential(&self, id: &CredentialId) -> Result<Option<Arc<Credential>>, BookError> {
         let (generation, away) = {
             let state = held(&self.inner.state);

@@ -41,7 +41,7 @@ pub struct Listen {
     pub connect_timeout: Duration,
     /// How long one write to either side may be stuck before the connection is given up.
     pub write_timeout: Duration,
-    /// How long connections may go on after SIGTERM.
+    /// How long what connections have begun may take to come to an end after SIGTERM.
     pub drain_timeout: Duration,
     /// Load balancers that send a PROXY protocol v2 header; nobody else may.
     pub proxies: Vec<Prefix>,

@@ -1,8 +1,8 @@
 //! How much a subscriber may send: token buckets for messages and for bytes. No I/O; time is an argument.
 //!
-//! What is over the rate waits in the device's own TCP window: nothing is dropped and nothing is stored. Messages are counted before
-//! they are taken, bytes after, because a packet's bytes come as they come: a bucket of bytes may so be in debt by one read, and the
-//! next read waits until it is paid. All connections of a subscriber share one [`Bucket`], and it outlives them, so that connecting
+//! What is over the rate waits in the device's own TCP window: nothing is dropped and, beyond one read, nothing is stored. Messages are
+//! counted before they are taken, bytes after, because a packet's bytes come as they come and a PUBLISH that has begun is not held: a bucket of
+//! bytes may so be in debt by one read or one packet, and the next packet waits until that is paid. All connections of a subscriber share one [`Bucket`], and it outlives them, so that connecting
 //! anew does not fill it.
 
 use std::collections::HashMap;

@@ -18,6 +18,7 @@
 //! | `publish` | a device's PUBLISH: size, QoS, retain, topic |
 //! | `exactly` | QoS 2 over an upstream of QoS 1 |
 //! | `subscribe` | filters: rewritten, lowered, refused, cut into parts |
+//! | `waiting` | the parts in their order, and what may not overtake them |
 //! | [`topics`] | placeholders and the appended IMSI |
 //! | `pings` | the gateway's own PINGREQs |
 //! | [`bucket`] | messages and bytes a second |
@@ -27,8 +28,16 @@
 //! PUBLISH of MQTT 5 (with a failure), a refused filter, the second half of an adapted QoS 2 whose first half upstream acknowledged.
 //!
 //! Memory: a `Flow` itself is under [`FLOW_MAX`] bytes, its [`Deal`] under 256. On the heap there is, only while it is needed: 4 bytes for each adapted QoS 2
-//! message (at most 1,024), SUBSCRIBEs that are being cut (at most 16, together no
+//! message (at most 1,024), SUBSCRIBEs that are being cut and what stands in line behind them (at most 16, together no
 //! larger than twice `max_packet`), and bytes for a side that is in the middle of a PUBLISH ([`OWED_MAX`]).
+//!
+//! **Rates.** Where the bucket is empty, the next packet waits at the front of the input, and everything behind it in TCP. What has begun goes
+//! on: the payload of a PUBLISH whose head went up is never held, because nothing else can be said upstream before it ends, no PINGREQ either,
+//! and a cloud closes a connection whose next packet is not whole in time. Its bytes are owed and paid before the next packet. A DISCONNECT, and
+//! a PINGREQ when none is unanswered, do not wait; for a device that is held the gateway's own PINGREQs go up (`pings`).
+//!
+//! **Leaving.** When the gateway stops, a flow [leaves](Flow::leave): what the device has begun is finished and its acknowledgements pass, but
+//! nothing new is begun; [`Flow::is_settled`] says when upstream has answered everything, and [`Flow::farewell`] is the last word.
 
 pub mod bucket;
 pub mod deal;
@@ -38,6 +47,7 @@ mod publish;
 mod run;
 mod subscribe;
 pub mod topics;
+mod waiting;
 
 #[cfg(test)]
 mod pair_tests;
@@ -57,7 +67,8 @@ use exactly::Exactly;
 use pings::Pings;
 use publish::{Fate, Head, PUBCOMP, PUBREC};
 use run::{Owed, Run};
-use subscribe::{Next, PENDING_MAX, Pending, Verdict};
+use subscribe::Verdict;
+use waiting::{Answered, Waiting};
 
 /// Largest [`Flow`], in bytes.
 pub const FLOW_MAX: usize = 480;
@@ -117,6 +128,17 @@ struct Body {
     dropped: bool,
 }
 
+/// How far a flow that should end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Leaving {
+    #[default]
+    No,
+    /// The device may finish what it has begun.
+    Asked,
+    /// It wanted to begin something new, which stays where it is.
+    Shut,
+}
+
 /// One relayed connection.
 #[derive(Debug)]
 pub struct Flow {
@@ -131,9 +153,10 @@ pub struct Flow {
     owed_device: Owed,
     owed_upstream: Owed,
     exactly: Exactly,
-    pending: Vec<Pending>,
+    waiting: Waiting,
     pings: Option<Pings>,
     noted: bool,
+    leaving: Leaving,
     /// PUBLISHes, SUBSCRIBEs and the rest go up without a look at what is in them.
     any_publish: bool,
     any_subscribe: bool,
@@ -141,6 +164,8 @@ pub struct Flow {
     publish_most: usize,
     /// MQTT 5: PUBLISHes above QoS 0 that upstream has not acknowledged.
     unanswered: u16,
+    /// Answers that upstream owes the device: to PUBLISH, PUBREL, SUBSCRIBE and UNSUBSCRIBE.
+    awaited: u32,
 }
 
 impl Flow {
@@ -164,13 +189,15 @@ impl Flow {
             owed_device: Owed::default(),
             owed_upstream: Owed::default(),
             exactly: Exactly::default(),
-            pending: Vec::new(),
+            waiting: Waiting::default(),
             pings: deal.keep_alive().map(|seconds| Pings::new(seconds, now)),
             noted: false,
+            leaving: Leaving::No,
             any_publish: deal.takes_any_publish(),
             any_subscribe: deal.takes_any_subscribe(),
             publish_most: deal.publish_most(terms.max_packet),
             unanswered: 0,
+            awaited: 0,
             terms,
             deal: Box::new(deal),
         }
@@ -185,12 +212,9 @@ impl Flow {
                 ..Step::default()
             };
         }
-        let quota = match self.deal.bucket().map_or(Ok(u64::MAX), |b| b.ask(now)) {
-            Ok(quota) => quota,
-            Err(wait) => return self.held(wait, now),
-        };
         let mut run = Run::new(front);
         let mut published = 0;
+        let mut quota = None;
         let mut ended = None;
         while !run.rest().is_empty() && run.step.end.is_none() {
             if self.body_up.left > 0 {
@@ -203,14 +227,24 @@ impl Flow {
                 }
                 continue;
             }
-            if published >= quota {
-                break;
-            }
             let rest = run.rest();
             match self.seen(Direction::Up, rest, &mut run.step) {
                 Ok(None) => break,
                 Ok(Some(look)) => {
-                    published += u64::from(matches!(look.what, What::Publish(_)));
+                    if self.leaving != Leaving::No && begins(&look.what) {
+                        self.leaving = Leaving::Shut;
+                        break;
+                    }
+                    let publish = matches!(look.what, What::Publish(_));
+                    if let Some(bucket) = self.deal.bucket() {
+                        match *quota.get_or_insert_with(|| bucket.ask(now)) {
+                            Err(_) if self.is_urgent(&look.what) => {}
+                            Err(wait) if run.taken() == 0 => return self.held(wait, now),
+                            Ok(quota) if !publish || published < quota => {}
+                            _ => break,
+                        }
+                    }
+                    published += u64::from(publish);
                     ended = self.device_sent(&look, rest, &mut run).err();
                 }
                 Err(violation) => ended = Some(End::Violation(Side::Device, violation)),
@@ -227,10 +261,8 @@ impl Flow {
         if let Some(pings) = self.pings.as_mut().filter(|_| taken > 0) {
             pings.sent(now);
         }
-        if taken > 0 {
-            let charged = self.deal.bucket().map(|b| b.charge(now, published, taken as u64));
-            run.step.hold = charged.flatten();
-            self.heard += run.step.hold.unwrap_or_default();
+        if let Some(bucket) = self.deal.bucket().filter(|_| taken > 0) {
+            bucket.charge(now, published, taken as u64);
         }
         let mut step = run.finish();
         if self.body_down.left > 0 {
@@ -305,6 +337,48 @@ impl Flow {
         step
     }
 
+    /// Begins nothing new from now on.
+    pub fn leave(&mut self) {
+        if self.leaving == Leaving::No {
+            self.leaving = Leaving::Asked;
+        }
+    }
+
+    /// Whether [`Flow::up`] takes nothing more: the device has finished what it had begun, and wants to begin something new.
+    #[must_use]
+    pub fn is_shut(&self) -> bool {
+        self.leaving == Leaving::Shut
+    }
+
+    /// How many answers upstream owes the device.
+    #[must_use]
+    pub fn awaited(&self) -> u32 {
+        self.awaited
+    }
+
+    /// Whether both sides are between packets and upstream owes the device no answer.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let between = self.body_up.left == 0 && self.body_down.left == 0;
+        between && self.awaited == 0 && self.owed_device.len() == 0 && self.owed_upstream.len() == 0
+    }
+
+    /// The last word to the device: in MQTT 5 a DISCONNECT with this reason, unless it is in the middle of a PUBLISH.
+    #[must_use]
+    pub fn farewell(&self, reason: u8) -> Option<Bytes> {
+        let may_speak = self.deal.is_five() && self.body_down.left == 0;
+        may_speak.then(|| Bytes::copy_from_slice(&disconnect(reason)))
+    }
+
+    /// Whether a packet goes up although the bucket is empty.
+    fn is_urgent(&self, what: &What<'_>) -> bool {
+        match what {
+            What::Disconnect { .. } => true,
+            What::PingReq => self.pings.as_ref().is_some_and(Pings::is_quiet),
+            _ => false,
+        }
+    }
+
     /// A step that only waits. The device is not silent meanwhile: it is not listened to.
     fn held(&mut self, wait: Duration, now: Duration) -> Step {
         self.heard = now + wait;
@@ -369,6 +443,9 @@ impl Flow {
                     fate?
                 };
                 let dropped = matches!(fate, Fate::Drop(..));
+                if publish.qos > 0 && !dropped {
+                    self.awaited = self.awaited.saturating_add(1);
+                }
                 if self.deal.is_five() && publish.qos > 0 && !dropped {
                     self.unanswered = self.unanswered.saturating_add(1);
                     let most = self.deal.receive_maximum();
@@ -412,18 +489,16 @@ impl Flow {
                 run.back(&acknowledgement(PUBCOMP, *id));
             }
             What::Subscribe(s) if !self.any_subscribe => {
-                if self.pending.iter().any(|p| p.id() == s.id) {
-                    let why = format!("packet identifier {} is that of a SUBSCRIBE without its SUBACK", s.id);
-                    return Err(Offence::new(Matter::ManyFilters, reason::PACKET_ID_IN_USE, why).into());
-                }
+                self.in_line(s.id)?;
                 let mut note = None;
                 let verdict = subscribe::subscribe(&self.deal, body(look, rest), &mut note);
                 self.note(note, run);
-                self.subscription(verdict?, size, run)?;
+                self.subscription(s.id, verdict?, rest.get(..size).unwrap_or(rest), run)?;
             }
-            What::Unsubscribe(_) if self.deal.rewrite().is_some() => {
+            What::Unsubscribe(u) if self.deal.rewrite().is_some() || !self.waiting.is_empty() => {
+                self.in_line(u.id)?;
                 let verdict = subscribe::unsubscribe(&self.deal, body(look, rest))?;
-                self.subscription(verdict, size, run)?;
+                self.subscription(u.id, verdict, rest.get(..size).unwrap_or(rest), run)?;
             }
             What::PingReq => {
                 if self.pings.as_mut().is_some_and(|p| !p.ask(false)) {
@@ -439,29 +514,52 @@ impl Flow {
                 run.pass(size);
                 run.step.end = Some(End::Disconnected);
             }
+            What::Subscribe(_)
+            | What::Unsubscribe(_)
+            | What::Ack {
+                kind: PacketType::PubRel,
+                ..
+            } => {
+                self.awaited = self.awaited.saturating_add(1);
+                run.pass(size);
+            }
             _ => run.pass(size),
         }
         run.step.packets += 1;
         Ok(())
     }
 
-    fn subscription(&mut self, verdict: Verdict, size: usize, run: &mut Run<'_>) -> Result<(), Offence> {
-        match verdict {
-            Verdict::AsIs => run.pass(size),
-            Verdict::Instead(bytes) => run.instead(size, &bytes),
+    /// An identifier whose SUBSCRIBE waits may not be used again.
+    fn in_line(&self, id: u16) -> Result<(), Offence> {
+        if !self.waiting.has(id) {
+            return Ok(());
+        }
+        let why = format!("packet identifier {id} is that of a SUBSCRIBE without its SUBACK");
+        Err(Offence::new(Matter::ManyFilters, reason::PACKET_ID_IN_USE, why))
+    }
+
+    fn subscription(&mut self, id: u16, verdict: Verdict, packet: &[u8], run: &mut Run<'_>) -> Result<(), Offence> {
+        let (changed, pending) = match verdict {
             Verdict::Answered(bytes) => {
-                run.instead(size, &[]);
+                run.instead(packet.len(), &[]);
                 run.back(&bytes);
+                return Ok(());
             }
-            Verdict::Parts(first, pending) => {
-                let waiting: usize = self.pending.iter().map(Pending::bytes).sum();
-                if self.pending.len() >= PENDING_MAX || waiting + pending.bytes() > 2 * self.terms.max_packet {
-                    let why = format!("{} SUBSCRIBEs are waiting for upstream already", self.pending.len());
-                    return Err(Offence::new(Matter::ManyFilters, reason::QUOTA_EXCEEDED, why));
-                }
-                self.pending.push(pending);
-                run.instead(size, &first);
-            }
+            Verdict::AsIs => (None, None),
+            Verdict::Instead(bytes) => (Some(bytes), None),
+            Verdict::Parts(first, pending) => (Some(first), Some(pending)),
+        };
+        let goes = changed.as_deref().unwrap_or(packet);
+        let most = 2 * self.terms.max_packet;
+        let now = self.waiting.add(id, goes, pending, most).map_err(|count| {
+            let why = format!("{count} SUBSCRIBEs are waiting for upstream already");
+            Offence::new(Matter::ManyFilters, reason::QUOTA_EXCEEDED, why)
+        })?;
+        self.awaited = self.awaited.saturating_add(1);
+        match changed {
+            _ if !now => run.instead(packet.len(), &[]),
+            Some(bytes) => run.instead(packet.len(), &bytes),
+            None => run.pass(packet.len()),
         }
         Ok(())
     }
@@ -481,6 +579,7 @@ impl Flow {
                 return;
             }
             What::Ack { kind, reason: code, .. } if self.deal.is_five() => {
+                self.settle(*kind);
                 let failed = code.is_some_and(|c| c >= reason::UNSPECIFIED);
                 if matches!(kind, PacketType::PubAck | PacketType::PubComp) || (*kind == PacketType::PubRec && failed) {
                     self.unanswered = self.unanswered.saturating_sub(1);
@@ -492,24 +591,31 @@ impl Flow {
                 id,
                 ..
             } if self.adapts_qos2() && self.exactly.acknowledged(*id) => {
+                self.settle(PacketType::PubAck);
                 run.instead(size, &acknowledgement(PUBREC, *id));
             }
+            What::Ack { kind, .. } => {
+                self.settle(*kind);
+                run.pass(size);
+            }
             What::PingResp if self.pings.as_mut().is_some_and(Pings::answered) => run.instead(size, &[]),
-            What::SubAck { id, codes } => {
-                let at = self.pending.iter().position(|p| p.id() == *id);
-                match at.and_then(|at| self.pending.get_mut(at)).map(|p| p.answered(codes)) {
-                    None => run.pass(size),
-                    Some(Next::Ask(part)) => {
-                        run.instead(size, &[]);
-                        run.back(&part);
-                    }
-                    Some(Next::Answer(suback)) => {
-                        if let Some(at) = at {
-                            self.pending.swap_remove(at);
-                        }
-                        run.instead(size, &suback);
-                    }
+            What::SubAck { id, codes } => match self.waiting.answered(*id, codes) {
+                Answered::Up(packets) => {
+                    run.instead(size, &[]);
+                    run.back(&packets);
                 }
+                Answered::Other => {
+                    self.settle(PacketType::SubAck);
+                    run.pass(size);
+                }
+                Answered::Down(suback) => {
+                    self.settle(PacketType::SubAck);
+                    run.instead(size, &suback);
+                }
+            },
+            What::UnsubAck { .. } => {
+                self.settle(PacketType::UnsubAck);
+                run.pass(size);
             }
             What::Disconnect { .. } => {
                 run.pass(size);
@@ -518,6 +624,14 @@ impl Flow {
             _ => run.pass(size),
         }
         run.step.packets += 1;
+    }
+
+    /// Upstream has given one of the answers it owed.
+    fn settle(&mut self, answer: PacketType) {
+        // PUBREL is no answer to something of the device's.
+        if answer != PacketType::PubRel {
+            self.awaited = self.awaited.saturating_sub(1);
+        }
     }
 
     /// Whether this connection turns QoS 2 into QoS 1. In MQTT 5 Maximum QoS says so beforehand.
@@ -549,6 +663,14 @@ impl From<Offence> for End {
     fn from(offence: Offence) -> Self {
         Self::Policy(offence)
     }
+}
+
+/// Whether a packet begins something that upstream answers. AUTH too: who authenticates anew goes on.
+fn begins(what: &What<'_>) -> bool {
+    matches!(
+        what,
+        What::Publish(_) | What::Subscribe(_) | What::Unsubscribe(_) | What::Auth { .. }
+    )
 }
 
 /// The rest of a PUBLISH, as far as it has come.

@@ -471,6 +471,6 @@ proptest! {
         prop_assert!(p.subscribed.is_empty() && p.pings == 0);
         prop_assert_eq!(p.taken, p.delivered);
         prop_assert!(p.most_owed <= 2 * OWED_MAX, "{}", p.most_owed);
-        prop_assert!(p.flow.pending.is_empty() && p.flow.owed_upstream.len() == 0);
+        prop_assert!(p.flow.waiting.is_empty() && p.flow.is_settled() && p.flow.owed_upstream.len() == 0);
     }
 }

@@ -57,6 +57,11 @@ impl Pings {
         room
     }
 
+    /// Whether every PINGREQ has been answered.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.count == 0
+    }
+
     /// A PINGRESP came down; whether it is the answer to one of ours.
     pub(super) fn answered(&mut self) -> bool {
         let ours = self.count > 0 && self.ours & 1 == 1;

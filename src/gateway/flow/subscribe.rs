@@ -15,7 +15,7 @@ use crate::mqtt::properties::{Properties, id};
 use crate::mqtt::reader::Reader;
 use crate::mqtt::reason;
 
-/// Most SUBSCRIBEs whose answers are being put together.
+/// Most SUBSCRIBEs whose answers are being put together, with what stands in line behind them (see [`super::waiting`]).
 pub(super) const PENDING_MAX: usize = 16;
 /// What a filter of a shared subscription begins with (MQTT 5 section 4.8.2).
 const SHARE: &[u8] = b"$share/";
@@ -58,6 +58,11 @@ pub(super) enum Next {
 impl Pending {
     pub(super) fn id(&self) -> u16 {
         self.id
+    }
+
+    /// Whether there are parts that have not gone up.
+    pub(super) fn has_parts(&self) -> bool {
+        !self.parts.is_empty()
     }
 
     /// Bytes that wait here.

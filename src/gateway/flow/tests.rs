@@ -471,6 +471,105 @@ fn subscribes_in_pieces_are_not_for_ever_more() {
     );
 }
 
+/// Whatever names a filter that is still to go up goes up behind it.
+#[test]
+fn nothing_overtakes_a_part_that_has_not_gone_up() {
+    let filters: Vec<String> = (0..20).map(|n| format!("f/{n}")).collect();
+    let asked: Vec<(&str, u8)> = filters.iter().map(|f| (f.as_str(), 1)).collect();
+    for level in [V3, V5] {
+        let unsubscribe = |id: u16| {
+            let mut body = id.to_be_bytes().to_vec();
+            body.extend(if level == V5 { vec![0] } else { vec![] });
+            body.extend(field(b"f/19"));
+            packet(0xa2, &body)
+        };
+        let mut f = flow(deal_of(level, Kind::AwsIot));
+        up(&mut f, &subscribe(level, 7, &asked));
+        let message = publish(level, 2, 10, "t", b"x");
+        let pipelined = [
+            unsubscribe(8),
+            message.clone(),
+            subscribe(level, 9, &asked[19..]),
+            subscribe(level, 11, &asked[..9]),
+            unsubscribe(12),
+            b"\xc0\x00".to_vec(),
+        ];
+        assert_eq!(up(&mut f, &pipelined.concat()).on, [&message[..], b"\xc0\x00"].concat());
+        assert_eq!(
+            down(&mut f, &suback(level, 7, &[1; 8])).back,
+            subscribe(level, 7, &asked[8..16])
+        );
+        let last = down(&mut f, &suback(level, 7, &[1; 8])).back;
+        let behind = [
+            subscribe(level, 7, &asked[16..]),
+            unsubscribe(8),
+            subscribe(level, 9, &asked[19..]),
+            subscribe(level, 11, &asked[..8]),
+        ];
+        assert_eq!(last, behind.concat(), "up to the next one that is cut");
+        assert_eq!(down(&mut f, &suback(level, 7, &[1; 4])).on, suback(level, 7, &[1; 20]));
+        assert_eq!(down(&mut f, &suback(level, 9, &[1])).on, suback(level, 9, &[1]));
+        let rest = down(&mut f, &suback(level, 11, &[1; 8])).back;
+        assert_eq!(rest, [subscribe(level, 11, &asked[8..9]), unsubscribe(12)].concat());
+        assert!(!f.is_settled() && !f.waiting.is_empty());
+        down(&mut f, &suback(level, 11, &[1]));
+        let free = subscribe(level, 13, &asked[..1]);
+        assert_eq!(up(&mut f, &free).on, free, "nobody stands in line any more");
+        let unsuback = |id: u8| {
+            if level == V5 {
+                vec![0xb0, 4, 0, id, 0, 0]
+            } else {
+                vec![0xb0, 2, 0, id]
+            }
+        };
+        for answer in [
+            unsuback(8),
+            unsuback(12),
+            suback(level, 13, &[1]),
+            b"\x40\x02\x00\x0a".to_vec(),
+        ] {
+            assert!(!f.is_settled());
+            assert_eq!(down(&mut f, &answer).on, answer);
+        }
+        assert!(f.is_settled() && f.waiting.is_empty());
+    }
+}
+
+#[test]
+fn who_stands_in_line_is_counted_and_bounded() {
+    let filters = [("a", 0); 9];
+    let unsubscribe = |id: u16| packet(0xa2, &[&id.to_be_bytes()[..], &field(b"a")].concat());
+    let mut f = flow(deal_of(V3, Kind::AwsIot));
+    up(&mut f, &subscribe(V3, 1, &filters));
+    for id in 2..=16 {
+        let out = up(&mut f, &unsubscribe(id));
+        assert!(out.end.is_none() && out.on.is_empty());
+    }
+    assert_eq!(f.awaited(), 16);
+    let again = up(&mut f, &unsubscribe(16)).end.unwrap();
+    assert!(again.contains("identifier 16"), "{again}");
+    let more = up(&mut f, &unsubscribe(17)).end.unwrap();
+    assert!(more.contains("16 SUBSCRIBEs"), "{more}");
+    let terms = Terms {
+        max_packet: 1_024,
+        ..TERMS
+    };
+    let mut f = Flow::with(terms, deal_of(V3, Kind::AwsIot), T0);
+    up(&mut f, &subscribe(V3, 1, &filters));
+    let long = packet(
+        0xa2,
+        &[&2_u16.to_be_bytes()[..], &field(&[b'a'; 250]).repeat(4)].concat(),
+    );
+    let ends: Vec<_> = (2..=4)
+        .map(|id| {
+            let mut packet = long.clone();
+            packet[4] = id;
+            up(&mut f, &packet).end.is_some()
+        })
+        .collect();
+    assert_eq!(ends, [false, false, true], "twice the largest packet is kept");
+}
+
 #[test]
 fn beams_old_platform_has_qos_0_alone() {
     let old = || Deal::new(V3, Policy::default(), Platform::Old);
@@ -636,8 +735,43 @@ fn over_the_rate_it_waits_and_loses_nothing() {
         burst: 1,
     };
     let mut f = flow(deal_of(V3, Kind::Standard).limited(Some(Arc::new(Bucket::new(long, T0)))));
+    assert_eq!(f.up(&input, T0).take, input.len(), "one read may be owed");
     let hold = f.up(&input, T0).hold.unwrap();
     assert!(hold > Duration::from_secs(5) && f.deadline() == TERMS.idle + hold);
+}
+
+/// What has begun goes on, and what keeps or ends the connection does not wait; everything else does.
+#[test]
+fn an_empty_bucket_holds_what_begins_and_nothing_else() {
+    let rate = Rate {
+        messages: 1,
+        bytes: 10,
+        burst: 1,
+    };
+    let bucket = Arc::new(Bucket::new(rate, T0));
+    let deal = deal_of(V3, Kind::Standard).limited(Some(bucket.clone()));
+    let mut f = flow(deal.pinging(Some(60)));
+    let large = publish(V3, 2, 7, "t", &[b'x'; 5_000]);
+    for piece in large.chunks(1_000) {
+        let step = f.up(piece, T0);
+        assert_eq!((step.take, step.hold), (piece.len(), None), "admitted is admitted");
+    }
+    for held in [
+        publish(V3, 0, 0, "t", b"x"),
+        subscribe(V3, 8, &[("a", 0)]),
+        b"\x40\x02\x00\x01".to_vec(),
+    ] {
+        let step = f.up(&held, T0);
+        assert!(step.take == 0 && step.hold.is_some(), "{held:02x?}");
+    }
+    assert_eq!(f.up(b"\xc0\x00", T0).take, 2);
+    assert!(f.up(b"\xc0\x00", T0).hold.is_some(), "one is on its way");
+    assert_eq!(f.down(b"\xd0\x00", T0).pass, Pass::AsIs);
+    assert_eq!(f.up(b"\xc0\x00", T0).take, 2);
+    let paid = Duration::from_secs(501);
+    assert!(bucket.ask(paid).is_ok());
+    assert_eq!(f.up(&subscribe(V3, 8, &[("a", 0)]), paid).hold, None);
+    assert!(matches!(f.up(b"\xe0\x00", T0).end, Some(End::Disconnected)));
 }
 
 #[test]

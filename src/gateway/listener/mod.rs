@@ -42,9 +42,10 @@ pub use inherited::{Inherited, InheritedError, NAMES};
 pub use places::{Place, Places, STRANGERS_SHARE};
 pub use tls::DoorTls;
 
-use super::connection::{self, Shared};
+use super::connection::{self, Shared, Through};
 use super::guess::{Guesses, Origin, Verdict};
 use super::refusal::Refusal;
+use super::status::Listed;
 use super::workers::Workers;
 use crate::clock::Clock;
 use hush::Hush;
@@ -64,7 +65,8 @@ pub enum Kind {
     Tls,
 }
 
-/// How everything ends: `drain` first, `now` later.
+/// How everything ends: `drain` first, `now` later. Whoever is relayed hears of it by an order
+/// ([`Orders`](super::relay::Orders)), which costs a connection less than to watch a token.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stop {
     /// No more newcomers; whoever is here should come to an end.
@@ -75,8 +77,26 @@ pub(super) struct Stop {
     ended: Arc<AtomicUsize>,
 }
 
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// By itself, or with nothing under way.
+    InOrder,
+    /// With something under way, because the gateway stops.
+    Cut,
+}
+
 impl Stop {
-    /// How many connections were closed, and how many ended by themselves, since the draining began.
+    /// A connection ended; what came before the draining does not count.
+    fn count(&self, how: Ended) {
+        match how {
+            Ended::Cut => self.cut.fetch_add(1, Relaxed),
+            Ended::InOrder if self.drain.is_cancelled() => self.ended.fetch_add(1, Relaxed),
+            Ended::InOrder => 0,
+        };
+    }
+
+    /// How many connections were cut, and how many ended in order, since the draining began.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.cut.load(Relaxed), self.ended.load(Relaxed))
     }
@@ -252,26 +272,34 @@ fn arrive(stream: TcpStream, address: SocketAddr, kind: Kind, shared: &Arc<Share
         let Ok(stream) = TcpStream::from_std(stream) else {
             return;
         };
-        tokio::select! {
+        // On its way in it may have to make room, or to go when the gateway stops; a device that is through is told by order.
+        let entered = tokio::select! {
             biased;
-            () = stop.now.cancelled() => { stop.cut.fetch_add(1, Relaxed); }
+            () = stop.now.cancelled() => return stop.count(Ended::Cut),
             () = visit.place.must_go() => {
                 if stop.drain.is_cancelled() {
-                    stop.cut.fetch_add(1, Relaxed);
-                } else {
-                    turn_away(&shared, origin, &Refusal::Evicted);
+                    return stop.count(Ended::Cut);
                 }
+                return turn_away(&shared, origin, &Refusal::Evicted);
             }
-            () = serve(&shared, stream, &visit, origin) => {
-                if stop.drain.is_cancelled() {
-                    stop.ended.fetch_add(1, Relaxed);
-                }
-            }
-        }
+            // Boxed: coming in takes much more room than staying.
+            entered = Box::pin(come_in(&shared, stream, &visit, origin)) => entered,
+        };
+        let how = match entered {
+            Some((listed, through)) => connection::stay(&shared, &listed.connection, through).await,
+            None => Ended::InOrder,
+        };
+        stop.count(how);
     });
 }
 
-async fn serve(shared: &Arc<Shared>, stream: TcpStream, visit: &Visit, origin: Origin) {
+/// Everything before a device is relayed; `None` when it did not get that far.
+async fn come_in(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    visit: &Visit,
+    origin: Origin,
+) -> Option<(Listed, Box<Through>)> {
     super::socket::tune(&stream, shared.listen.get().write_timeout);
     let tls = match visit.kind {
         Kind::Plain => None,
@@ -283,13 +311,15 @@ async fn serve(shared: &Arc<Shared>, stream: TcpStream, visit: &Visit, origin: O
     match entered {
         Ok((wire, peer)) => {
             let listed = shared.status.list(peer.address);
-            connection::serve(shared, wire, &peer, visit, &listed.connection).await;
+            let through = Box::pin(connection::enter(shared, wire, &peer, visit, &listed.connection)).await?;
+            Some((listed, through))
         }
         Err(refusal) => {
             if matches!(refusal, Refusal::Certificate(_)) && !visit.proxied {
                 visit.hall.guessed(origin);
             }
             turn_away(shared, origin, &refusal);
+            None
         }
     }
 }

@@ -11,17 +11,32 @@
 //!
 //! **Time.** One timer for each connection. It is moved when it fires, or when something earlier comes up; a message moves nothing.
 //!
+//! **Cost.** A message that comes alone costs one `recv` and one `send`, and so does its acknowledgement; what has come together goes on
+//! together. A side that had nothing to read is not asked again before the task is woken anew.
+//!
 //! **Ends.** What the flow said is written before the end. When a side no longer takes anything (it has reset the connection), what it has
 //! sent before is still read: a device's DISCONNECT that lies behind its reset keeps its will from being published. When the device goes
 //! without DISCONNECT, upstream sees the connection close without DISCONNECT, and publishes the will.
+//!
+//! **Orders** ([`Orders`]) end a connection from outside, each with a last word to a device of MQTT 5; one of 3.1.1 sees the connection close.
+//! Either way the device has not said DISCONNECT, so upstream is not told DISCONNECT in its stead: to upstream it looks like a device whose
+//! line broke, which keeps a persistent session and publishes the will.
+//! - [`Order::Drain`]: the device may finish what it has begun (the rest of a PUBLISH, its acknowledgements, its DISCONNECT) and is read no
+//!   further than to the first packet that begins something new. Upstream's answers that are outstanding are waited for and delivered; then
+//!   the device is told 0x8B, Server shutting down. So an idle device is told at once. What it sent and had no answer for is its to send
+//!   again, as after any broken line; what it had an answer for has arrived upstream.
+//! - [`Order::Now`]: the same without waiting; what can be passed without waiting still is, and writing has [`FLUSH_MAX`].
+//! - [`Order::Leave`]: the subscriber was removed, deactivated, or its lock is on another modem: 0x98, Administrative action, at once.
 //!
 //! | file | subject |
 //! |---|---|
 //! | this one | a connection's life: when to read, what is due, why it ended |
 //! | `look` | what the flow makes of one read |
 //! | `outbox` | what waits to be written to one side |
+//! | `order` | that it has to end |
 
 mod look;
+mod order;
 mod outbox;
 
 use std::cell::RefCell;
@@ -29,21 +44,27 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::flow::{Flow, Pass, Step};
 use super::rules::Violation;
+use super::subscriber::Bar;
+use crate::mqtt::reason;
 use look::look;
+pub use order::{Order, Orders};
 use outbox::Outbox;
 
 /// Most bytes read at once; a TLS record is at most as large.
 pub const READ: usize = 16 << 10;
 /// A sender who does not take its answers is not read while more than this many bytes of them wait.
 pub const BACK_MAX: usize = 4 << 10;
+/// How long a side may take nothing once the connection has to end at once.
+pub const FLUSH_MAX: Duration = Duration::from_secs(2);
 /// Reads of one connection before the others of its thread have their turn.
 const ROUNDS: usize = 16;
 
@@ -59,6 +80,11 @@ pub struct Traffic {
     pub packets: AtomicU64,
     /// Bytes of MQTT, without TLS and TCP.
     pub bytes: AtomicU64,
+}
+
+/// Adds to a counter that nobody else adds to, which takes no locked instruction.
+fn add(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Relaxed) + more, Relaxed);
 }
 
 /// Why a relayed connection ended.
@@ -85,6 +111,15 @@ pub enum End {
     /// The device wants what this connection cannot have.
     #[error("{0}")]
     Policy(super::flow::deal::Offence),
+    /// The gateway stops, and all that upstream owed the device has been delivered.
+    #[error("the gateway stops; nothing was outstanding")]
+    Drained,
+    /// The gateway stops, and so many answers of upstream's had not come (0: something else was under way).
+    #[error("the gateway stops, and what was under way is cut ({0} answers outstanding)")]
+    Cut(u32),
+    /// The subscriber may not be connected any more.
+    #[error("{0}")]
+    Barred(Bar),
 }
 
 /// The two sides.
@@ -118,6 +153,8 @@ struct Half<'a, S> {
     wanted: usize,
     /// Not read, nor looked at, before this time.
     held: Option<Duration>,
+    /// It had nothing to read, and will wake this task when it has. True until the task is woken.
+    dry: bool,
     /// Why nothing more comes from it: `None` inside is the end of the stream.
     over: Option<Option<io::Error>>,
     traffic: &'a Traffic,
@@ -132,6 +169,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Half<'a, S> {
             input,
             wanted: 0,
             held: None,
+            dry: false,
             over: None,
             traffic,
         }
@@ -146,7 +184,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Half<'a, S> {
     fn read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Option<usize> {
         let mut into = ReadBuf::new(scratch);
         self.over = match Pin::new(&mut *self.stream).poll_read(cx, &mut into) {
-            Poll::Pending => return None,
+            Poll::Pending => {
+                self.dry = true;
+                return None;
+            }
             Poll::Ready(Ok(())) if !into.filled().is_empty() => return Some(into.filled().len()),
             Poll::Ready(Ok(())) => Some(None),
             // TLS that ends without a word of it.
@@ -158,7 +199,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Half<'a, S> {
 
     /// Whether its input may be asked for now.
     fn may_read(&self, now: Duration) -> bool {
-        self.over.is_none() && self.held.is_none_or(|until| now >= until) && self.out.backs() <= BACK_MAX
+        let dry = self.dry && !self.unseen;
+        !dry && self.over.is_none() && self.held.is_none_or(|until| now >= until) && self.out.backs() <= BACK_MAX
     }
 
     /// Reads, looks and writes once, from this side to the other. False when there is nothing to do.
@@ -198,8 +240,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Half<'a, S> {
             if let Some(back) = looked.back {
                 self.out.add_back(&back, now);
             }
-            self.traffic.packets.fetch_add(looked.packets, Relaxed);
-            self.traffic.bytes.fetch_add(looked.taken as u64, Relaxed);
+            add(&self.traffic.packets, looked.packets);
+            add(&self.traffic.bytes, looked.taken as u64);
             if !kept {
                 self.input = new.get(looked.taken..).unwrap_or_default().to_vec();
             } else if looked.taken < self.input.len() {
@@ -237,6 +279,16 @@ pub struct Bounds {
 
 /// Who decides what becomes of packets: a [`Flow`].
 pub trait Judge {
+    /// [`Flow::leave`].
+    fn leave(&mut self);
+    /// [`Flow::is_shut`].
+    fn is_shut(&self) -> bool;
+    /// [`Flow::is_settled`].
+    fn is_settled(&self) -> bool;
+    /// [`Flow::awaited`].
+    fn awaited(&self) -> u32;
+    /// [`Flow::farewell`].
+    fn farewell(&self, reason: u8) -> Option<Bytes>;
     /// [`Flow::up`].
     fn up(&mut self, front: &[u8], now: Duration) -> Step;
     /// [`Flow::down`].
@@ -248,6 +300,26 @@ pub trait Judge {
 }
 
 impl Judge for Flow {
+    fn leave(&mut self) {
+        Self::leave(self);
+    }
+
+    fn is_shut(&self) -> bool {
+        Self::is_shut(self)
+    }
+
+    fn is_settled(&self) -> bool {
+        Self::is_settled(self)
+    }
+
+    fn awaited(&self) -> u32 {
+        Self::awaited(self)
+    }
+
+    fn farewell(&self, reason: u8) -> Option<Bytes> {
+        Self::farewell(self, reason)
+    }
+
     fn up(&mut self, front: &[u8], now: Duration) -> Step {
         Self::up(self, front, now)
     }
@@ -271,15 +343,23 @@ struct Relay<'a, D, U, F> {
     flow: F,
     bounds: Bounds,
     ending: Option<End>,
+    orders: &'a Orders,
+    /// Whom an order wakes.
+    listens: Option<Waker>,
+    /// The timer will wake this task.
+    armed: bool,
+    /// The order that is being carried out.
+    order: Option<Order>,
 }
 
-/// Relays until one side ends; then both can be closed. The buffers hold what was read of either side already.
+/// Relays until one side ends or it is told to; then both can be closed. The buffers hold what was read of either side already.
 pub async fn relay<D, U, F>(
     (device, from_device): (&mut D, Vec<u8>),
     (upstream, from_upstream): (&mut U, Vec<u8>),
     flow: F,
     bounds: Bounds,
     (up, down): (&Traffic, &Traffic),
+    orders: &Orders,
 ) -> End
 where
     D: AsyncRead + AsyncWrite + Unpin,
@@ -292,6 +372,10 @@ where
         flow,
         bounds,
         ending: None,
+        orders,
+        listens: None,
+        armed: false,
+        order: None,
     };
     let mut alarm = pin!(sleep_until(bounds.epoch + relay.flow.deadline()));
     poll_fn(|cx| relay.poll(cx, alarm.as_mut())).await
@@ -308,9 +392,27 @@ where
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<End> {
+        if !self.listens.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            self.orders.wake(cx.waker());
+            self.listens = Some(cx.waker().clone());
+            self.armed = false;
+        }
+        (self.device.dry, self.upstream.dry) = (false, false);
         loop {
             let now = self.now();
-            if !self.rounds(cx, now) {
+            let order = self.orders.standing();
+            if order != self.order {
+                self.order = order;
+                self.flow.leave();
+                if order != Some(Order::Drain) {
+                    self.bounds.write_timeout = self.bounds.write_timeout.min(FLUSH_MAX);
+                }
+            }
+            let all = self.rounds(cx, now);
+            if order.is_some() && self.ending.is_none() {
+                self.obey(cx, now, all);
+            }
+            if !all {
                 // The others of this thread first.
                 cx.waker().wake_by_ref();
             }
@@ -320,12 +422,38 @@ where
             let at = self.bounds.epoch + self.deadline(now);
             if alarm.is_elapsed() || at < alarm.deadline() {
                 alarm.as_mut().reset(at);
+                self.armed = false;
+            }
+            if self.armed {
+                return Poll::Pending;
             }
             if alarm.as_mut().poll(cx).is_pending() {
+                self.armed = true;
                 return Poll::Pending;
             }
             self.due(self.now());
         }
+    }
+
+    /// Ends as ordered, if it is time. `all` that could be passed without waiting has been, or there may be more.
+    fn obey(&mut self, cx: &mut Context<'_>, now: Duration, all: bool) {
+        let settled = all && self.flow.is_settled();
+        let (end, word) = match self.order {
+            None => return,
+            Some(Order::Leave(bar)) => (End::Barred(bar), reason::ADMINISTRATIVE),
+            Some(Order::Drain | Order::Now) if settled => (End::Drained, reason::SHUTTING_DOWN),
+            Some(Order::Now) => (End::Cut(self.flow.awaited()), reason::SHUTTING_DOWN),
+            // A device that takes nothing any more, and is no longer read, would not be missed.
+            Some(Order::Drain) if self.flow.is_shut() && self.device.out.is_broken() => {
+                (End::Cut(self.flow.awaited()), reason::SHUTTING_DOWN)
+            }
+            Some(Order::Drain) => return,
+        };
+        if let Some(bytes) = self.flow.farewell(word) {
+            self.device.out.add(&bytes, now);
+            self.device.push(cx, now);
+        }
+        self.ending = Some(end);
     }
 
     /// Passes what there is; false when there may be more.
@@ -337,7 +465,8 @@ where
                 return true;
             }
             let (device, upstream, flow) = (&mut self.device, &mut self.upstream, &mut self.flow);
-            let mut busy = device.pass(upstream, cx, now, |front| flow.up(front, now), &mut self.ending);
+            let mut busy =
+                !flow.is_shut() && device.pass(upstream, cx, now, |front| flow.up(front, now), &mut self.ending);
             if self.ending.is_none() {
                 busy |= upstream.pass(device, cx, now, |front| flow.down(front, now), &mut self.ending);
             }
@@ -368,7 +497,7 @@ where
     /// Whether the device is not listened to because of something else than its own silence. (A pause that the flow has ordered is in
     /// its deadline, and its own PINGREQs are due in it.)
     fn deaf(&self) -> bool {
-        !self.upstream.out.is_clear() || self.device.out.backs() > BACK_MAX
+        !self.upstream.out.is_clear() || self.device.out.backs() > BACK_MAX || self.flow.is_shut()
     }
 
     /// When something will be due, if nothing happens. Only what [`Self::due`] would do something about: a time that has passed and that
@@ -424,5 +553,7 @@ where
     }
 }
 
+#[cfg(test)]
+mod order_tests;
 #[cfg(test)]
 mod tests;

@@ -37,6 +37,11 @@ impl Outbox {
         self.broken.is_some() || self.bytes.is_empty() && !self.unflushed
     }
 
+    /// Whether nothing can be written any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
     /// Bytes of answers that wait.
     pub(super) fn backs(&self) -> usize {
         self.backs

@@ -3,21 +3,22 @@
 use super::*;
 use crate::gateway::flow::Terms;
 use bytes::Bytes;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-const PUBLISH: &[u8] = b"\x32\x07\x00\x01a\x00\x09hi";
-const PUBACK: &[u8] = b"\x40\x02\x00\x09";
-const PING: &[u8] = b"\xc0\x00";
-const DISCONNECT: &[u8] = b"\xe0\x00";
+pub(super) const PUBLISH: &[u8] = b"\x32\x07\x00\x01a\x00\x09hi";
+pub(super) const PUBACK: &[u8] = b"\x40\x02\x00\x09";
+pub(super) const PING: &[u8] = b"\xc0\x00";
+pub(super) const DISCONNECT: &[u8] = b"\xe0\x00";
 const IDLE: Duration = Duration::from_secs(90);
-const PATIENCE: Duration = Duration::from_secs(60);
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-struct Ran {
-    end: End,
-    counts: [u64; 4],
+pub(super) struct Ran {
+    pub(super) end: End,
+    pub(super) counts: [u64; 4],
 }
 
 fn flow() -> Flow {
@@ -32,6 +33,15 @@ fn flow() -> Flow {
 
 /// A relay with both far ends in hand; pipes of `size` bytes.
 fn start_with(judge: impl Judge + Send + 'static, size: usize) -> (DuplexStream, DuplexStream, JoinHandle<Ran>) {
+    start_told(judge, size, Arc::default())
+}
+
+/// The same, and it can be told to end.
+pub(super) fn start_told(
+    judge: impl Judge + Send + 'static,
+    size: usize,
+    told: Arc<Orders>,
+) -> (DuplexStream, DuplexStream, JoinHandle<Ran>) {
     let (device, mut near_device) = duplex(size);
     let (upstream, mut near_upstream) = duplex(size);
     let task = tokio::spawn(async move {
@@ -41,7 +51,7 @@ fn start_with(judge: impl Judge + Send + 'static, size: usize) -> (DuplexStream,
             write_timeout: PATIENCE,
         };
         let (device, upstream) = ((&mut near_device, Vec::new()), (&mut near_upstream, Vec::new()));
-        let end = relay(device, upstream, judge, bounds, (&up, &down)).await;
+        let end = relay(device, upstream, judge, bounds, (&up, &down), &told).await;
         let counts = [&up.packets, &up.bytes, &down.packets, &down.bytes].map(|a| a.load(Relaxed));
         Ran { end, counts }
     });
@@ -52,7 +62,7 @@ fn start() -> (DuplexStream, DuplexStream, JoinHandle<Ran>) {
     start_with(flow(), 64)
 }
 
-async fn expect(from: &mut DuplexStream, want: &[u8]) {
+pub(super) async fn expect(from: &mut DuplexStream, want: &[u8]) {
     let mut got = vec![0; want.len()];
     timeout(10 * PATIENCE, from.read_exact(&mut got))
         .await
@@ -223,6 +233,24 @@ async fn a_disconnect_behind_a_broken_line_is_read() {
 struct Letters;
 
 impl Judge for Letters {
+    fn leave(&mut self) {}
+
+    fn is_shut(&self) -> bool {
+        false
+    }
+
+    fn is_settled(&self) -> bool {
+        true
+    }
+
+    fn awaited(&self) -> u32 {
+        0
+    }
+
+    fn farewell(&self, _reason: u8) -> Option<Bytes> {
+        None
+    }
+
     fn up(&mut self, front: &[u8], _now: Duration) -> Step {
         let step = Step {
             take: 1,
@@ -333,6 +361,7 @@ async fn what_was_read_before_is_looked_at_first() {
         epoch: Instant::now(),
         write_timeout: PATIENCE,
     };
+    let orders = Orders::default();
     let before = [PING, &PUBLISH[..5]].concat();
     let relay = relay(
         (&mut near_device, before),
@@ -340,6 +369,7 @@ async fn what_was_read_before_is_looked_at_first() {
         flow(),
         bounds,
         (&up, &down),
+        &orders,
     );
     let far = async {
         expect(&mut upstream, &[PING, PUBLISH].concat()).await;
@@ -350,13 +380,78 @@ async fn what_was_read_before_is_looked_at_first() {
     assert!(matches!(end, End::Closed(Side::Upstream)), "{end}");
 }
 
+/// A pipe that counts how often it is read, and how often in vain.
+struct Counted(DuplexStream, Arc<[AtomicU64; 2]>);
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.0).poll_read(cx, into);
+        self.1[usize::from(read.is_pending())].fetch_add(1, Relaxed);
+        read
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_and_its_answer_cost_two_reads_and_four_looks_for_more() {
+    const MESSAGES: u64 = 100;
+    let (mut device, near_device) = duplex(64);
+    let (mut upstream, near_upstream) = duplex(64);
+    let counts: Arc<[AtomicU64; 2]> = Arc::default();
+    let mut near = [near_device, near_upstream].map(|pipe| Counted(pipe, counts.clone()));
+    let task = tokio::spawn(async move {
+        let (up, down, orders) = (Traffic::default(), Traffic::default(), Orders::default());
+        let bounds = Bounds {
+            epoch: Instant::now(),
+            write_timeout: PATIENCE,
+        };
+        let [device, upstream] = &mut near;
+        relay(
+            (device, Vec::new()),
+            (upstream, Vec::new()),
+            flow(),
+            bounds,
+            (&up, &down),
+            &orders,
+        )
+        .await
+    });
+    for _ in 0..MESSAGES {
+        device.write_all(PUBLISH).await.unwrap();
+        expect(&mut upstream, PUBLISH).await;
+        upstream.write_all(PUBACK).await.unwrap();
+        expect(&mut device, PUBACK).await;
+    }
+    let [reads, vain] = [&counts[0], &counts[1]].map(|n| n.load(Relaxed));
+    assert_eq!(reads, 2 * MESSAGES);
+    // Each of the two wakes looks at the side that has nothing and, after its message, at the side that woke it; the first wake of all at both.
+    assert!(vain <= 4 * MESSAGES + 2, "{vain}");
+    drop(device);
+    assert!(matches!(task.await.unwrap(), End::Closed(Side::Device)));
+}
+
 #[test]
 fn a_relay_is_small() {
     type Wire = crate::gateway::wire::Wire;
-    fn size<F: Future>(_: impl FnOnce(&'static mut Wire, &'static mut Wire, &'static Traffic) -> F) -> usize {
+    fn size<F: Future>(
+        _: impl FnOnce(&'static mut Wire, &'static mut Wire, &'static Traffic, &'static Orders) -> F,
+    ) -> usize {
         size_of::<F>()
     }
-    let size = size(|d, u, t| {
+    let size = size(|d, u, t, o| {
         relay(
             (d, Vec::new()),
             (u, Vec::new()),
@@ -366,6 +461,7 @@ fn a_relay_is_small() {
                 write_timeout: PATIENCE,
             },
             (t, t),
+            o,
         )
     });
     assert!(

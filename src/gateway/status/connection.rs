@@ -12,9 +12,9 @@ use super::answer::way;
 use super::ledger::Way;
 use crate::clock::{Clock, rfc3339};
 use crate::gateway::history::timeline::Used;
-use crate::gateway::relay::Traffic;
-use crate::gateway::subscriber::Known;
-use crate::identity::Imsi;
+use crate::gateway::relay::{Orders, Traffic};
+use crate::gateway::subscriber::{Bar, Directory, Known};
+use crate::identity::{Imei, Imsi};
 
 /// Who a connection belongs to, as far as that is known. The first four fields are redacted, for logs and the status socket; `client`,
 /// `subscriber` and `used` are as they are, for those who have the API's token.
@@ -29,6 +29,8 @@ pub(crate) struct Who {
     pub(crate) group: String,
     /// The SIM, once the device is known.
     pub(crate) subscriber: Option<Imsi>,
+    /// The modem that the client id names.
+    pub(crate) modem: Option<Imei>,
     /// The client id as it was sent, cut to a length that can be kept.
     pub(crate) client: Option<Arc<str>>,
     /// Which credential in which version.
@@ -54,6 +56,8 @@ pub(crate) struct Connection {
     relayed: AtomicBool,
     pub(crate) up: Traffic,
     pub(crate) down: Traffic,
+    /// By which it is told to end.
+    pub(crate) orders: Orders,
 }
 
 impl Connection {
@@ -66,6 +70,7 @@ impl Connection {
             relayed: AtomicBool::new(false),
             up: Traffic::default(),
             down: Traffic::default(),
+            orders: Orders::default(),
         }
     }
 
@@ -84,6 +89,13 @@ impl Connection {
 
     pub(super) fn who(&self) -> Option<Who> {
         self.who.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why its device may not be connected by this list; `None` also while it is not known who that is.
+    pub(crate) fn barred(&self, directory: &Directory) -> Option<Bar> {
+        let who = self.who.lock().unwrap_or_else(PoisonError::into_inner);
+        let who = who.as_ref()?;
+        directory.bars(who.subscriber.as_ref()?, who.modem.as_ref())
     }
 
     /// What the page shows; `None` while the device is not known.

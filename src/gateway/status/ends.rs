@@ -3,7 +3,7 @@
 use crate::gateway::relay::{End, Side};
 
 /// The keys, in the order of the counters.
-pub const ENDS: [&str; 12] = [
+pub const ENDS: [&str; 13] = [
     "device_disconnected",
     "device_closed",
     "upstream_closed",
@@ -16,6 +16,7 @@ pub const ENDS: [&str; 12] = [
     "upstream_violation",
     "gateway_stopped",
     "policy",
+    "administrative",
 ];
 
 /// The key of an end.
@@ -33,6 +34,8 @@ pub fn key(end: &End) -> &'static str {
         End::Idle(_) => "device_silent",
         End::Violation(side, _) => by(side, "device_violation", "upstream_violation"),
         End::Policy(_) => "policy",
+        End::Drained | End::Cut(_) => STOPPED,
+        End::Barred(_) => "administrative",
     }
 }
 
@@ -48,6 +51,7 @@ pub(super) fn index(key: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::subscriber::Bar;
 
     #[test]
     fn every_end_has_a_counter() {
@@ -59,6 +63,9 @@ mod tests {
                 End::Broke(side, error()),
                 End::Stalled(side, 1),
                 End::Idle(1),
+                End::Drained,
+                End::Cut(1),
+                End::Barred(Bar::Removed),
             ] {
                 assert!(index(key(&end)).is_some(), "{end}");
             }

@@ -218,6 +218,11 @@ impl Status {
         self.history.sample(self.clock.monotonic(), &totals);
     }
 
+    /// All open connections, oldest first.
+    pub(super) fn connections(&self) -> Vec<Arc<Connection>> {
+        held(&self.ledger).open.values().cloned().collect()
+    }
+
     /// The open connections of devices that are known, newest last.
     pub(super) fn of_devices(&self) -> Vec<Open> {
         let (now, system) = (self.clock.monotonic(), self.clock.system());

@@ -19,6 +19,7 @@ fn who(n: usize, group: &str) -> Who {
         subscriber: Some(imsi),
         client: Some("c".into()),
         used: None,
+        modem: None,
     }
 }
 

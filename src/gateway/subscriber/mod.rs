@@ -38,7 +38,7 @@ pub use token::{Digester, TOKEN_MAX, TOKEN_MIN, Token, TokenError};
 
 use super::group::GroupId;
 use super::store::{Fingerprint, TokenDigest};
-use crate::identity::{Imsi, Subscriber};
+use crate::identity::{Imei, Imsi, Subscriber};
 
 /// A device's secret as its book keeps it.
 #[derive(Debug, Clone)]
@@ -101,6 +101,20 @@ pub enum Unknown<'a> {
     Disabled(&'a Known),
     /// This subscriber's SIM in another modem.
     Imei(&'a Known),
+}
+
+/// Why somebody who is connected may not be any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Bar {
+    /// There is no such subscriber any more.
+    #[error("the subscriber was removed while it was connected")]
+    Removed,
+    /// It is not enabled any more.
+    #[error("the subscriber was deactivated while it was connected")]
+    Disabled,
+    /// It is locked to another modem than the one that is connected.
+    #[error("the subscriber was locked to another IMEI while it was connected")]
+    Locked,
 }
 
 /// Everybody who may connect.
@@ -205,6 +219,20 @@ impl Directory {
         Ok((known, by))
     }
 
+    /// Why a subscriber that is connected may not stay; `modem` is what its client id says ([`modem_of`]). How it was recognised (address,
+    /// token, certificate) is asked at a connect only: to change one of these cuts nobody off.
+    #[must_use]
+    pub fn bars(&self, imsi: &Imsi, modem: Option<&Imei>) -> Option<Bar> {
+        let Some(known) = self.by_imsi.get(imsi).and_then(|i| self.all.get(*i)) else {
+            return Some(Bar::Removed);
+        };
+        if !known.enabled {
+            return Some(Bar::Disabled);
+        }
+        let other = modem.is_none() || modem != known.subscriber.imei.as_ref();
+        (known.imei_lock && other).then_some(Bar::Locked)
+    }
+
     /// Rules 1 to 3.
     fn recognise(&self, caller: &Caller<'_>, address: IpAddr) -> Option<(usize, By)> {
         let token = caller.password.filter(|p| (TOKEN_MIN..=TOKEN_MAX).contains(&p.len()));
@@ -230,14 +258,19 @@ impl Directory {
     }
 }
 
+/// Digits of an IMEI (3GPP TS 23.003 section 6.2.1).
+const IMEI_DIGITS: usize = 15;
+
+/// The modem that a client id names: it is its IMEI or ends in `-<IMEI>`.
+#[must_use]
+pub fn modem_of(client_id: &str) -> Option<Imei> {
+    let (rest, imei) = client_id.split_at_checked(client_id.len().checked_sub(IMEI_DIGITS)?)?;
+    (rest.is_empty() || rest.ends_with('-')).then(|| imei.parse().ok())?
+}
+
 /// Whether a client id says that it is the modem of this subscriber.
 fn is_of(client_id: &str, known: &Known) -> bool {
-    let Some(imei) = &known.subscriber.imei else {
-        return false;
-    };
-    client_id
-        .strip_suffix(imei.as_str())
-        .is_some_and(|rest| rest.is_empty() || rest.ends_with('-'))
+    known.subscriber.imei.is_some() && modem_of(client_id) == known.subscriber.imei
 }
 
 #[cfg(test)]

@@ -186,3 +186,36 @@ fn ten_thousand_tokens_are_each_found() {
         assert_eq!(find(&d, "192.0.2.1", Some(&token(n))).unwrap().0, format!("1{n:05}"));
     }
 }
+
+#[test]
+fn who_may_stay() {
+    let other = "999999999999999";
+    let imsi = |n: &str| n.parse::<Imsi>().unwrap();
+    let modem = |id: &str| modem_of(id);
+    let mut locked = known("100002", None, None);
+    locked.imei_lock = true;
+    let mut off = known("100003", None, None);
+    off.enabled = false;
+    let mut nobodys = known("100004", None, None);
+    (nobodys.imei_lock, nobodys.subscriber.imei) = (true, None);
+    // How they are recognised does not matter any more.
+    let d = Directory::new(vec![known("100001", Some("10.0.0.1"), None), locked, off, nobodys]);
+    for (number, client, want) in [
+        ("100001", "anything", None),
+        ("100002", IMEI, None),
+        ("100002", &format!("c-{IMEI}"), None),
+        ("100002", &format!("c-{other}"), Some(Bar::Locked)),
+        ("100002", &format!("c{IMEI}"), Some(Bar::Locked)),
+        ("100002", "", Some(Bar::Locked)),
+        ("100003", IMEI, Some(Bar::Disabled)),
+        ("100004", "c", Some(Bar::Locked)),
+        ("100005", IMEI, Some(Bar::Removed)),
+    ] {
+        assert_eq!(
+            d.bars(&imsi(number), modem(client).as_ref()),
+            want,
+            "{number} {client:?}"
+        );
+    }
+    assert_eq!(modem_of(&format!("é{}", &IMEI[1..])), None, "cut inside a character");
+}
