@@ -9,7 +9,7 @@
 //! | [`book`], [`store`] | who may connect, as what, proved how: in files or a database | files, SQL |
 //! | this file | start, drain, stop | yes |
 //! | [`listener`], [`guess`] | the doors: accept, PROXY header, TLS, bounds; guessing is slowed | yes, - |
-//! | [`workers`], [`wire`] | the threads that serve devices; one type for plain and encrypted | yes |
+//! | [`workers`], `pace`, [`wire`] | the threads that serve devices, and when they look for work; one type for plain and encrypted | yes |
 //! | `connection` | one device from its first byte to its last | yes |
 //! | [`subscriber`] | who is this? | - |
 //! | [`group`], [`credential`] | what devices share; what proves one | - |
@@ -50,6 +50,7 @@ pub mod history;
 pub mod http;
 mod json;
 pub mod listener;
+mod pace;
 pub mod provisioning;
 pub mod refusal;
 pub mod relay;

@@ -71,6 +71,7 @@ impl Workers {
         for n in 0..count {
             let runtime = Builder::new_current_thread()
                 .enable_all()
+                .on_thread_park(super::pace::gather)
                 .max_blocking_threads(BLOCKING_MAX)
                 .thread_keep_alive(BLOCKING_KEEP)
                 .thread_name(format!("relay-{n}-files"))

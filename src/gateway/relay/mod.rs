@@ -52,6 +52,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::flow::{Flow, Pass, Step};
+use super::pace;
 use super::rules::Violation;
 use super::subscriber::Bar;
 use crate::mqtt::reason;
@@ -392,6 +393,7 @@ where
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<End> {
+        pace::turn();
         if !self.listens.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
             self.orders.wake(cx.waker());
             self.listens = Some(cx.waker().clone());
