@@ -431,10 +431,14 @@ mod tests {
         assert!(whole.starts_with("HTTP/1.1 200") && whole.ends_with('4'), "{whole}");
     }
 
-    /// Whether the door still has this connection, which waits for a head: a closed one says so by its end.
-    async fn is_open(stream: &mut TcpStream) -> bool {
-        let answer = tokio::time::timeout(Duration::from_millis(200), stream.read(&mut [0; 1])).await;
-        answer.is_err()
+    /// Asks on a connection that is there already.
+    async fn answer_on(stream: &mut TcpStream) -> String {
+        let mut answer = String::new();
+        let _ = stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .await;
+        let _ = stream.read_to_string(&mut answer).await;
+        answer
     }
 
     async fn call(address: SocketAddr, from: [u8; 4]) -> TcpStream {
@@ -459,7 +463,7 @@ mod tests {
         let mut more = call(address, HERE).await;
         assert_eq!(more.read(&mut [0; 1]).await.unwrap_or(0), 0, "one too many is closed");
         for stream in &mut held {
-            assert!(is_open(stream).await);
+            assert!(answer_on(stream).await.ends_with("here"));
         }
         // Whoever comes through a balancer counts for no address.
         let (address, _stop, _served) = door_of(entrance("'127.0.88.0/24'"), router()).await;
@@ -468,7 +472,7 @@ mod tests {
             held.push(call(address, HERE).await);
         }
         for stream in &mut held {
-            assert!(is_open(stream).await);
+            assert!(answer_on(stream).await.ends_with("here"));
         }
     }
 
