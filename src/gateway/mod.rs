@@ -1,6 +1,6 @@
 //! The gateway: what SORACOM Beam's MQTT entry point is in the cloud, on a host of your own.
 //!
-//! A device speaks plain MQTT 3.1.1; the gateway knows it by its address or token, and speaks for it to the cloud over TLS with the
+//! A device speaks plain MQTT, 3.1.1 or 5; the gateway knows it by its address or token, and speaks for it to the cloud over TLS with the
 //! device's own certificate. The rooms, in the order a connection walks through them:
 //!
 //! | room | job | I/O |
@@ -387,8 +387,8 @@ impl Gateway {
             for socket in door.sockets {
                 let (at, tls) = (socket.local_addr().unwrap_or(address), entrance.is_secure());
                 info!(address = %at, tls, "provisioning");
-                if !tls {
-                    listener::http::warn_of_plain("provisioning", at, "private keys");
+                if let Some(why) = listener::http::plain_warning("provisioning", at).filter(|_| !tls) {
+                    warn!("{why}");
                 }
                 let served = listener::http::serve(socket, entrance.clone(), router.clone(), shared.stop.drain.clone());
                 rooms.spawn(served);
@@ -406,7 +406,9 @@ impl Gateway {
             for socket in sockets {
                 let at = socket.local_addr().unwrap_or(address);
                 info!(address = %at, "the API is");
-                listener::http::warn_of_plain("api", at, "its token");
+                if let Some(why) = listener::http::plain_warning("api", at) {
+                    warn!("{why}");
+                }
                 let router = http::router(app.clone(), gate.clone());
                 rooms.spawn(listener::http::serve(
                     socket,

@@ -179,12 +179,12 @@ mod tests {
     fn both_languages_say_the_same() {
         let a = toml(
             "connect_timeout='7s'\nkeep_alive={min=7,max=70,idle_at_zero='2min'}\nrate={messages=1000000,bytes=1000000000,burst=3600}\n\
-             policy={retain='adapt',many-filters='refuse'}",
+             policy={retain='adapt',many_filters='refuse'}",
         )
         .unwrap();
         let b = json(
             r#"{"connectTimeout": 7, "keepAlive": {"min": 7, "max": 70, "idleAtZero": 120},
-                "rate": {"messages": 1000000, "bytes": 1000000000, "burst": 3600}, "policy": {"retain": "adapt", "many-filters": "refuse"}}"#,
+                "rate": {"messages": 1000000, "bytes": 1000000000, "burst": 3600}, "policy": {"retain": "adapt", "many_filters": "refuse"}}"#,
         )
         .unwrap();
         assert_eq!(

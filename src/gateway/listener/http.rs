@@ -135,18 +135,24 @@ fn full(refusal: &Refusal) -> String {
     }
 }
 
-/// What passes this door can be read on the way; says so, unless it never leaves this machine.
-pub(in crate::gateway) fn warn_of_plain(section: &str, at: SocketAddr, what: &str) {
-    if !at.ip().to_canonical().is_loopback() {
-        warn!(
-            address = %at,
-            "[{section}] listens without TLS on an address that others reach: {what} can be read on the way; {}",
-            match section {
-                "api" => "set api.address to a loopback address, and put a proxy with TLS before it",
-                _ => "set its certificate and key, or a loopback address",
-            }
-        );
+/// What to say of a door without TLS whose address others reach; nothing, if it never leaves this machine.
+pub(in crate::gateway) fn plain_warning(section: &str, at: SocketAddr) -> Option<String> {
+    if at.ip().to_canonical().is_loopback() {
+        return None;
     }
+    let (what, cure) = match section {
+        "api" => (
+            "its token",
+            "set api.address to a loopback address, and put a proxy with TLS before it",
+        ),
+        _ => (
+            "private keys",
+            "set provisioning.certificate and key, or a loopback address",
+        ),
+    };
+    Some(format!(
+        "[{section}] listens without TLS at {at}, which others reach: {what} can be read on the way; {cure}"
+    ))
 }
 
 /// Serves a door until `stop`; then answers that have begun may end.
@@ -507,5 +513,24 @@ mod tests {
         let mut rest = String::new();
         known.read_to_string(&mut rest).await.unwrap();
         assert!(rest.ends_with("here"), "{rest}");
+    }
+
+    #[test]
+    fn a_plain_door_that_others_reach_is_told() {
+        for (at, told) in [
+            ("127.0.0.1:1", false),
+            ("[::1]:1", false),
+            ("[::ffff:127.0.0.1]:1", false),
+            ("0.0.0.0:1", true),
+            ("10.0.0.1:1", true),
+            ("[::]:1", true),
+        ] {
+            assert_eq!(plain_warning("api", at.parse().unwrap()).is_some(), told, "{at}");
+        }
+        let said = plain_warning("provisioning", "10.0.0.1:8036".parse().unwrap()).unwrap();
+        assert!(
+            said.contains("private keys can be read") && said.contains("provisioning.certificate"),
+            "{said}"
+        );
     }
 }
