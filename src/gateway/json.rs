@@ -342,7 +342,12 @@ impl<'t, 'n> Node<'t, 'n> {
     }
 }
 
-/// A key for people, not for ever.
+/// The name of a key in a remark: without the login of one that is a URL.
+pub(in crate::gateway) fn named(key: &str) -> String {
+    short(&super::group::public::key(key))
+}
+
+/// A text for people, not for ever.
 pub(in crate::gateway) fn short(key: &str) -> String {
     let mut short: String = key.chars().take(SHOWN_MAX).collect();
     if short.len() < key.len() {
@@ -359,7 +364,7 @@ fn join(path: &str, key: &str) -> String {
     match (path.is_empty(), plain && key.len() <= SHOWN_MAX) {
         (true, true) => key.to_owned(),
         (false, true) => format!("{path}.{key}"),
-        (_, false) => format!("{path}[\"{}\"]", short(key)),
+        (_, false) => format!("{path}[\"{}\"]", named(key)),
     }
 }
 
@@ -408,7 +413,7 @@ impl<'t, 'n> Object<'t, 'n> {
         for (name, at, node) in &self.keys {
             if !self.known.contains(name.as_str()) {
                 let near = near(name, self.known.iter().copied());
-                let message = format!("unknown key {:?}{near}", short(name));
+                let message = format!("unknown key {:?}{near}", named(name));
                 self.here.notes.add(Grade::Error, *at, &node.path, message);
             }
         }

@@ -1,6 +1,6 @@
 //! The gateway: what SORACOM Beam's MQTT entry point is in the cloud, on a host of your own.
 //!
-//! A device speaks plain MQTT 3.1.1; the gateway knows it by its address or token, and speaks for it to the cloud over TLS with the
+//! A device speaks plain MQTT, 3.1.1 or 5; the gateway knows it by its address or token, and speaks for it to the cloud over TLS with the
 //! device's own certificate. The rooms, in the order a connection walks through them:
 //!
 //! | room | job | I/O |
@@ -128,7 +128,7 @@ pub enum StartError {
     )]
     NoDoor(String),
     /// The token for the API cannot be used.
-    #[error("api.token_file: {0}")]
+    #[error("{0}")]
     Api(String),
     /// The threads that serve devices cannot be started.
     #[error("listen.workers: cannot start a thread: {0}")]
@@ -164,8 +164,8 @@ pub struct Gateway {
 #[derive(Debug)]
 struct ProvisioningDoor {
     sockets: Vec<TcpListener>,
-    secure: Option<DoorTls>,
-    service: Arc<Provisioning>,
+    secure: Option<Arc<Current<DoorTls>>>,
+    service: Arc<Current<Provisioning>>,
 }
 
 /// The sockets of a door: those from systemd, or one of our own.
@@ -238,8 +238,11 @@ impl Gateway {
                     .as_ref()
                     .map(|tls| DoorTls::read("provisioning", tls, clock))
                     .transpose()
-                    .map_err(StartError::Tls)?,
-                service: Arc::new(Provisioning::open(settings, clock).map_err(StartError::Provisioning)?),
+                    .map_err(StartError::Tls)?
+                    .map(|tls| Arc::new(Current::new(tls))),
+                service: Arc::new(Current::new(
+                    Provisioning::open(settings, clock).map_err(StartError::Provisioning)?,
+                )),
             }),
             None => None,
         };
@@ -321,6 +324,12 @@ impl Gateway {
         self.api.as_ref()?.0.first()?.local_addr().ok()
     }
 
+    /// Where devices ask for credentials.
+    #[must_use]
+    pub fn provisioning_addr(&self) -> Option<SocketAddr> {
+        self.provisioning.as_ref()?.sockets.first()?.local_addr().ok()
+    }
+
     /// The counters; they stay readable after [`Gateway::serve`].
     #[must_use]
     pub fn status(&self) -> Arc<Status> {
@@ -362,9 +371,14 @@ impl Gateway {
         });
         let watch = tokio::spawn(status::watch(shared.clone()));
         let sweeping = tokio::spawn(sweep::watch(shared.clone()));
+        let rooms = reload::Rooms {
+            gate: self.api.as_ref().map(|(_, gate)| gate.clone()),
+            provisioning: self.provisioning.as_ref().map(|d| d.service.clone()),
+            provisioning_tls: self.provisioning.as_ref().and_then(|d| d.secure.clone()),
+        };
         let reloading = self.path.map(|path| {
             let (reloads, config, shared) = (self.reloads, self.config, shared.clone());
-            tokio::spawn(async move { reload::serve(reloads, &path, config, &shared).await })
+            tokio::spawn(async move { reload::serve(reloads, &path, config, &shared, &rooms).await })
         });
         warn_of_few_files(listen.max_connections);
         let (tasks, rooms) = (TaskTracker::new(), TaskTracker::new());
@@ -374,18 +388,20 @@ impl Gateway {
             tasks.spawn(listener::accept(door, shared.clone(), workers.clone()));
         }
         if let Some(door) = self.provisioning {
-            let (book, clock) = (shared.book.clone(), shared.hall.clock.clone());
+            let book = shared.book.clone();
             let router = provisioning::door::routes(Arc::new(provisioning::door::Door {
                 book,
                 provisioning: door.service,
                 hall: shared.hall.clone(),
             }));
-            let secure = door.secure.map(|tls| listener::http::Secure { tls, clock });
+            let entrance = listener::http::Entrance::new(shared.hall.clone(), door.secure);
             for socket in door.sockets {
-                let at = socket.local_addr().map(|a| a.to_string()).unwrap_or_default();
-                info!(address = %at, tls = secure.is_some(), "provisioning");
-                let served =
-                    listener::http::serve_with(socket, secure.clone(), router.clone(), shared.stop.drain.clone());
+                let (at, tls) = (socket.local_addr().unwrap_or(address), entrance.is_secure());
+                info!(address = %at, tls, "provisioning");
+                if let Some(why) = listener::http::plain_warning("provisioning", at).filter(|_| !tls) {
+                    warn!("{why}");
+                }
+                let served = listener::http::serve(socket, entrance.clone(), router.clone(), shared.stop.drain.clone());
                 rooms.spawn(served);
             }
         }
@@ -397,10 +413,20 @@ impl Gateway {
                 reload: self.reload.clone(),
                 clock: self.clock.clone(),
             });
+            let entrance = listener::http::Entrance::new(shared.hall.clone(), None);
             for socket in sockets {
-                info!(address = %socket.local_addr().unwrap_or(address), "the API is");
+                let at = socket.local_addr().unwrap_or(address);
+                info!(address = %at, "the API is");
+                if let Some(why) = listener::http::plain_warning("api", at) {
+                    warn!("{why}");
+                }
                 let router = http::router(app.clone(), gate.clone());
-                rooms.spawn(listener::http::serve(socket, router, quit.drain.clone()));
+                rooms.spawn(listener::http::serve(
+                    socket,
+                    entrance.clone(),
+                    router,
+                    quit.drain.clone(),
+                ));
             }
         }
         stop.cancelled().await;

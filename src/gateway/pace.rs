@@ -89,7 +89,11 @@ mod tests {
     fn a_burst_after_a_long_silence_is_not_busy() {
         let mut pace = Pace::default();
         pace.pause(Instant::now());
-        assert_eq!(after(&mut pace, 50 * BUSY, 100 * WINDOW), None, "a message a millisecond");
+        assert_eq!(
+            after(&mut pace, 50 * BUSY, 100 * WINDOW),
+            None,
+            "a message a millisecond"
+        );
         assert_eq!(after(&mut pace, 100 * BUSY, 100 * WINDOW), Some(PAUSE));
         assert_eq!(after(&mut pace, u32::MAX, WINDOW), Some(PAUSE));
     }

@@ -7,6 +7,8 @@
 //! |---|---|
 //! | subscribers, groups, credentials (and a store's content) | whoever connects from now on |
 //! | `listen.*`: bounds, time-outs, proxies, guesses; certificate, key, authorities and name of the door with TLS | the same |
+//! | `api.token_file`, `.hosts`, `.open_metrics` | the next request; the old token and its sessions are worth nothing from then on |
+//! | `provisioning`: the authority, the door's certificate and key, names, hosts, shares | the next request; registrations under way go on |
 //! | `log.filter` | everybody |
 //!
 //! Who is connected stays connected, but for those who may not be any more: the subscribers that were removed, deactivated or locked to another
@@ -21,9 +23,12 @@ use tracing::{error, info, warn};
 use super::config::{Config, Source};
 use super::connection::Shared;
 use super::group::Scheme;
+use super::http::auth::{Gate, Keys};
 use super::listener::DoorTls;
+use super::provisioning::Provisioning;
 use super::sweep;
 use super::upstream::tickets;
+use crate::clock::Clock;
 use crate::logging;
 
 /// How many may wait for a reload; more are refused.
@@ -82,7 +87,7 @@ impl<T> Current<T> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, value: T) {
+    pub(super) fn set(&self, value: T) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
     }
 }
@@ -91,8 +96,8 @@ impl<T> Current<T> {
 #[must_use]
 pub fn restarts(old: &Config, new: &Config) -> Vec<&'static str> {
     let tls = |c: &Config| c.listen.tls.as_ref().map(|t| t.address);
-    let shown = |c: &Config| (format!("{:?}", c.api), format!("{:?}", c.provisioning));
-    let (old_http, new_http) = (shown(old), shown(new));
+    let api = (old.api.as_ref(), new.api.as_ref());
+    let provisioning = (old.provisioning.as_ref(), new.provisioning.as_ref());
     let source = match (&old.source, &new.source) {
         // The settings of a database; its content is read again.
         (Source::Store(a), Source::Store(b)) => a.database != b.database || format!("{a:?}") != format!("{b:?}"),
@@ -104,8 +109,22 @@ pub fn restarts(old: &Config, new: &Config) -> Vec<&'static str> {
         ("listen.tls.address", tls(old) != tls(new)),
         ("listen.workers", old.listen.workers != new.listen.workers),
         ("store", source),
-        ("api", old_http.0 != new_http.0),
-        ("provisioning", old_http.1 != new_http.1),
+        // A door that comes or goes.
+        ("api", api.0.is_some() != api.1.is_some()),
+        (
+            "api.address",
+            matches!(api, (Some(a), Some(b)) if a.address != b.address),
+        ),
+        ("provisioning", provisioning.0.is_some() != provisioning.1.is_some()),
+        (
+            "provisioning.address",
+            matches!(provisioning, (Some(a), Some(b)) if a.address != b.address),
+        ),
+        // From plain to TLS, or back.
+        (
+            "provisioning.certificate",
+            matches!(provisioning, (Some(a), Some(b)) if a.tls.is_some() != b.tls.is_some()),
+        ),
         ("status.socket", old.socket != new.socket),
     ]
     .into_iter()
@@ -113,10 +132,70 @@ pub fn restarts(old: &Config, new: &Config) -> Vec<&'static str> {
     .collect()
 }
 
+/// What is behind the doors for HTTP, as far as a reload changes it.
+#[derive(Debug, Clone)]
+pub(super) struct Rooms {
+    /// Who may ask the API.
+    pub(super) gate: Option<Arc<Gate>>,
+    /// What devices are given.
+    pub(super) provisioning: Option<Arc<Current<Provisioning>>>,
+    /// The TLS of that door.
+    pub(super) provisioning_tls: Option<Arc<Current<DoorTls>>>,
+}
+
+/// What a new configuration names, read and found good.
+struct Looked {
+    tls: Option<DoorTls>,
+    keys: Option<Keys>,
+    provisioning: Option<(Provisioning, Option<DoorTls>)>,
+}
+
+impl Rooms {
+    /// Everything that the files say now. Blocks.
+    fn look(&self, new: &Config, clock: &Clock) -> Result<Looked, String> {
+        let tls = new
+            .listen
+            .tls
+            .as_ref()
+            .map(|tls| DoorTls::read("listen.tls", tls, clock));
+        let keys = new.api.as_ref().map(|api| Keys::read(api).map_err(|e| e.to_string()));
+        let provisioning = new.provisioning.as_ref().map(|settings| {
+            let service = match &self.provisioning {
+                Some(running) => running.get().again(settings),
+                None => Provisioning::open(settings, clock),
+            };
+            let tls = settings
+                .tls
+                .as_ref()
+                .map(|tls| DoorTls::read("provisioning", tls, clock));
+            Ok::<_, String>((service?, tls.transpose()?))
+        });
+        Ok(Looked {
+            tls: tls.transpose()?,
+            keys: keys.transpose()?,
+            provisioning: provisioning.transpose()?,
+        })
+    }
+
+    /// From now on. What comes or goes with a restart only is not there to be changed.
+    fn change(&self, keys: Option<Keys>, provisioning: Option<(Provisioning, Option<DoorTls>)>) {
+        if let (Some(gate), Some(keys)) = (&self.gate, keys) {
+            gate.change(keys);
+        }
+        let Some((service, tls)) = provisioning else { return };
+        if let Some(running) = &self.provisioning {
+            running.set(service);
+        }
+        if let (Some(running), Some(tls)) = (&self.provisioning_tls, tls) {
+            running.set(tls);
+        }
+    }
+}
+
 /// Answers every question until nobody can ask any more. `config` is what runs.
-pub(super) async fn serve(mut reloads: Reloads, path: &Path, mut config: Config, shared: &Arc<Shared>) {
+pub(super) async fn serve(mut reloads: Reloads, path: &Path, mut config: Config, shared: &Arc<Shared>, rooms: &Rooms) {
     while let Some(answer) = reloads.next().await {
-        let outcome = once(path, &mut config, shared).await;
+        let outcome = once(path, &mut config, shared, rooms).await;
         match &outcome {
             Ok(said) => info!("{said}"),
             Err(why) => error!("not reloaded, all stays as it was: {why}"),
@@ -125,26 +204,21 @@ pub(super) async fn serve(mut reloads: Reloads, path: &Path, mut config: Config,
     }
 }
 
-async fn once(path: &Path, config: &mut Config, shared: &Arc<Shared>) -> Outcome {
-    let (path, clock) = (path.to_owned(), shared.hall.clock.clone());
+async fn once(path: &Path, config: &mut Config, shared: &Arc<Shared>, rooms: &Rooms) -> Outcome {
+    let (path, clock, here) = (path.to_owned(), shared.hall.clock.clone(), rooms.clone());
     let looked = tokio::task::spawn_blocking(move || {
         let new = Config::read(&path).map_err(|e| e.to_string())?;
         logging::check(&new.log).map_err(|e| format!("log.filter: {e}"))?;
-        let tls = new
-            .listen
-            .tls
-            .as_ref()
-            .map(|tls| DoorTls::read("listen.tls", tls, &clock))
-            .transpose()?;
+        let found = here.look(&new, &clock)?;
         if let Source::Files(files) = &new.source {
             for group in files.groups.iter().filter(|g| g.upstream.scheme == Scheme::Mqtts) {
                 // The file may hold other authorities than before.
                 tickets::roots(&group.upstream.trust).map_err(|why| format!("upstream.ca_file: {why}"))?;
             }
         }
-        Ok::<_, String>((new, tls))
+        Ok::<_, String>((new, found))
     });
-    let (new, tls) = looked.await.map_err(|e| e.to_string())??;
+    let (new, found) = looked.await.map_err(|e| e.to_string())??;
     let restarts = restarts(config, &new);
     if !restarts.contains(&"store") {
         shared.book.reload(&new).await.map_err(|e| e.to_string())?;
@@ -153,7 +227,8 @@ async fn once(path: &Path, config: &mut Config, shared: &Arc<Shared>) -> Outcome
     if let Err(why) = logging::change(&new.log) {
         warn!("log.filter: {why}");
     }
-    shared.hall.change(&new.listen, tls);
+    shared.hall.change(&new.listen, found.tls);
+    rooms.change(found.keys, found.provisioning);
     shared.listen.set(new.listen.clone());
     let view = shared.book.view().await;
     let left = sweep::sweep(shared, &view.directory);
@@ -170,7 +245,20 @@ async fn once(path: &Path, config: &mut Config, shared: &Arc<Shared>) -> Outcome
     if restarts.contains(&"listen.tls.address") {
         config.listen.tls = kept.listen.tls;
     }
-    (config.api, config.provisioning, config.socket) = (kept.api, kept.provisioning, kept.socket);
+    config.socket = kept.socket;
+    match (&mut config.api, kept.api) {
+        (Some(new), Some(old)) => new.address = old.address,
+        (new, old) => *new = old,
+    }
+    match (&mut config.provisioning, kept.provisioning) {
+        (Some(new), Some(old)) => {
+            new.address = old.address;
+            if new.tls.is_some() != old.tls.is_some() {
+                new.tls = old.tls;
+            }
+        }
+        (new, old) => *new = old,
+    }
     if restarts.contains(&"store") {
         config.source = kept.source;
     }

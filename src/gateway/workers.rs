@@ -21,6 +21,8 @@ use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Most workers (`listen.workers`).
+pub const WORKERS_MAX: usize = 256;
 /// Threads of one worker that may wait for files or for the resolver at once.
 const BLOCKING_MAX: usize = 16;
 /// How long a blocking thread waits for more to do.
@@ -60,7 +62,9 @@ impl Workers {
     /// What the operating system says to a new thread or a new poller.
     pub fn start(count: usize) -> io::Result<Self> {
         let count = match count {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => std::thread::available_parallelism()
+                .map_or(1, usize::from)
+                .min(WORKERS_MAX),
             n => n,
         };
         let mut workers = Self {
@@ -156,6 +160,20 @@ mod tests {
     use std::sync::mpsc;
 
     const SOON: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn the_unit_allows_the_threads_that_may_be() {
+        /// Blocking threads of the program's other runtime (tokio's default).
+        const OTHERS: usize = 512;
+        let unit = include_str!("../../systemd/onyx-gateway.service");
+        let tasks = unit.lines().find_map(|l| l.strip_prefix("TasksMax="));
+        let tasks: usize = tasks.unwrap().parse().unwrap();
+        assert!(
+            tasks >= WORKERS_MAX * (1 + BLOCKING_MAX) + OTHERS + WORKERS_MAX,
+            "{tasks}"
+        );
+        assert!(unit.contains(&format!("at most\n# {WORKERS_MAX}")) && unit.contains(&format!("{BLOCKING_MAX} more")));
+    }
 
     #[tokio::test]
     async fn connections_are_shared_out_and_stay_where_they_are() {

@@ -143,6 +143,49 @@ fn haproxy_tells_who_calls() {
 }
 
 #[test]
+fn bad_certificates_behind_a_proxy_count_for_whom_the_header_names() {
+    let stage = Stage::new();
+    let devices = stage.path("devices");
+    let strangers = Authority::new(&stage.path("strangers"));
+    strangers.device(Kind::Ec, "stranger", &name(IMSI_A), &devices);
+    stage.authority.device(Kind::Ec, "good", &name(IMSI_A), &devices);
+    let listen = format!("proxies = ['{PROXY}']\nguesses = 3");
+    let text = config(&stage, &listen, &tls(&stage)).replace(&format!("source = '{A}'"), "");
+    let gateway = Running::start(&text, stage.dir.path());
+    let (_haproxy, ports) = haproxy(stage.dir.path(), gateway.tls.unwrap(), &["send-proxy-v2"]);
+    wait_for_port(ports[0]);
+    let ca = stage.authority.file("root.pem").display().to_string();
+    let knock = |id: &str, source: Ipv4Addr| {
+        let path = |suffix: &str| devices.join(format!("{id}.{suffix}")).display().to_string();
+        let (cert, key, source) = (path("pem"), path("key"), source.to_string());
+        let args = [
+            "-h",
+            "localhost",
+            "-i",
+            id,
+            "--cafile",
+            &ca,
+            "--cert",
+            &cert,
+            "--key",
+            &key,
+            "-A",
+            &source,
+        ];
+        publish((Ipv4Addr::LOCALHOST, ports[0]).into(), &args)
+    };
+    for n in 1..=3 {
+        assert!(!knock("stranger", STRANGER).status.success());
+        gateway.wait_until("counted", |s| s["refused"]["certificate"] == n);
+    }
+    // Its address is not heard any more, not even with a good certificate; the neighbour behind the same proxy is.
+    assert!(!knock("good", STRANGER).status.success());
+    gateway.wait_until("not heard", |s| s["refused"]["guessing"] == 1);
+    let said = knock("good", A);
+    assert!(said.status.success(), "{}", said.text);
+}
+
+#[test]
 fn headers_that_may_not_come_or_are_wrong() {
     let stage = Stage::new();
     let gateway = Running::start(&config(&stage, &format!("proxies = ['{PROXY}']"), ""), stage.dir.path());

@@ -45,4 +45,5 @@ mod store_fleet;
 mod store_server;
 mod two_instances;
 
+mod http_doors;
 mod leaving;

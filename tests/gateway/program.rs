@@ -182,3 +182,173 @@ fn check_says_what_is_wrong_with_each_subscriber() {
         (Some(1), Some(2))
     );
 }
+
+#[test]
+fn check_looks_at_the_doors_and_says_what_to_do() {
+    let stage = Stage::new();
+    let config = stage.path("gateway.toml");
+    let secret = |name: &str, text: &str| {
+        onyx::files::write_atomically(&stage.path(name), format!("{text}\n").as_bytes(), 0o600).unwrap();
+    };
+    let chmod = |name: &str, mode: u32| {
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(stage.path(name), permissions).unwrap();
+    };
+    let run = |args: &[&str]| {
+        let out = Command::new(env!("CARGO_BIN_EXE_onyx-gateway"))
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(
+            out.status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+    };
+    let ca = stage.path("field").display().to_string();
+    run(&["ca", "init", "--dir", &ca, "--name", "Field"]);
+    run(&[
+        "ca",
+        "server",
+        "--dir",
+        &ca,
+        "--out",
+        stage.dir.path().to_str().unwrap(),
+        "gw.example",
+    ]);
+    secret("api.token", "a-token-of-the-api-0123456789");
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let there = nobody.local_addr().unwrap();
+    let text = stage.config_text(stage.upstream(), "")
+        + &format!(
+            "[listen.tls]\naddress = '127.0.0.1:0'\ncertificate = 'gw.example.pem'\nkey = 'gw.example.key'\nclient_ca = 'ca/clients.pem'\n\
+             [api]\naddress = '127.0.0.1:0'\ntoken_file = 'api.token'\n\
+             [provisioning]\naddress = '127.0.0.1:0'\ncertificate = 'gw.example.pem'\nkey = 'gw.example.key'\nca = 'field'\n\
+             [provisioning.azure.dps]\nid_scope = '0ne1'\naddress = '{there}'\nca_file = 'ca/root.pem'\n"
+        );
+    std::fs::write(&config, &text).unwrap();
+    let (out, said) = output(&["check"], &config);
+    assert!(out.status.success(), "{said}");
+    for want in [
+        "ok      listen.tls.certificate: ",
+        "gw.example.key fit each other",
+        "days left, until ",
+        "ok      listen.tls.key: ",
+        // The stage's root has 30 days.
+        "WARNING listen.tls.client_ca: of 2 authorities in ",
+        "; add its successor",
+        "ok      api.token_file: ",
+        "ok      provisioning.ca: ",
+        "intermediate.key is for its owner alone (mode 600)",
+    ] {
+        assert!(said.contains(want), "{want:?} is not in\n{said}");
+    }
+    assert!(!said.contains("provisioning.reach"), "only if asked:\n{said}");
+    let (out, said) = output(&["check", "--reach"], &config);
+    assert!(
+        out.status.success() && said.contains(&format!("ok      provisioning.reach: {there} answers")),
+        "{said}"
+    );
+    drop(nobody);
+
+    // One after another: the verdict, and what to do, in words and in JSON.
+    let whole = |name: &str| std::fs::read(stage.path(name)).unwrap();
+    let put = |name: &str, bytes: &[u8]| onyx::files::write_atomically(&stage.path(name), bytes, 0o600).unwrap();
+    let (key, token, intermediate) = (
+        whole("gw.example.key"),
+        whole("api.token"),
+        whole("field/intermediate.key"),
+    );
+    type Break<'a> = Box<dyn Fn() + 'a>;
+    let cases: [(&str, &str, &str, &str, Break<'_>); 7] = [
+        (
+            "error",
+            "api.token_file",
+            "has 5 bytes; it must have 16 to 256",
+            "openssl rand -hex 32",
+            Box::new(|| secret("api.token", "short")),
+        ),
+        (
+            "error",
+            "api.token_file",
+            "may be read by others (mode 644)",
+            "run 'chmod 600 ",
+            Box::new(|| chmod("api.token", 0o644)),
+        ),
+        (
+            "error",
+            "listen.tls.certificate",
+            "do not fit each other",
+            "made for it",
+            Box::new(|| put("gw.example.key", &intermediate)),
+        ),
+        (
+            "warning",
+            "listen.tls.key",
+            "may be read by others (mode 640)",
+            "run 'chmod 600 ",
+            Box::new(|| chmod("gw.example.key", 0o640)),
+        ),
+        (
+            "error",
+            "provisioning.key",
+            "cannot read",
+            "ca server",
+            Box::new(|| std::fs::remove_file(stage.path("gw.example.key")).unwrap()),
+        ),
+        (
+            "error",
+            "provisioning.ca",
+            "is not there, and it signs",
+            "bring it back",
+            Box::new(|| std::fs::remove_file(stage.path("field/intermediate.key")).unwrap()),
+        ),
+        (
+            "warning",
+            "provisioning.ca",
+            "may be read by others (mode 644)",
+            "run 'chmod 600 ",
+            Box::new(|| chmod("field/intermediate.key", 0o644)),
+        ),
+    ];
+    for (level, id, message, cure, harm) in &cases {
+        for (name, bytes) in [
+            ("gw.example.key", &key),
+            ("api.token", &token),
+            ("field/intermediate.key", &intermediate),
+        ] {
+            put(name, bytes);
+        }
+        harm();
+        let (out, said) = output(&["check"], &config);
+        assert_eq!(out.status.success(), *level == "warning", "{said}");
+        let mark = if *level == "error" { "ERROR  " } else { "WARNING" };
+        let line = said
+            .lines()
+            .find(|l| l.starts_with(&format!("{mark} {id}: ")) && l.contains(message));
+        let line = line.unwrap_or_else(|| panic!("{mark} {id} {message:?} is not in\n{said}"));
+        assert!(line.contains(cure), "{cure:?} is not in {line}");
+        let (out, _) = output(&["check", "--json"], &config);
+        let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        let found = report["gateway"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|f| f["level"] == *level && f["id"] == *id && f["message"].as_str().unwrap().contains(message));
+        let found = found.unwrap_or_else(|| panic!("{id} is not in {report:#}"));
+        assert!(found["cure"].as_str().unwrap().contains(cure), "{found}");
+    }
+    // A host that does not answer, asked for.
+    for (name, bytes) in [
+        ("gw.example.key", &key),
+        ("api.token", &token),
+        ("field/intermediate.key", &intermediate),
+    ] {
+        put(name, bytes);
+    }
+    let (out, said) = output(&["check", "--reach"], &config);
+    assert!(
+        !out.status.success() && said.contains(&format!("ERROR   provisioning.reach: {there} cannot be reached")),
+        "{said}"
+    );
+}

@@ -117,6 +117,7 @@ pub struct Running {
     pub address: SocketAddr,
     pub tls: Option<SocketAddr>,
     pub api: Option<SocketAddr>,
+    pub provisioning: Option<SocketAddr>,
     pub reload: onyx::gateway::reload::Reload,
     pub status: Arc<Status>,
     stop: CancellationToken,
@@ -141,12 +142,14 @@ impl Running {
             .unwrap()
             .from_file(path);
         let (tls, api, reload) = (gateway.tls_addr(), gateway.api_addr(), gateway.reloader());
+        let provisioning = gateway.provisioning_addr();
         let (address, status, stop) = (gateway.local_addr(), gateway.status(), CancellationToken::new());
         let served = runtime.spawn(gateway.serve(stop.clone()));
         Self {
             address,
             tls,
             api,
+            provisioning,
             reload,
             status,
             stop,

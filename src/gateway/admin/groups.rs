@@ -1,60 +1,23 @@
 //! Groups: SORACOM's `Group` with its namespaces.
 //!
-//! **Masking.** A configuration may hold passwords and private keys. Whatever shows a group puts [`MASK`] in the place of every text
-//! under a name that means a secret, in all namespaces, and of every text with a private key in it. A configuration that was shown and is
-//! put back would make the mask the password, so a mask is refused where it is put.
+//! **Masking.** A configuration may hold passwords and private keys. Whatever shows a group shows only what is known to be public
+//! ([`public`]), and [`MASK`] in the place of everything else. A configuration that was shown and is put back would make the mask the
+//! password, so a mask is refused where it is put.
 
 use serde_json::{Value, json};
 
 use super::{AdminError, millis, mistakes};
-use crate::gateway::group::{self, GroupId, Judged, beam, own};
+use crate::gateway::group::{self, GroupId, Judged, beam, own, public};
 use crate::gateway::json::Notes;
 use crate::gateway::store::{GroupRecord, Store};
 
-/// What stands for a secret.
-pub const MASK: &str = "********";
-/// Names whose texts are secrets, in any of SORACOM's namespaces. Compared without regard to case.
-const SECRET_NAMES: [&str; 12] = [
-    "password",
-    "key",
-    "psk",
-    "secret",
-    "token",
-    "privatekey",
-    "private_key",
-    "secretkey",
-    "secretaccesskey",
-    "sharedaccesskey",
-    "clientsecret",
-    "apikey",
-];
-
-/// Whether a pair's value is a secret by its name or its look.
-fn is_secret(name: &str, text: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    !text.is_empty() && (SECRET_NAMES.contains(&name.as_str()) || text.contains("PRIVATE KEY"))
-}
-
-/// A value with its secrets masked.
-#[must_use]
-pub fn masked(name: &str, value: &Value) -> Value {
-    match value {
-        Value::String(text) if is_secret(name, text) => Value::from(MASK),
-        Value::Array(list) => list.iter().map(|v| masked(name, v)).collect(),
-        Value::Object(map) => map
-            .iter()
-            .map(|(k, v)| (k.clone(), masked(k, v)))
-            .collect::<serde_json::Map<_, _>>()
-            .into(),
-        other => other.clone(),
-    }
-}
-
+pub use crate::gateway::group::public::MASK;
 pub(super) fn has_mask(value: &Value) -> bool {
     match value {
-        Value::String(text) => text == MASK,
+        // A whole value, or a part of a URL.
+        Value::String(text) => text == MASK || (text.contains(MASK) && text.contains("://")),
         Value::Array(list) => list.iter().any(has_mask),
-        Value::Object(map) => map.values().any(has_mask),
+        Value::Object(map) => map.iter().any(|(k, v)| k.contains(MASK) || has_mask(v)),
         _ => false,
     }
 }
@@ -64,8 +27,7 @@ pub(super) fn has_mask(value: &Value) -> bool {
 pub fn shown(record: &GroupRecord) -> Value {
     let mut configuration = serde_json::Map::new();
     for (namespace, keys) in &record.configuration {
-        let keys = keys.iter().map(|(k, v)| (k.clone(), masked(k, v)));
-        configuration.insert(namespace.clone(), Value::Object(keys.collect()));
+        configuration.insert(namespace.clone(), public::namespace(namespace, keys.iter()));
     }
     let judged = group::judge(record);
     json!({
@@ -117,9 +79,9 @@ pub fn pairs(namespace: &str, body: &str) -> Result<Vec<(String, Value)>, AdminE
         };
         let (key, value) = pair;
         let Some(value) = value.value() else { continue };
-        if has_mask(&value) {
+        if has_mask(&value) || key.contains(MASK) {
             item.mistake(format!(
-                "has {MASK:?}, which stands for a secret when a group is shown: write the secret itself"
+                "has {MASK:?}, which stands for what is not shown of a group: write what it stands for"
             ));
         }
         out.push((key, value));

@@ -208,7 +208,7 @@ impl Goods {
                 .flat_map(|(namespace, keys)| {
                     let gone: Vec<String> = keys
                         .iter()
-                        .filter(|(_, v)| groups::has_mask(v))
+                        .filter(|(k, v)| k.contains(groups::MASK) || groups::has_mask(v))
                         .map(|(k, _)| k.clone())
                         .collect();
                     gone.iter().for_each(|k| {

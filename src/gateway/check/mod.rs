@@ -1,10 +1,14 @@
-//! Is everything in place before a device calls? Each subscriber's names, token and credential, as values that can be printed or sent.
+//! Is everything in place before a device calls? The doors' files, each subscriber's names, token and credential, as values that can be
+//! printed or sent.
 //!
-//! | file | where the gateway knows its devices from |
+//! | file | what is looked at |
 //! |---|---|
+//! | `doors` | `[listen.tls]`, `[api]`, `[provisioning]`: certificates, keys, tokens, authorities |
+//! | | where the gateway knows its devices from: |
 //! | `files` | `gateway.toml`, groups' files and a folder |
 //! | `store` | a database |
 
+mod doors;
 mod files;
 mod store;
 
@@ -38,10 +42,23 @@ pub enum Level {
 pub struct Finding {
     /// How bad.
     pub level: Level,
-    /// What it was: `store`, `group`, `known_by`, `upstream`, `subscribers`, `token`, `credential`, `validity`, `version`, `name`, `key_mode`.
+    /// What it was: a key of `gateway.toml` (`listen.tls.key`, `api.token_file`, `provisioning.ca` and so on), `provisioning.reach`, `store`, `group`, `known_by`, `upstream`, `subscribers`, `token`, `credential`, `validity`, `version`, `name`, `key_mode`.
     pub id: &'static str,
-    /// What is so, and what to do.
+    /// What is so; where there is no `cure`, what to do as well.
     pub message: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cure: Option<String>,
+}
+
+impl Finding {
+    /// The same with what to do.
+    fn cured(self, cure: impl Into<String>) -> Self {
+        Self {
+            cure: Some(cure.into()),
+            ..self
+        }
+    }
 }
 
 /// A subscriber and what was found.
@@ -82,7 +99,8 @@ impl Report {
                     Level::Warning => "WARNING",
                     Level::Error => "ERROR  ",
                 };
-                let _ = writeln!(text, "{indent}{mark} {}: {}", f.id, f.message);
+                let cure = f.cure.as_deref().map(|c| format!("; {c}")).unwrap_or_default();
+                let _ = writeln!(text, "{indent}{mark} {}: {}{cure}", f.id, f.message);
             }
             text
         };
@@ -113,16 +131,23 @@ fn finding(level: Level, id: &'static str, message: impl Into<String>) -> Findin
         level,
         id,
         message: message.into(),
+        cure: None,
     }
 }
 
-/// Looks at everything the configuration names. Reads files, or a database, and runs to its end on this thread.
+/// Looks at everything the configuration names. Reads files, or a database, and runs to its end on this thread. With `reach`, the hosts
+/// that `[provisioning]` sends devices to are called too.
 #[must_use]
-pub fn check(config: &Config, clock: &Clock) -> Report {
-    match &config.source {
+pub fn check(config: &Config, clock: &Clock, reach: bool) -> Report {
+    let doors = doors::check(config, clock, reach);
+    let mut report = match &config.source {
         Source::Files(files) => files::check(files, clock),
         Source::Store(settings) => store::check(settings, clock),
-    }
+    };
+    let worst = doors.iter().map(|f| f.level).max();
+    report.worst = report.worst.max(worst.unwrap_or(Level::Ok));
+    report.gateway.splice(0..0, doors);
+    report
 }
 
 fn upstream(group: &Group) -> Finding {

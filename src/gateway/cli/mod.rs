@@ -22,8 +22,8 @@ use clap::Parser;
 use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 
-/// What SORACOM Beam's MQTT entry point does, on a host of your own: devices speak plain MQTT 3.1.1 to it, it speaks TLS with each
-/// device's own certificate to the cloud.
+/// What SORACOM Beam's MQTT entry point does, on a host of your own: devices speak plain MQTT (3.1.1 or 5) to it, it speaks TLS with
+/// each device's own certificate to the cloud.
 #[derive(Debug, Parser)]
 #[command(name = "onyx-gateway", version, arg_required_else_help = true)]
 pub struct Cli {
@@ -33,7 +33,7 @@ pub struct Cli {
 
 #[derive(Debug, clap::Args)]
 struct ConfigArg {
-    /// The configuration; examples/gateway.toml explains every key.
+    /// The configuration; examples/gateway.toml and examples/gateway-store.toml explain every key.
     #[arg(long, short, env = "ONYX_GATEWAY_CONFIG", default_value = DEFAULT_PATH)]
     config: PathBuf,
 }
@@ -48,13 +48,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Look at the configuration, and at every subscriber's token and credential; status 1 if a device could not get through.
+    /// Look at the configuration, at the doors' certificates and tokens, and at every subscriber's token and credential; status 1 if a
+    /// device could not get through.
     Check {
         #[command(flatten)]
         config: ConfigArg,
         /// One JSON object.
         #[arg(long)]
         json: bool,
+        /// Call the hosts that [provisioning] sends devices to.
+        #[arg(long)]
+        reach: bool,
     },
     /// Ask a running gateway who is connected and who was refused.
     Status {
@@ -109,7 +113,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run { config, json } => run(&config.config, json),
-        Command::Check { config, json } => look(&config.config, json),
+        Command::Check { config, json, reach } => look(&config.config, json, reach),
         Command::Status { config, socket, json } => ask(config, socket, json),
         Command::Ca { command } => {
             super::ca::run(&command).map(|good| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -227,7 +231,7 @@ async fn tell_systemd(status: std::sync::Arc<super::Status>, address: std::net::
     }
 }
 
-fn look(path: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
+fn look(path: &std::path::Path, json: bool, reach: bool) -> anyhow::Result<ExitCode> {
     let config = match Config::read(path) {
         Ok(config) => config,
         Err(e) if json => {
@@ -244,7 +248,7 @@ fn look(path: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
         }
         Err(e) => return Err(e.into()),
     };
-    let report = check::check(&config, &Clock::new());
+    let report = check::check(&config, &Clock::new(), reach);
     if json {
         out(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
     } else {
@@ -270,4 +274,68 @@ fn ask(config: Option<PathBuf>, socket: Option<PathBuf>, json: bool) -> anyhow::
         out(&status::text(&answer))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// The README's section on the gateway.
+    fn section() -> &'static str {
+        let readme = include_str!("../../../README.md");
+        let from = readme.find("\n## The gateway\n").expect("the section");
+        let rest = &readme[from + 1..];
+        &rest[..rest[3..].find("\n## ").expect("the next section") + 3]
+    }
+
+    #[test]
+    fn the_readme_says_what_help_says() {
+        let section = section();
+        let command = Cli::command();
+        let mut table: Vec<&str> = section.lines().filter(|l| l.starts_with("| `")).collect();
+        for sub in command.get_subcommands() {
+            let about = sub.get_about().expect("an about").to_string();
+            let want = format!("| `{}` | {about} |", sub.get_name());
+            assert!(table.contains(&want.as_str()), "the README lacks the line\n{want}");
+            table.retain(|line| *line != want);
+        }
+        assert!(
+            table.is_empty(),
+            "the README has commands that are not there: {table:?}"
+        );
+    }
+
+    #[test]
+    fn every_command_of_the_readme_can_be_given() {
+        let mut seen = 0;
+        for line in section().lines() {
+            let line = line.strip_prefix("sudo ").unwrap_or(line);
+            if !line.starts_with("onyx-gateway ") {
+                continue;
+            }
+            let words = line.split(" #").next().unwrap_or(line).split_whitespace();
+            Cli::try_parse_from(words).unwrap_or_else(|e| panic!("{line}: {e}"));
+            seen += 1;
+        }
+        assert!(seen >= 6, "{seen} commands");
+    }
+
+    #[test]
+    fn help_names_the_files_that_explain_every_key() {
+        let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        for sub in ["run", "check"] {
+            let mut command = Cli::command();
+            let help = command
+                .find_subcommand_mut(sub)
+                .expect(sub)
+                .render_long_help()
+                .to_string();
+            for file in ["examples/gateway.toml", "examples/gateway-store.toml"] {
+                assert!(help.contains(file) && section().contains(file), "{help}");
+                assert!(examples.join(file).exists());
+            }
+        }
+    }
 }

@@ -2,16 +2,14 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
-use super::SECOND;
 use crate::config::Section;
 use crate::gateway::group::own::{self, Own};
-use crate::gateway::group::policy::{Answer, Matter, Policy};
+use crate::gateway::group::policy::Policy;
 use crate::gateway::group::{
-    Group, GroupFile, GroupId, KeepAlive, Kind, Login, Platform, Proof, Rate, Scheme, Topics, Trust, Upstream,
+    Group, GroupFile, GroupId, Kind, Login, Platform, Proof, Scheme, Topics, Trust, Upstream, public, words,
 };
 use crate::gateway::store::Fingerprint;
 use crate::gateway::subscriber::{Prefix, fingerprint};
@@ -75,8 +73,8 @@ pub(super) fn read(top: &mut Section<'_, '_>, certificates: bool) -> FilesConfig
 fn default_group(top: &mut Section<'_, '_>) -> Group {
     let upstream = upstream(top.section("upstream"));
     let policy = policy(top.section("policy"), upstream.kind);
-    let rate = rate(top.section("rate"));
-    let keep_alive = keep_alive(top.section("keep_alive"));
+    let rate = section(top.section("rate"), words::rate);
+    let keep_alive = section(top.section("keep_alive"), words::keep_alive);
     let mut device = top.section("device");
     let username = device.parsed::<NameTemplate>("username");
     let pass_login = device.boolean("pass_login", false);
@@ -146,8 +144,10 @@ fn group_files(top: &mut Section<'_, '_>, default_is_here: bool) -> Vec<GroupFil
             versions: s.choice("tls", None, &own::VERSIONS.map(|(word, v)| (word, Some(v)))),
             alpn: s.text("alpn"),
             trust: s.file("ca_file").map(Trust::File),
-            connect_timeout: s.has("connect_timeout").then(|| connect_timeout(&mut s)),
-            ..Own::default()
+            connect_timeout: words::connect_timeout(&mut s),
+            keep_alive: section(s.section("keep_alive"), words::keep_alive),
+            rate: section(s.section("rate"), words::rate),
+            policy: section(s.section("policy"), words::policy),
         };
         if let Some(Err(why)) = own.alpn.as_deref().map(own::alpn) {
             s.mistake("alpn", why);
@@ -177,16 +177,15 @@ fn address(s: &mut Section<'_, '_>) -> Option<String> {
     address
 }
 
-fn connect_timeout(s: &mut Section<'_, '_>) -> Duration {
-    s.duration("connect_timeout", 10 * SECOND, SECOND..=120 * SECOND)
-}
-
 fn upstream(mut s: Section<'_, '_>) -> Upstream {
     let host = s.required_text("host", "mynamespace.japaneast-1.ts.eventgrid.azure.net");
     if s.has("host") && ServerName::try_from(host.as_str()).is_err() {
         s.mistake(
             "host",
-            format!("{host:?} is neither a host name nor an IP address; the port goes into port"),
+            format!(
+                "{:?} is neither a host name nor an IP address; the port goes into port",
+                public::host(&host)
+            ),
         );
     }
     let address = address(&mut s);
@@ -218,18 +217,18 @@ fn upstream(mut s: Section<'_, '_>) -> Upstream {
         trust: s.file("ca_file").map_or(Trust::System, Trust::File),
         versions: tls.unwrap_or_default(),
         alpn,
-        connect_timeout: connect_timeout(&mut s),
+        connect_timeout: words::connect_timeout(&mut s).unwrap_or(own::CONNECT_TIMEOUT),
         kind,
     };
     s.finish();
     upstream
 }
 
-/// `[policy]`: a line for each [`Matter`] that is to be answered in another way than is usual for the upstream's kind.
+/// `[policy]`: a line for each [`Matter`](crate::gateway::group::policy::Matter) that is to be answered in another way than is usual for
+/// the upstream's kind.
 fn policy(mut s: Section<'_, '_>, kind: Kind) -> Policy {
     let mut policy = Policy::of(kind);
-    for matter in Matter::all() {
-        let answer = s.choice(matter.word(), policy.answer(matter), &Answer::WORDS);
+    for (matter, answer) in words::policy(&mut s) {
         if let Err(why) = policy.set(matter, answer) {
             s.mistake(matter.word(), why);
         }
@@ -238,39 +237,11 @@ fn policy(mut s: Section<'_, '_>, kind: Kind) -> Policy {
     policy
 }
 
-/// `[keep_alive]`: SORACOM Beam's rule, unless another one is written.
-fn keep_alive(mut s: Section<'_, '_>) -> KeepAlive {
-    let beam = KeepAlive::default();
-    let mut seconds = |key, default| {
-        let n = s.number(key, 1..=i64::from(u16::MAX));
-        n.and_then(|n| u16::try_from(n).ok()).unwrap_or(default)
-    };
-    let (min, max) = (seconds("min", beam.min), seconds("max", beam.max));
-    if min > max {
-        s.mistake("min", format!("{min} s is more than max, {max} s"));
-    }
-    let day = 86_400 * SECOND;
-    let idle_at_zero = s.duration("idle_at_zero", beam.idle_at_zero, SECOND..=day);
+/// A section that is read by the words of all groups.
+fn section<'t, 'i, T>(mut s: Section<'t, 'i>, read: impl FnOnce(&mut Section<'t, 'i>) -> T) -> T {
+    let value = read(&mut s);
     s.finish();
-    KeepAlive { min, max, idle_at_zero }
-}
-
-/// Most messages, bytes or seconds of `[rate]`: far above what a device's link carries.
-const RATE_MAX: i64 = 1_000_000_000;
-
-/// `[rate]`: `messages` and `bytes` a second from one subscriber (none: no limit), and `burst`, the seconds' worth that may come at once.
-fn rate(mut s: Section<'_, '_>) -> Rate {
-    let mut number = |key, least, default| {
-        let n = s.number(key, least..=RATE_MAX);
-        n.and_then(|n| u32::try_from(n).ok()).unwrap_or(default)
-    };
-    let rate = Rate {
-        messages: number("messages", 1, 0),
-        bytes: number("bytes", 1, 0),
-        burst: number("burst", 1, 1),
-    };
-    s.finish();
-    rate
+    value
 }
 
 fn subscribers(

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::SECOND;
 use crate::config::Section;
 use crate::gateway::subscriber::Prefix;
+use crate::gateway::workers::WORKERS_MAX;
 use crate::identity::NameTemplate;
 
 /// A door with TLS, where a device proves itself by a certificate.
@@ -71,7 +72,10 @@ pub(super) fn read(mut s: Section<'_, '_>) -> Listen {
             .number("guesses", 1..=10_000)
             .and_then(|n| u32::try_from(n).ok())
             .unwrap_or(10),
-        workers: count(s.number("workers", 0..=256), 0),
+        workers: count(
+            s.number("workers", 0..=i64::try_from(WORKERS_MAX).unwrap_or(i64::MAX)),
+            0,
+        ),
     };
     s.finish();
     listen

@@ -10,6 +10,7 @@ use super::SECOND;
 use super::listen::{DEFAULT_NAME, ListenTls};
 use crate::config::Section;
 use crate::config::credentials::{DPS_HOST, DpsProtocol, DpsService, Patience, is_id_scope};
+use crate::gateway::group::public;
 use crate::identity::NameTemplate;
 
 /// What SORACOM Krypton answers, from an authority of your own.
@@ -134,7 +135,10 @@ pub(super) fn read(mut s: Section<'_, '_>) -> ProvisioningConfig {
 fn host(s: &mut Section<'_, '_>, key: &'static str) -> Option<String> {
     let host = s.text(key)?;
     if ServerName::try_from(host.as_str()).is_err() {
-        s.mistake(key, format!("{host:?} is neither a host name nor an IP address"));
+        s.mistake(
+            key,
+            format!("{:?} is neither a host name nor an IP address", public::host(&host)),
+        );
     }
     Some(host)
 }
@@ -213,7 +217,10 @@ fn aws(mut s: Section<'_, '_>) -> AwsProvisioning {
     if region.is_empty() && !host.is_empty() {
         s.mistake(
             "region",
-            format!("is not told by {host:?}: write for example region = \"ap-northeast-1\""),
+            format!(
+                "is not told by {:?}: write for example region = \"ap-northeast-1\"",
+                public::host(&host)
+            ),
         );
     }
     let aws = AwsProvisioning {

@@ -76,6 +76,8 @@ pub const FLOW_MAX: usize = 480;
 pub const OWED_MAX: usize = 4 << 10;
 /// How long it is held then, before it is looked again.
 const OWED_PAUSE: Duration = Duration::from_millis(20);
+/// Most remarks that one connection makes to the operator.
+const NOTES_MAX: usize = 16;
 /// PINGREQ (MQTT 3.1.1 and 5 section 3.12).
 const PINGREQ: [u8; 2] = [0xc0, 0];
 
@@ -108,7 +110,7 @@ pub struct Step {
     pub hold: Option<Duration>,
     /// Write what this step says, then end.
     pub end: Option<End>,
-    /// What the operator should know; once for each matter and connection.
+    /// What the operator should know; each once, and at most [`NOTES_MAX`] on one connection.
     pub note: Option<String>,
 }
 
@@ -155,7 +157,7 @@ pub struct Flow {
     exactly: Exactly,
     waiting: Waiting,
     pings: Option<Pings>,
-    noted: bool,
+    noted: Vec<String>,
     leaving: Leaving,
     /// PUBLISHes, SUBSCRIBEs and the rest go up without a look at what is in them.
     any_publish: bool,
@@ -191,7 +193,7 @@ impl Flow {
             exactly: Exactly::default(),
             waiting: Waiting::default(),
             pings: deal.keep_alive().map(|seconds| Pings::new(seconds, now)),
-            noted: false,
+            noted: Vec::new(),
             leaving: Leaving::No,
             any_publish: deal.takes_any_publish(),
             any_subscribe: deal.takes_any_subscribe(),
@@ -640,9 +642,10 @@ impl Flow {
     }
 
     fn note(&mut self, note: Option<String>, run: &mut Run<'_>) {
-        if note.is_some() && !self.noted {
-            self.noted = true;
-            run.step.note = note;
+        // Each is said once, and one connection has only so much to say.
+        if let Some(note) = note.filter(|n| self.noted.len() < NOTES_MAX && !self.noted.contains(n)) {
+            self.noted.push(note.clone());
+            run.step.note = Some(note);
         }
     }
 

@@ -193,6 +193,21 @@ fn refusal(deal: &Deal, filter: &[u8], five: bool) -> Result<Option<(u8, String)
     Ok(Some((if five { code } else { reason::UNSPECIFIED }, offence.why)))
 }
 
+/// Longest remark on one SUBSCRIBE, in bytes.
+const NOTE_MAX: usize = 1_024;
+
+/// Says this too, if it is not said yet.
+fn remark(note: &mut Option<String>, what: &str) {
+    match note {
+        None => *note = Some(what.to_owned()),
+        Some(said) if said.len() + what.len() < NOTE_MAX && !said.contains(what) => {
+            said.push_str("; ");
+            said.push_str(what);
+        }
+        Some(_) => {}
+    }
+}
+
 /// Judges a SUBSCRIBE. `note` gets what the operator should know.
 pub(super) fn subscribe(deal: &Deal, body: &[u8], note: &mut Option<String>) -> Result<Verdict, Offence> {
     let five = deal.is_five();
@@ -220,7 +235,7 @@ pub(super) fn subscribe(deal: &Deal, body: &[u8], note: &mut Option<String>) -> 
         let rewritten = match deal.rewrite().map_or(Ok(None), |r| r.filter(filter)) {
             Ok(rewritten) => rewritten,
             Err(missing) => {
-                note.get_or_insert_with(|| format!("a filter was refused: {missing}"));
+                remark(note, &format!("a filter was refused: {missing}"));
                 codes.push(Some(if five {
                     reason::TOPIC_FILTER_INVALID
                 } else {
@@ -260,7 +275,7 @@ pub(super) fn subscribe(deal: &Deal, body: &[u8], note: &mut Option<String>) -> 
         changed |= rewritten.is_some();
         match refused {
             Some((code, why)) => {
-                note.get_or_insert_with(|| format!("a filter was refused: {why}"));
+                remark(note, &format!("a filter was refused: {why}"));
                 codes.push(Some(code));
             }
             None => {

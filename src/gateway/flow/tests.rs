@@ -234,6 +234,11 @@ fn retained_messages_pass_are_cleared_or_end_it() {
     let out = up(&mut f, &[kept.clone(), kept.clone()].concat());
     assert_eq!(out.on, publish(V3, 2, 7, "t", b"x").repeat(2));
     assert_eq!((out.notes.len(), out.steps), (1, 2), "said once, written at once");
+    // Another matter is told as well, and the first not again.
+    let deep = subscribe(V3, 7, &[("1/2/3/4/5/6/7/8/9", 0)]);
+    let out = up(&mut f, &[deep.clone(), kept.clone(), deep].concat());
+    assert_eq!(out.notes.len(), 1, "{:?}", out.notes);
+    assert!(out.notes[0].contains("levels"), "{:?}", out.notes);
     let close = |level| with(level, Kind::EventGrid, Matter::Retain, Answer::Close);
     ends(close(V3), &kept, "retain", b"");
     ends(close(V5), &publish(V5, 3, 7, "t", b"x"), "retain", b"\xe0\x01\x9a");
@@ -395,6 +400,12 @@ fn refused_filters_are_answered_in_their_place() {
     let out = up(&mut f, &subscribe(V3, 7, &asked));
     assert_eq!(out.on, subscribe(V3, 7, &[("a", 1), ("c", 0)]), "QoS 2 is lowered");
     assert!(out.notes[0].contains("levels"), "{:?}", out.notes);
+    assert_eq!(
+        out.notes[0].matches("a filter was refused").count(),
+        2,
+        "each has its reason: {:?}",
+        out.notes
+    );
     assert_eq!(
         down(&mut f, &suback(V3, 7, &[1, 0])).on,
         suback(V3, 7, &[1, 0x80, 0x80, 0])

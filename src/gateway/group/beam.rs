@@ -24,9 +24,8 @@
 
 use zeroize::Zeroizing;
 
-use super::{Login, Platform, Scheme, Topics, secret};
-use crate::gateway::credential::CredentialId;
-use crate::gateway::json::{Grade, Node, Notes, Object, short};
+use super::{Login, Platform, Scheme, Topics, public, secret};
+use crate::gateway::json::{Grade, Node, Notes, Object, named};
 use crate::identity::{NameTemplate, Numbers};
 use rustls_pki_types::ServerName;
 
@@ -84,7 +83,7 @@ pub(super) fn list(top: &Node<'_, '_>) -> Option<Entry> {
             continue;
         };
         if !keys.insert(key.clone()) {
-            at.mistake(format!("{:?} stands in the list twice", short(&key)));
+            at.mistake(format!("{:?} stands in the list twice", named(&key)));
         } else if key == MQTT {
             entry = self::entry(&value);
         } else {
@@ -122,14 +121,14 @@ fn other(key: &str, at: &Node<'_, '_>) {
     ) {
         let message = format!(
             "{:?} is another entry point of Beam; this gateway has the MQTT one alone and does nothing with it",
-            short(key)
+            named(key)
         );
         at.say(Grade::Warning, message);
     } else {
         let near = crate::config::reader::near(key, std::iter::once(MQTT));
         at.mistake(format!(
             "unknown key {:?}{near}: the MQTT entry point is {MQTT:?}",
-            short(key)
+            named(key)
         ));
     }
 }
@@ -199,7 +198,7 @@ fn destination(o: &mut Object<'_, '_>, enabled: bool) -> Option<(Scheme, String,
         return None;
     };
     url_of(&url)
-        .map_err(|why| at.mistake(format!("{:?} {why}", short(&url))))
+        .map_err(|why| at.mistake(format!("{:?} {why}", public::url(&url))))
         .ok()
 }
 
@@ -250,10 +249,7 @@ fn platform(o: &mut Object<'_, '_>) -> Option<Platform> {
     };
     let version = node.text()?;
     if version.len() != 6 || !version.bytes().all(|b| b.is_ascii_digit()) {
-        node.mistake(format!(
-            "{:?} is no platform version: write \"{FULL}\"",
-            short(&version)
-        ));
+        node.mistake(format!("is no platform version: write \"{FULL}\""));
         return None;
     }
     Some(match version.as_str().cmp(FULL) {
@@ -279,8 +275,13 @@ fn template(o: &mut Object<'_, '_>, key: &'static str) -> Option<Option<NameTemp
     }
     match text.parse() {
         Ok(t) => Some(Some(t)),
-        Err(e) => {
+        Err(e) if public::text(&text) == text => {
             node.mistake(format!("{e}"));
+            None
+        }
+        // It quotes what it stumbled over.
+        Err(_) => {
+            node.mistake("is no name with placeholders; known are #{imsi}, #{imei} and #{simId}");
             None
         }
     }
@@ -403,7 +404,7 @@ pub(super) fn fits_an_id(template: &NameTemplate) -> Result<(), String> {
         iccid: "99999999999999999999".parse().ok(),
     };
     let id = template.fill_known(&longest).map_err(|e| e.to_string())?;
-    id.parse::<CredentialId>().map(|_| ())
+    public::credential(&id).map(|_| ())
 }
 
 /// The MQTT entry point's value that says what this group says.

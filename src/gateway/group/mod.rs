@@ -7,7 +7,9 @@
 //! |---|---|
 //! | `beam` | the namespace `SoracomBeam`, as SORACOM's API and `soracom groups put-config` write it |
 //! | `own` | the namespace `OnyxGateway`: what Beam has no word for (private authorities, limits, policies) |
+//! | `words` | what is written in two languages: the namespace's JSON and TOML |
 //! | `record` | both together: stored groups, and files with a group's configuration |
+//! | [`public`] | what of it may be shown |
 //! | `secret` | passwords with placeholders |
 //! | [`super::config`] | `[upstream]` and `[device]` of `gateway.toml` |
 
@@ -15,8 +17,10 @@ pub mod beam;
 mod kind;
 pub mod own;
 pub mod policy;
+pub mod public;
 mod record;
 mod secret;
+pub(in crate::gateway) mod words;
 
 use std::fmt;
 use std::path::PathBuf;

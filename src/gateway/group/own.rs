@@ -1,5 +1,5 @@
 //! The namespace `OnyxGateway`: what Beam has no word for. Written like any other namespace, a list of `{"key": …, "value": …}`; in
-//! files, `[[group]]` of `gateway.toml` has the same in TOML's words.
+//! files, `[[group]]` of `gateway.toml` has the same in TOML's words ([`super::words`] reads both).
 //!
 //! | key | value | without it |
 //! |---|---|---|
@@ -20,9 +20,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::policy::{Answer, Matter, Policy};
-use super::{KeepAlive, Kind, Rate, Trust};
+use super::{KeepAlive, Kind, Rate, Trust, public, words};
 use crate::gateway::credential::CredentialId;
-use crate::gateway::json::{Node, Object, short};
+use crate::gateway::json::{Node, Object};
 use crate::tls::{self, Versions};
 
 /// The namespace's name.
@@ -133,7 +133,7 @@ pub(in crate::gateway) fn written(own: &Own) -> Result<BTreeMap<String, Value>, 
 }
 
 /// How long the way upstream may take when nobody says.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(in crate::gateway) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The words for kinds of upstream.
 pub(in crate::gateway) const KINDS: [(&str, Kind); 4] = [
     ("event-grid", Kind::EventGrid),
@@ -159,10 +159,7 @@ pub(in crate::gateway) fn address(text: &str) -> Result<(), String> {
     if fits {
         Ok(())
     } else {
-        Err(format!(
-            "{:?} is not HOST:PORT: write for example \"192.0.2.1:8883\"",
-            short(text)
-        ))
+        Err("is not HOST:PORT: write for example \"192.0.2.1:8883\"".to_owned())
     }
 }
 
@@ -192,14 +189,9 @@ fn choice<T: Copy>(o: &mut Object<'_, '_>, key: &'static str, words: &[(&str, T)
     let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
     if found.is_none() {
         let words: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-        node.mistake(format!("{:?} is none of {}", short(&text), words.join(", ")));
+        node.mistake(format!("is none of {}", words.join(", ")));
     }
     found
-}
-
-fn seconds(o: &mut Object<'_, '_>, key: &'static str, limits: std::ops::RangeInclusive<u32>) -> Option<Duration> {
-    let n = o.some(key)?.number(limits)?;
-    Some(Duration::from_secs(n.into()))
 }
 
 /// Reads the namespace as it is stored: keys with values.
@@ -210,7 +202,7 @@ pub(super) fn map(top: &Node<'_, '_>) -> Own {
 fn read(mut o: Object<'_, '_>) -> Own {
     let default_credential = o.text("defaultCredentialsId").filter(|(text, _)| !text.is_empty());
     let default_credential =
-        default_credential.and_then(|(text, node)| text.parse().map_err(|why: String| node.mistake(why)).ok());
+        default_credential.and_then(|(text, node)| public::credential(&text).map_err(|why| node.mistake(why)).ok());
     let ca = o.text("ca").filter(|(text, _)| !text.is_empty());
     let trust = ca.and_then(|(pem, node)| match tls::roots(pem.as_bytes(), "this text") {
         Ok(_) => Some(Trust::Pem(pem)),
@@ -226,60 +218,24 @@ fn read(mut o: Object<'_, '_>) -> Own {
         versions: choice(&mut o, "tls", &VERSIONS),
         alpn: checked(&mut o, "alpn", alpn),
         trust,
-        connect_timeout: seconds(&mut o, "connectTimeout", 1..=120),
-        keep_alive: o.some("keepAlive").and_then(|n| keep_alive(&n)).unwrap_or_default(),
-        rate: o.some("rate").and_then(|n| rate(&n)).unwrap_or_default(),
-        policy: o.some("policy").map(|n| policy(&n)).unwrap_or_default(),
+        connect_timeout: words::connect_timeout(&mut o),
+        keep_alive: inner(&mut o, "keepAlive", words::keep_alive),
+        rate: inner(&mut o, "rate", words::rate),
+        policy: inner(&mut o, "policy", words::policy),
     };
     o.finish();
     own
 }
 
-fn keep_alive(node: &Node<'_, '_>) -> Option<KeepAlive> {
-    let mut o = node.object()?;
-    let beam = KeepAlive::default();
-    let mut number = |key, default: u16| {
-        let n = o.some(key).and_then(|n| n.number(1..=u16::MAX.into()));
-        n.and_then(|n| u16::try_from(n).ok()).unwrap_or(default)
+fn inner<'t, 'n, T: Default>(
+    o: &mut Object<'t, 'n>,
+    key: &'static str,
+    read: impl FnOnce(&mut Object<'t, 'n>) -> T,
+) -> T {
+    let Some(mut inner) = o.some(key).and_then(|n| n.object()) else {
+        return T::default();
     };
-    let (min, max) = (number("min", beam.min), number("max", beam.max));
-    let idle_at_zero = seconds(&mut o, "idleAtZero", 1..=86_400).unwrap_or(beam.idle_at_zero);
-    if min > max {
-        node.mistake(format!("min, {min} s, is longer than max, {max} s"));
-    }
-    o.finish();
-    Some(KeepAlive { min, max, idle_at_zero })
-}
-
-fn rate(node: &Node<'_, '_>) -> Option<Rate> {
-    let mut o = node.object()?;
-    let mut number = |key, limits| o.some(key).and_then(|n| n.number(limits));
-    let rate = Rate {
-        messages: number("messages", 0..=1_000_000).unwrap_or(0),
-        bytes: number("bytes", 0..=1_000_000_000).unwrap_or(0),
-        burst: number("burst", 1..=3_600).unwrap_or(1),
-    };
-    o.finish();
-    Some(rate)
-}
-
-fn policy(node: &Node<'_, '_>) -> Vec<(Matter, Answer)> {
-    let Some(o) = node.object() else { return Vec::new() };
-    let read = |(word, node): (&str, &Node<'_, '_>)| {
-        let matter: Result<Matter, ()> = word.parse().map_err(|_: String| {
-            let words = Matter::all().map(Matter::word);
-            let near = crate::config::reader::near(word, words.iter().copied());
-            node.mistake(format!(
-                "{:?} is no matter of a policy{near}; there are {}",
-                short(word),
-                words.join(", ")
-            ));
-        });
-        let matter = matter.ok()?;
-        let answer: Answer = node.text()?.parse().map_err(|why: String| node.mistake(why)).ok()?;
-        // Which answers a matter may have is the same for all kinds.
-        let fits = Policy::default().set(matter, answer);
-        fits.map_err(|why| node.mistake(why)).ok().map(|()| (matter, answer))
-    };
-    o.each().filter_map(read).collect()
+    let value = read(&mut inner);
+    inner.finish();
+    value
 }

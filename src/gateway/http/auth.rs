@@ -4,7 +4,7 @@
 //! as `X-Soracom-Token` (any `X-Soracom-API-Key` beside it is taken, so that a client written for SORACOM works). Such a client logs in
 //! first: `POST /v1/auth` with `{"authKeyId": …, "authKey": TOKEN}` gives a session token that ends by itself. It is a keyed digest over
 //! its end, made from the token alone, so any gateway with the same token file knows it, none has to remember it, and another token ends
-//! all sessions.
+//! all sessions. A reload reads the file again: from that moment the old token opens nothing.
 //!
 //! **Guesses**: comparing takes the same time wherever texts differ, and an address that guesses wrongly [`GUESSES`] times in a minute is
 //! not heard for a while, longer each time ([`crate::gateway::guess`]).
@@ -31,6 +31,8 @@ use super::error::ApiError;
 use crate::clock::Clock;
 use crate::gateway::config::ApiConfig;
 use crate::gateway::guess::{Guesses, Origin, Verdict};
+use crate::gateway::listener::http::Asker;
+use crate::gateway::reload::Current;
 use crate::gateway::subscriber::{TOKEN_MIN, Token};
 
 /// Wrong tokens in a minute after which an address is not heard for a while.
@@ -51,17 +53,58 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 #[error("api.token_file: {0}")]
 pub struct GateError(String);
 
-/// The door-keeper.
-pub struct Gate {
+/// What a reload changes: the token, and what else `[api]` says of who may ask.
+pub(in crate::gateway) struct Keys {
     key: hmac::Key,
     /// The digest of the token under the key of `key`.
     tag: hmac::Tag,
     sessions: hmac::Key,
     hosts: Vec<String>,
+    open_metrics: bool,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keys(…)")
+    }
+}
+
+impl Keys {
+    /// Reads the token's file.
+    ///
+    /// # Errors
+    /// [`GateError`]: unreadable, readable by others, too short.
+    pub(in crate::gateway) fn read(config: &ApiConfig) -> Result<Self, GateError> {
+        let token = Token::read(&config.token_file).map_err(|e| GateError(e.to_string()))?;
+        Ok(Self {
+            open_metrics: config.open_metrics,
+            ..Self::of(token.secret(), &config.hosts)?
+        })
+    }
+
+    fn of(token: &[u8], hosts: &[String]) -> Result<Self, GateError> {
+        if token.len() < TOKEN_MIN {
+            return Err(GateError(format!("a token has at least {TOKEN_MIN} bytes")));
+        }
+        let random = ring::rand::SystemRandom::new();
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &random);
+        let key = key.map_err(|_| GateError("the operating system gives no random numbers".to_owned()))?;
+        Ok(Self {
+            tag: hmac::sign(&key, token),
+            key,
+            sessions: hmac::Key::new(hmac::HMAC_SHA256, token),
+            hosts: hosts.iter().map(|h| h.to_ascii_lowercase()).collect(),
+            open_metrics: false,
+        })
+    }
+}
+
+/// The door-keeper.
+pub struct Gate {
+    keys: Current<Keys>,
     guesses: Mutex<Guesses>,
     clock: Clock,
     born: Instant,
-    open_metrics: bool,
 }
 
 impl std::fmt::Debug for Gate {
@@ -76,43 +119,35 @@ impl Gate {
     /// # Errors
     /// [`GateError`]: unreadable, readable by others, too short.
     pub fn open(config: &ApiConfig, clock: &Clock) -> Result<Self, GateError> {
-        let token = Token::read(&config.token_file).map_err(|e| GateError(e.to_string()))?;
-        let gate = Self::with(token.secret(), &config.hosts, clock)?;
-        Ok(Self {
-            open_metrics: config.open_metrics,
-            ..gate
-        })
+        Ok(Self::with(Keys::read(config)?, clock))
     }
 
-    fn with(token: &[u8], hosts: &[String], clock: &Clock) -> Result<Self, GateError> {
-        if token.len() < TOKEN_MIN {
-            return Err(GateError(format!("a token has at least {TOKEN_MIN} bytes")));
-        }
-        let random = ring::rand::SystemRandom::new();
-        let key = hmac::Key::generate(hmac::HMAC_SHA256, &random);
-        let key = key.map_err(|_| GateError("the operating system gives no random numbers".to_owned()))?;
-        Ok(Self {
-            tag: hmac::sign(&key, token),
-            key,
-            sessions: hmac::Key::new(hmac::HMAC_SHA256, token),
-            hosts: hosts.iter().map(|h| h.to_ascii_lowercase()).collect(),
+    fn with(keys: Keys, clock: &Clock) -> Self {
+        Self {
+            keys: Current::new(keys),
             guesses: Mutex::new(Guesses::new(GUESSES)),
             clock: clock.clone(),
             born: Instant::now(),
-            open_metrics: false,
-        })
+        }
+    }
+
+    /// Another token from now on (a reload). Who sent it too early is heard again.
+    pub(in crate::gateway) fn change(&self, keys: Keys) {
+        self.keys.set(keys);
+        self.guesses.lock().unwrap_or_else(PoisonError::into_inner).forget();
     }
 
     /// Whether `/metrics` needs no token (`api.open_metrics`).
     #[must_use]
     pub fn opens_metrics(&self) -> bool {
-        self.open_metrics
+        self.keys.get().open_metrics
     }
 
     /// Whether this is the token of the file. Its time does not depend on where they differ.
     #[must_use]
     pub fn is_token(&self, text: &[u8]) -> bool {
-        hmac::verify(&self.key, text, self.tag.as_ref()).is_ok()
+        let keys = self.keys.get();
+        hmac::verify(&keys.key, text, keys.tag.as_ref()).is_ok()
     }
 
     /// A session token; without a plausible clock there is no end to write into it, and so no session.
@@ -120,7 +155,7 @@ impl Gate {
     pub fn session(&self, length: Duration) -> Option<String> {
         let (now, _) = self.clock.now()?;
         let end = format!("{}", (now + length.min(SESSION_MAX)).as_secs());
-        let tag = hmac::sign(&self.sessions, format!("{SESSION_MARK}{end}").as_bytes());
+        let tag = hmac::sign(&self.keys.get().sessions, format!("{SESSION_MARK}{end}").as_bytes());
         Some(format!("{SESSION_MARK}{end}.{}", crate::digest::hex(tag.as_ref())))
     }
 
@@ -128,7 +163,12 @@ impl Gate {
         let read = || {
             let (end, tag) = text.strip_prefix(SESSION_MARK)?.split_once('.')?;
             let tag = crate::digest::unhex(tag)?;
-            hmac::verify(&self.sessions, format!("{SESSION_MARK}{end}").as_bytes(), &tag).ok()?;
+            hmac::verify(
+                &self.keys.get().sessions,
+                format!("{SESSION_MARK}{end}").as_bytes(),
+                &tag,
+            )
+            .ok()?;
             let end = Duration::from_secs(end.parse().ok()?);
             let (now, _) = self.clock.now()?;
             Some(now < end)
@@ -163,7 +203,7 @@ impl Gate {
     fn is_ours(&self, host: &str) -> bool {
         let name = host_name(host).to_ascii_lowercase();
         let name = name.trim_end_matches('.');
-        name == "localhost" || name.parse::<IpAddr>().is_ok() || self.hosts.iter().any(|h| h == name)
+        name == "localhost" || name.parse::<IpAddr>().is_ok() || self.keys.get().hosts.iter().any(|h| h == name)
     }
 
     /// What must be so whoever asks. `is_link`: somebody follows a link to the page, which holds no data and lies in nobody's frame.
@@ -223,6 +263,13 @@ fn host_name(host: &str) -> &str {
     }
 }
 
+/// Whoever has shown the token keeps the connection's place.
+fn stays(request: &Request) {
+    if let Some(ConnectInfo(asker)) = request.extensions().get::<ConnectInfo<Asker>>() {
+        asker.stays();
+    }
+}
+
 /// Where a request comes from; the door puts it there.
 pub(super) fn peer(request: &Request) -> IpAddr {
     let info = request.extensions().get::<ConnectInfo<SocketAddr>>();
@@ -270,6 +317,9 @@ fn is_json(request: &Request) -> Result<(), ApiError> {
 /// For what needs the token.
 pub(super) async fn inside(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let peer = peer(&request);
+    if gate.opens_metrics() && request.uri().path() == super::metrics::PATH {
+        return next.run(request).await;
+    }
     if let Err(e) = gate.hears(peer) {
         return e.into_response();
     }
@@ -283,7 +333,10 @@ pub(super) async fn inside(State(gate): State<Arc<Gate>>, request: Request, next
         .map(|(_, t)| t.trim_ascii())
         .or(headers.get(SORACOM_TOKEN).map(HeaderValue::as_bytes));
     match given {
-        Some(token) if gate.knows(token) => next.run(request).await,
+        Some(token) if gate.knows(token) => {
+            stays(&request);
+            next.run(request).await
+        }
         Some(_) => gate.wrong(peer).into_response(),
         None => ApiError::unknown().into_response(),
     }
@@ -322,7 +375,8 @@ mod tests {
     use super::*;
 
     fn gate() -> Gate {
-        Gate::with(b"0123456789abcdef", &["gw.example".to_owned()], &Clock::new()).unwrap()
+        let keys = Keys::of(b"0123456789abcdef", &["gw.example".to_owned()]).unwrap();
+        Gate::with(keys, &Clock::new())
     }
 
     #[test]
@@ -334,18 +388,18 @@ mod tests {
         assert!(gate.knows(session.as_bytes()));
         // Another gateway with the same token knows it, one with another token does not.
         assert!(self::gate().knows(session.as_bytes()));
-        assert!(
-            !Gate::with(b"0123456789abcdeX", &[], &Clock::new())
-                .unwrap()
-                .knows(session.as_bytes())
-        );
+        let other = self::gate();
+        other.change(Keys::of(b"0123456789abcdeX", &[]).unwrap());
+        assert!(!other.knows(session.as_bytes()) && !other.is_token(b"0123456789abcdef"));
+        assert!(other.is_token(b"0123456789abcdeX"));
+        assert!(other.knows(other.session(SESSION).unwrap().as_bytes()));
         assert!(
             !gate.knows(gate.session(Duration::ZERO).unwrap().as_bytes()),
             "it has ended"
         );
         let longer = session.replacen("session.", "session.9", 1);
         assert!(!gate.knows(longer.as_bytes()));
-        assert!(Gate::with(b"short", &[], &Clock::new()).is_err());
+        assert!(Keys::of(b"short", &[]).is_err());
         assert!(!format!("{gate:?}").contains("0123"));
     }
 

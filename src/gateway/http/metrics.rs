@@ -52,9 +52,12 @@ use crate::gateway::status::{ENDS, Status, Tls};
 /// What OpenMetrics 1.0 says its type is.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Where the counters are.
+pub(super) const PATH: &str = "/metrics";
+
 /// The route; it needs the token unless `api.open_metrics` says otherwise, which is its caller's business.
 pub fn routes() -> Router<Arc<App>> {
-    Router::new().route("/metrics", get(answer))
+    Router::new().route(PATH, get(answer))
 }
 
 async fn answer(State(app): State<Arc<App>>) -> Response {

@@ -47,14 +47,10 @@ pub struct App {
 /// address, and within the bounds of the door.
 pub fn router(app: Arc<App>, gate: Arc<Gate>) -> Router {
     // With the token. Whoever adds a room merges its routes here ...
-    let mut inside = soracom::routes().merge(page::routes());
+    // (The metrics' too: whether they need one may change while this runs.)
+    let inside = soracom::routes().merge(page::routes()).merge(metrics::routes());
     // ... or here, when it shows nothing that needs one.
-    let mut outside = Router::new().route("/v1/auth", post(auth::login)).merge(page::files());
-    if gate.opens_metrics() {
-        outside = outside.merge(metrics::routes());
-    } else {
-        inside = inside.merge(metrics::routes());
-    }
+    let outside = Router::new().route("/v1/auth", post(auth::login)).merge(page::files());
     let inside = inside.route_layer(from_fn_with_state(gate.clone(), auth::inside));
     Router::new()
         .merge(inside)

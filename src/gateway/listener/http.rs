@@ -1,5 +1,12 @@
-//! Serving the doors that speak HTTP, within bounds: how many connections, how long a head may take, how long an answer, how large a body,
-//! how long a connection lives. What is answered is [`crate::gateway::http`]'s.
+//! Serving the doors that speak HTTP, within bounds: how many connections, and from one address; how long a head may take, a body, an
+//! answer; how large they may be; how long a connection lives. What is answered is [`crate::gateway::http`]'s.
+//!
+//! Places are given as at the doors for devices ([`Places`]): each door has [`CONNECTIONS_MAX`], one address holds [`PER_ADDRESS_MAX`] of
+//! them, and who has not yet shown who he is ([`Asker::stays`]) makes room for the next one when [`STRANGERS_MAX`] are there: first the
+//! oldest connection of the address that has the most. So nobody keeps an operator or a device out by opening connections.
+//!
+//! The PROXY protocol is not read here. What comes from `listen.proxies` counts for no address (the balancer's would be everybody's), and
+//! says by its address nothing about who asks ([`crate::gateway::provisioning::door`]).
 //!
 //! hyper below, and not `axum::serve`, because the latter has no time-out for a request's head: somebody who sends a byte a minute would
 //! keep a connection for ever.
@@ -8,36 +15,49 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit};
-use axum::http::{Request, Response, StatusCode};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::tls::DoorTls;
-use crate::clock::Clock;
+use super::{Hall, Place, Places};
+use crate::gateway::guess::Origin;
 use crate::gateway::refusal::Refusal;
+use crate::gateway::reload::Current;
 use crate::gateway::subscriber::PeerCertificate;
 use crate::gateway::wire::Wire;
 
 /// Connections at once, on each door.
 pub const CONNECTIONS_MAX: usize = 128;
+/// How many of them one address may hold; a browser takes six.
+pub const PER_ADDRESS_MAX: usize = 32;
+/// How many of them those may hold who have not shown who they are.
+pub const STRANGERS_MAX: usize = 96;
 /// How long the head of a request may take, from the moment the connection waits for it.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the body of a request may take, from the end of its head.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long bytes of an answer may lie unacknowledged before the connection is given up.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a request may take until its answer begins.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may live.
@@ -58,34 +78,93 @@ pub struct Asker {
     pub peer: SocketAddr,
     /// The certificate it has shown, at a door with TLS.
     pub certificate: Option<PeerCertificate>,
+    place: Arc<Place>,
 }
 
-/// A door's TLS, and the time by which certificates are judged.
+impl Asker {
+    /// It has shown who it is: nobody takes its place from now on.
+    pub(in crate::gateway) fn stays(&self) {
+        // Whoever lost it a moment ago notices by itself.
+        let _ = self.place.keep();
+    }
+}
+
+/// One door for HTTP: its places, its TLS, and what it shares with the doors for devices.
 #[derive(Debug, Clone)]
-pub struct Secure {
-    /// Certificate, key and authorities.
-    pub tls: DoorTls,
-    /// The time.
-    pub clock: Clock,
+pub(in crate::gateway) struct Entrance {
+    hall: Arc<Hall>,
+    places: Arc<Places>,
+    secure: Option<Arc<Current<DoorTls>>>,
 }
 
-/// Serves a plain door until `stop`; then answers that have begun may end.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    serve_with(listener, None, router, stop).await;
+impl Entrance {
+    /// A door with its own places; all its sockets share them.
+    pub(in crate::gateway) fn new(hall: Arc<Hall>, secure: Option<Arc<Current<DoorTls>>>) -> Self {
+        Self {
+            hall,
+            places: Places::with_strangers(CONNECTIONS_MAX, PER_ADDRESS_MAX, STRANGERS_MAX),
+            secure,
+        }
+    }
+
+    /// Whether it speaks TLS.
+    pub(in crate::gateway) fn is_secure(&self) -> bool {
+        self.secure.is_some()
+    }
+
+    fn place(&self, peer: SocketAddr) -> Option<Place> {
+        let ip = peer.ip().to_canonical();
+        let origin = (!self.hall.trusts(ip)).then(|| Origin::of(ip));
+        match self.places.take(origin) {
+            Ok(place) => Some(place),
+            Err(refusal) => {
+                if let Some(more) = self.hall.say(Origin::of(ip), refusal.key()) {
+                    warn!(from = %ip, reason = refusal.key(), more, "HTTP: refused: {}", full(&refusal));
+                }
+                None
+            }
+        }
+    }
 }
 
-/// The same with TLS, if it is given.
-pub async fn serve_with(listener: TcpListener, secure: Option<Secure>, router: Router, stop: CancellationToken) {
+/// The bounds of these doors in words: those of a [`Refusal`] name the keys of the doors for devices.
+fn full(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::TooManyFrom(n) => format!("{n} connections are open from this address, and no more are taken"),
+        _ => format!("all {CONNECTIONS_MAX} places are taken"),
+    }
+}
+
+/// What to say of a door without TLS whose address others reach; nothing, if it never leaves this machine.
+pub(in crate::gateway) fn plain_warning(section: &str, at: SocketAddr) -> Option<String> {
+    if at.ip().to_canonical().is_loopback() {
+        return None;
+    }
+    let (what, cure) = match section {
+        "api" => (
+            "its token",
+            "set api.address to a loopback address, and put a proxy with TLS before it",
+        ),
+        _ => (
+            "private keys",
+            "set provisioning.certificate and key, or a loopback address",
+        ),
+    };
+    Some(format!(
+        "[{section}] listens without TLS at {at}, which others reach: {what} can be read on the way; {cure}"
+    ))
+}
+
+/// Serves a door until `stop`; then answers that have begun may end.
+pub(in crate::gateway) async fn serve(
+    listener: TcpListener,
+    entrance: Entrance,
+    router: Router,
+    stop: CancellationToken,
+) {
     let router = router.layer(DefaultBodyLimit::max(BODY_MAX));
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let tasks = TaskTracker::new();
     loop {
-        // A place first: while there is none, whoever comes waits in the operating system's queue, which is bounded too.
-        let place = tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            place = places.clone().acquire_owned() => place,
-        };
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => break,
@@ -99,14 +178,16 @@ pub async fn serve_with(listener: TcpListener, secure: Option<Secure>, router: R
                 continue;
             }
         };
-        let (router, stop, secure) = (router.clone(), stop.clone(), secure.clone());
+        let Some(place) = entrance.place(peer).map(Arc::new) else {
+            continue;
+        };
+        let (router, stop, entrance) = (router.clone(), stop.clone(), entrance.clone());
         tasks.spawn(async move {
-            match tokio::time::timeout(HEAD_TIMEOUT, enter(stream, peer, secure.as_ref())).await {
-                Ok(Ok((wire, asker))) => one(TokioIo::new(wire), asker, router, stop).await,
-                Ok(Err(why)) => debug!(%peer, "an HTTP connection ended: {why}"),
-                Err(_) => debug!(%peer, "an HTTP connection ended: no TLS handshake in time"),
+            tokio::select! {
+                biased;
+                () = place.must_go() => debug!(%peer, "an HTTP connection made room for another"),
+                () = visit(stream, peer, &entrance, place.clone(), router, stop) => {}
             }
-            drop(place);
         });
     }
     drop(listener);
@@ -114,17 +195,79 @@ pub async fn serve_with(listener: TcpListener, secure: Option<Secure>, router: R
     let _ = tokio::time::timeout(END_TIMEOUT, tasks.wait()).await;
 }
 
-async fn enter(stream: TcpStream, peer: SocketAddr, secure: Option<&Secure>) -> Result<(Wire, Asker), Refusal> {
-    let (wire, certificate) = match secure {
-        None => (Wire::Plain(stream), None),
-        Some(Secure { tls, clock }) => {
-            let accepted = TlsAcceptor::from(tls.config.clone()).accept(stream).await;
-            let wire = accepted.map(Wire::from).map_err(|e| super::tls::failed(&e))?;
-            let certificate = tls.certificate(&wire, clock)?;
-            (wire, certificate)
+async fn visit(
+    stream: TcpStream,
+    peer: SocketAddr,
+    entrance: &Entrance,
+    place: Arc<Place>,
+    router: Router,
+    stop: CancellationToken,
+) {
+    crate::gateway::socket::tune(&stream, WRITE_TIMEOUT);
+    match tokio::time::timeout(HEAD_TIMEOUT, enter(stream, entrance)).await {
+        Ok(Ok((wire, certificate))) => {
+            let asker = Asker {
+                peer,
+                certificate,
+                place,
+            };
+            one(TokioIo::new(wire), asker, router, stop).await;
         }
+        Ok(Err(why)) => {
+            // An attempt to be somebody, as at the doors for devices; a balancer's address stands for nobody.
+            if matches!(why, Refusal::Certificate(_)) && !entrance.hall.trusts(peer.ip()) {
+                entrance.hall.guessed(Origin::of(peer.ip()));
+            }
+            debug!(%peer, "an HTTP connection ended: {why}");
+        }
+        Err(_) => debug!(%peer, "an HTTP connection ended: no TLS handshake in time"),
+    }
+}
+
+async fn enter(stream: TcpStream, entrance: &Entrance) -> Result<(Wire, Option<PeerCertificate>), Refusal> {
+    let Some(tls) = entrance.secure.as_ref().map(|tls| tls.get()) else {
+        return Ok((Wire::Plain(stream), None));
     };
-    Ok((wire, Asker { peer, certificate }))
+    let accepted = TlsAcceptor::from(tls.config.clone()).accept(stream).await;
+    let wire = accepted.map(Wire::from).map_err(|e| super::tls::failed(&e))?;
+    let certificate = tls.certificate(&wire, &entrance.hall.clock)?;
+    Ok((wire, certificate))
+}
+
+/// A request's body that fails when it is not whole in time.
+struct Hurried {
+    body: Incoming,
+    until: Pin<Box<Sleep>>,
+    late: Arc<AtomicBool>,
+}
+
+impl hyper::body::Body for Hurried {
+    type Data = bytes::Bytes;
+    type Error = axum::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            return Poll::Ready(frame.map(|f| f.map_err(Into::into)));
+        }
+        match self.until.as_mut().poll(cx) {
+            Poll::Ready(()) => {
+                self.late.store(true, Relaxed);
+                Poll::Ready(Some(Err("the body did not come in time".into())))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.body.size_hint()
+    }
 }
 
 async fn one(io: TokioIo<Wire>, asker: Asker, router: Router, stop: CancellationToken) {
@@ -135,7 +278,12 @@ async fn one(io: TokioIo<Wire>, asker: Asker, router: Router, stop: Cancellation
         request.extensions_mut().insert(ConnectInfo(asker.clone()));
         // Whoever announces too much is told before the first byte of it.
         let large = request.body().size_hint().lower() > BODY_MAX as u64;
-        let answer = inner.call(request);
+        let late = Arc::new(AtomicBool::new(false));
+        let answer = inner.call(request.map(|body| Hurried {
+            body,
+            until: Box::pin(tokio::time::sleep(BODY_TIMEOUT)),
+            late: late.clone(),
+        }));
         async move {
             if large {
                 return Ok(refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large\n"));
@@ -144,6 +292,13 @@ async fn one(io: TokioIo<Wire>, asker: Asker, router: Router, stop: Cancellation
                 Ok(answer) => answer?,
                 Err(_) => refusal(StatusCode::GATEWAY_TIMEOUT, "it took too long\n"),
             };
+            if late.load(Relaxed) {
+                let mut answer = refusal(StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n");
+                answer
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+                return Ok(answer);
+            }
             Ok::<Response<Body>, Infallible>(answer)
         }
     });
@@ -177,10 +332,24 @@ mod tests {
     use axum::routing::{get, post};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    fn entrance(proxies: &str) -> Entrance {
+        let text = format!("[listen]\nproxies = [{proxies}]\n");
+        let config = crate::gateway::Config::from_text("gateway.toml".as_ref(), text).unwrap();
+        let hall = Hall::new(&config.listen, None, &crate::clock::Clock::new());
+        Entrance::new(Arc::new(hall), None)
+    }
+
     async fn door(router: Router) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
+        door_of(entrance(""), router).await
+    }
+
+    async fn door_of(
+        entrance: Entrance,
+        router: Router,
+    ) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let served = tokio::spawn(serve(listener, router, stop.clone()));
+        let served = tokio::spawn(serve(listener, entrance, router, stop.clone()));
         (address, stop, served)
     }
 
@@ -239,6 +408,129 @@ mod tests {
             begin.elapsed() <= HEAD_TIMEOUT + Duration::from_secs(1),
             "{:?}",
             begin.elapsed()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_is_cut_by_name() {
+        let router = Router::new().route(
+            "/body",
+            post(|body: axum::body::Bytes| async move { body.len().to_string() }),
+        );
+        let (address, _stop, _served) = door(router).await;
+        let begin = tokio::time::Instant::now();
+        let late = ask(
+            address,
+            b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhalf",
+        )
+        .await;
+        assert!(
+            late.starts_with("HTTP/1.1 408") && late.contains("did not come in time"),
+            "{late}"
+        );
+        assert!(begin.elapsed() >= BODY_TIMEOUT && begin.elapsed() < 2 * BODY_TIMEOUT);
+        let whole = ask(
+            address,
+            b"POST /body HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 4\r\n\r\nhalf",
+        )
+        .await;
+        assert!(whole.starts_with("HTTP/1.1 200") && whole.ends_with('4'), "{whole}");
+    }
+
+    /// Asks on a connection that is there already.
+    async fn answer_on(stream: &mut TcpStream) -> String {
+        let mut answer = String::new();
+        let _ = stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .await;
+        let _ = stream.read_to_string(&mut answer).await;
+        answer
+    }
+
+    async fn call(address: SocketAddr, from: [u8; 4]) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        socket.connect(address).await.unwrap()
+    }
+
+    const HERE: [u8; 4] = [127, 0, 88, 1];
+
+    #[tokio::test]
+    async fn one_address_has_its_share_and_a_balancer_has_none() {
+        let router = || Router::new().route("/", get(|| async { "here" }));
+        let (address, _stop, _served) = door(router()).await;
+        let mut held = Vec::new();
+        for _ in 0..PER_ADDRESS_MAX {
+            held.push(call(address, HERE).await);
+        }
+        // The door has taken them when the first of its neighbours is answered, which came later.
+        let answer = ask(address, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+        assert!(answer.ends_with("here"), "another address is served: {answer}");
+        let mut more = call(address, HERE).await;
+        assert_eq!(more.read(&mut [0; 1]).await.unwrap_or(0), 0, "one too many is closed");
+        for stream in &mut held {
+            assert!(answer_on(stream).await.ends_with("here"));
+        }
+        // Whoever comes through a balancer counts for no address.
+        let (address, _stop, _served) = door_of(entrance("'127.0.88.0/24'"), router()).await;
+        let mut held = Vec::new();
+        for _ in 0..=PER_ADDRESS_MAX {
+            held.push(call(address, HERE).await);
+        }
+        for stream in &mut held {
+            assert!(answer_on(stream).await.ends_with("here"));
+        }
+    }
+
+    #[tokio::test]
+    async fn strangers_make_room_and_who_is_known_stays() {
+        let router = Router::new()
+            .route(
+                "/known",
+                get(|ConnectInfo(asker): ConnectInfo<Asker>| async move { asker.stays() }),
+            )
+            .route("/", get(|| async { "here" }));
+        let (address, _stop, _served) = door(router).await;
+        let mut known = call(address, [127, 0, 88, 9]).await;
+        known
+            .write_all(b"GET /known HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        assert!(known.read(&mut [0; 64]).await.unwrap() > 0);
+        let mut crowd = Vec::new();
+        for n in 0..u8::try_from(STRANGERS_MAX + 40).unwrap() {
+            // Eight addresses, each within its share.
+            crowd.push(call(address, [127, 0, 88, 10 + n % 8]).await);
+            if n % 20 == 0 {
+                let answer = ask(address, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+                assert!(answer.ends_with("here"), "a newcomer is served: {answer}");
+            }
+        }
+        known
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut rest = String::new();
+        known.read_to_string(&mut rest).await.unwrap();
+        assert!(rest.ends_with("here"), "{rest}");
+    }
+
+    #[test]
+    fn a_plain_door_that_others_reach_is_told() {
+        for (at, told) in [
+            ("127.0.0.1:1", false),
+            ("[::1]:1", false),
+            ("[::ffff:127.0.0.1]:1", false),
+            ("0.0.0.0:1", true),
+            ("10.0.0.1:1", true),
+            ("[::]:1", true),
+        ] {
+            assert_eq!(plain_warning("api", at.parse().unwrap()).is_some(), told, "{at}");
+        }
+        let said = plain_warning("provisioning", "10.0.0.1:8036".parse().unwrap()).unwrap();
+        assert!(
+            said.contains("private keys can be read") && said.contains("provisioning.certificate"),
+            "{said}"
         );
     }
 }

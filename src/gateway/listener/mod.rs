@@ -26,9 +26,9 @@ mod places;
 pub mod proxy;
 mod tls;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -46,6 +46,7 @@ use super::connection::{self, Shared, Through};
 use super::guess::{Guesses, Origin, Verdict};
 use super::refusal::Refusal;
 use super::status::Listed;
+use super::subscriber::Prefix;
 use super::workers::Workers;
 use crate::clock::Clock;
 use hush::Hush;
@@ -110,6 +111,8 @@ pub(super) struct Hall {
     guesses: Mutex<Guesses>,
     hush: Mutex<Hush>,
     tls: Mutex<Option<Arc<DoorTls>>>,
+    /// `listen.proxies`.
+    proxies: Mutex<Vec<Prefix>>,
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -124,7 +127,14 @@ impl Hall {
             guesses: Mutex::new(Guesses::new(listen.guesses)),
             hush: Mutex::default(),
             tls: Mutex::new(tls.map(Arc::new)),
+            proxies: Mutex::new(listen.proxies.clone()),
         }
+    }
+
+    /// Whether this is a load balancer's address, which says nothing about who calls through it.
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        held(&self.proxies).iter().any(|p| p.contains(address))
     }
 
     /// New bounds and certificates (a reload). Who was unknown may be known now, so nobody's guesses count any more.
@@ -134,6 +144,7 @@ impl Hall {
         guesses.limit(listen.guesses);
         guesses.forget();
         drop(guesses);
+        held(&self.proxies).clone_from(&listen.proxies);
         // A door goes and comes with a restart only.
         if let Some(tls) = tls {
             *held(&self.tls) = Some(Arc::new(tls));
@@ -196,12 +207,15 @@ pub(super) struct Visit {
     patience: Duration,
     pub(super) place: Place,
     hall: Arc<Hall>,
+    /// Whom its refusals are counted against: known at once, or by the PROXY header.
+    origin: OnceLock<Origin>,
 }
 
 impl Visit {
     /// The device's address has come to light.
     fn arrived(&self, peer: &Peer) -> Result<(), Refusal> {
         let origin = peer.origin();
+        let _ = self.origin.set(origin);
         if peer.via.is_some() {
             self.hall.hear(origin)?;
         }
@@ -245,7 +259,7 @@ pub(super) async fn accept(door: Door, shared: Arc<Shared>, workers: Arc<Workers
 fn arrive(stream: TcpStream, address: SocketAddr, kind: Kind, shared: &Arc<Shared>, workers: &Workers) {
     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
     let (listen, hall) = (shared.listen.get(), &shared.hall);
-    let proxied = listen.proxies.iter().any(|p| p.contains(address.ip()));
+    let proxied = hall.trusts(address.ip());
     let origin = Origin::of(address.ip());
     let place = if proxied {
         hall.places.take(None)
@@ -264,6 +278,11 @@ fn arrive(stream: TcpStream, address: SocketAddr, kind: Kind, shared: &Arc<Share
         patience: listen.connect_timeout,
         place,
         hall: hall.clone(),
+        origin: if proxied {
+            OnceLock::new()
+        } else {
+            OnceLock::from(origin)
+        },
     };
     let Ok(stream) = stream.into_std() else { return };
     let (shared, stop) = (shared.clone(), shared.stop.clone());
@@ -315,10 +334,11 @@ async fn come_in(
             Some((listed, through))
         }
         Err(refusal) => {
-            if matches!(refusal, Refusal::Certificate(_)) && !visit.proxied {
+            let told = visit.origin.get().copied();
+            if let (Refusal::Certificate(_), Some(origin)) = (&refusal, told) {
                 visit.hall.guessed(origin);
             }
-            turn_away(shared, origin, &refusal);
+            turn_away(shared, told.unwrap_or(origin), &refusal);
             None
         }
     }

@@ -9,6 +9,7 @@
 //! - When known devices hold the places, a newcomer takes a stranger's place, and is turned away only when there is none.
 //! - A known device is never made to go for a newcomer.
 //! - `listen.max_per_address` bounds what one address holds, of either kind.
+//! - The doors for HTTP have places of their own, of which strangers hold another share ([`Places::with_strangers`]).
 //! - Those that were told to go and have not yet are bounded too (as many again as strangers); beyond that, newcomers are turned away.
 //!
 //! Addresses are [`Origin`]s: an IPv6 address counts with its /64. A connection through a trusted proxy has no address of its own before the
@@ -42,6 +43,8 @@ struct Count {
 struct State {
     most: usize,
     most_each: usize,
+    /// How many strangers, where it is not [`STRANGERS_SHARE`].
+    strangers_most: Option<usize>,
     next: u64,
     seats: HashMap<u64, Seat>,
     by_origin: HashMap<Origin, Count>,
@@ -55,7 +58,7 @@ struct State {
 
 impl State {
     fn strangers_most(&self) -> usize {
-        (self.most / STRANGERS_SHARE).max(1)
+        self.strangers_most.unwrap_or((self.most / STRANGERS_SHARE).max(1))
     }
 
     /// Moves a crowd from one size to the next.
@@ -140,6 +143,14 @@ impl Places {
         let places = Self::default();
         places.limit(most, most_each);
         Arc::new(places)
+    }
+
+    /// The same with another bound for strangers than a share of all.
+    #[must_use]
+    pub fn with_strangers(most: usize, most_each: usize, strangers: usize) -> Arc<Self> {
+        let places = Self::new(most, most_each);
+        places.state().strangers_most = Some(strangers);
+        places
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -74,10 +74,13 @@ pub struct Assignments {
     clock: Clock,
     entries: Entries,
     asking: Arc<Semaphore>,
+    /// What `place` was made from.
+    told: String,
 }
 
 impl Assignments {
     pub(super) fn new(place: AzurePlace, issuer: Arc<Issuer>, clock: &Clock) -> Result<Self, String> {
+        let told = format!("{place:?}");
         let place = match place {
             AzurePlace::Host(host) => Place::Host(host),
             AzurePlace::Dps { service, ca_file } => {
@@ -99,7 +102,18 @@ impl Assignments {
             clock: clock.clone(),
             entries: Entries::default(),
             asking: Arc::new(Semaphore::new(ASKING_MAX)),
+            told,
         })
+    }
+
+    /// The same from other files or another place (a reload). Registrations go on, unless devices belong elsewhere now.
+    pub(super) fn again(&self, place: AzurePlace, issuer: Arc<Issuer>, clock: &Clock) -> Result<Self, String> {
+        let mut new = Self::new(place, issuer, clock)?;
+        new.asking = self.asking.clone();
+        if new.told == self.told {
+            new.entries = self.entries.clone();
+        }
+        Ok(new)
     }
 
     /// How a registration stands; `None` while it is being found out. A refusal of the service is told once, then asking begins anew.

@@ -13,6 +13,12 @@ pub enum Denied {
         "this subscriber is locked to its modem, which cannot be looked at here: issue its certificate with 'onyx-gateway ca issue'"
     )]
     Imei,
+    /// It calls through a load balancer, whose address says nothing about it.
+    #[error(
+        "this request comes from a load balancer (listen.proxies), whose address tells nobody who asks: show a token or a \
+         certificate; a subscriber that must call from its own address has to call this door directly"
+    )]
+    Proxied,
     /// Too many wrong guesses came from its address.
     #[error("too many unknown devices ask from this address: it is not heard for a while")]
     Guessing,
@@ -74,7 +80,7 @@ impl Denied {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
-            Self::Unknown => 401,
+            Self::Unknown | Self::Proxied => 401,
             Self::Disabled | Self::Imei => 403,
             Self::NotServed(_) | Self::NotHere(_) | Self::NoPath(_) => 404,
             Self::NoOperation | Self::NoCertificate | Self::NoRoot => 404,

@@ -3,6 +3,9 @@
 //! A device is known as at the MQTT doors ([`Directory::find`](crate::gateway::subscriber::Directory::find)): by its address, by its
 //! token, or by its certificate on the door's TLS. A subscriber that is locked to its modem gets nothing here: nobody tells the IMEI, and
 //! what is given out opens the cloud's own door.
+//!
+//! The PROXY protocol is not read here, so the address of whoever comes from `listen.proxies` is the load balancer's: nobody is known
+//! by it, and nobody whose source is told is taken through it. A token or a certificate (the balancer must pass TLS on) is needed there.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,7 +29,8 @@ use crate::gateway::book::{Book, NO_GROUP};
 use crate::gateway::guess::Origin;
 use crate::gateway::listener::Hall;
 use crate::gateway::listener::http::Asker;
-use crate::gateway::subscriber::{Caller, Known, Unknown};
+use crate::gateway::reload::Current;
+use crate::gateway::subscriber::{By, Caller, Known, Unknown};
 use crate::identity::Subscriber;
 
 /// Largest body that is read, in bytes; clients send some hundred.
@@ -40,7 +44,7 @@ pub struct Door {
     /// Who may ask.
     pub(in crate::gateway) book: Arc<Book>,
     /// What they get.
-    pub(in crate::gateway) provisioning: Arc<Provisioning>,
+    pub(in crate::gateway) provisioning: Arc<Current<Provisioning>>,
     /// Guessing here and at the MQTT doors is one and the same.
     pub(in crate::gateway) hall: Arc<Hall>,
 }
@@ -96,7 +100,7 @@ fn refusal(denied: &Denied) -> Response {
     if let Some(seconds) = denied.retry_after() {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
-    if *denied == Denied::Unknown {
+    if matches!(denied, Denied::Unknown | Denied::Proxied) {
         let challenge = axum::http::HeaderValue::from_static("Bearer");
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
@@ -124,10 +128,11 @@ async fn reply(
         }
     })?;
     door.hall.welcomed(origin);
+    asker.stays();
     *imsi = who.imsi.redacted();
     let no_path = || Denied::NoPath(format!("{method} {}", path.chars().take(200).collect::<String>()));
     let operation = path.strip_prefix(ROOT).ok_or_else(no_path)?;
-    let provisioning = &door.provisioning;
+    let provisioning = door.provisioning.get();
     let post = *method == Method::POST;
     match operation {
         "azure/iot/register" if post => {
@@ -136,7 +141,6 @@ async fn reply(
         }
         "aws/iot/bootstrap" if post => {
             let asked = Parameters::read(body)?;
-            let provisioning = provisioning.clone();
             let made = tokio::task::spawn_blocking(move || provisioning.bootstrap(&who, &asked));
             json(&made.await.map_err(|e| Denied::Here(e.to_string()))??)
         }
@@ -182,7 +186,16 @@ async fn who(door: &Door, asker: &Asker, headers: &HeaderMap) -> Result<Subscrib
         client_id: "",
         certificate: asker.certificate.as_ref(),
     };
+    let proxied = door.hall.trusts(address);
+    if proxied && caller.password.is_none() && caller.certificate.is_none() {
+        return Err(Denied::Proxied);
+    }
     let known: &Known = match view.directory.find(&caller) {
+        // A token of nobody's is a guess, whatever the balancer's address would say.
+        Ok((_, By::Source)) if proxied => return Err(Denied::Unknown),
+        Ok((known, _)) | Err(Unknown::Imei(known) | Unknown::Disabled(known)) if proxied && known.source.is_some() => {
+            return Err(Denied::Proxied);
+        }
         Ok((known, _)) => known,
         Err(Unknown::Imei(_)) => return Err(Denied::Imei),
         Err(Unknown::Disabled(_)) => return Err(Denied::Disabled),

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls_pki_types::pem::PemObject;
@@ -40,7 +40,8 @@ pub struct Issuer {
     folder: PathBuf,
     life: Duration,
     per_day: u32,
-    state: Mutex<State>,
+    /// What every issuer after this one goes on with.
+    state: Arc<Mutex<State>>,
 }
 
 impl std::fmt::Debug for Issuer {
@@ -65,7 +66,15 @@ impl Issuer {
             folder: config.ca.clone(),
             life: DAY * u32::from(config.days),
             per_day: config.per_day,
-            state: Mutex::default(),
+            state: Arc::default(),
+        })
+    }
+
+    /// The authority as it is now (a reload); what subscribers got today counts on.
+    pub(super) fn again(&self, config: &ProvisioningConfig) -> Result<Self, String> {
+        Ok(Self {
+            state: self.state.clone(),
+            ..Self::open(config)?
         })
     }
 

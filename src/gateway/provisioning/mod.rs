@@ -92,11 +92,33 @@ impl Provisioning {
     /// # Errors
     /// A sentence naming the key of `[provisioning]`.
     pub fn open(config: &ProvisioningConfig, clock: &Clock) -> Result<Self, String> {
-        let issuer = Arc::new(Issuer::open(config)?);
+        Self::of(config, Issuer::open(config)?, None, clock)
+    }
+
+    /// Reads all of it again (a reload): shares of the day and registrations under way go on.
+    ///
+    /// # Errors
+    /// A sentence naming the key of `[provisioning]`.
+    pub fn again(&self, config: &ProvisioningConfig) -> Result<Self, String> {
+        let before = self.azure.as_ref().map(|a| &a.assignments);
+        Self::of(config, self.issuer.again(config)?, before, &self.clock)
+    }
+
+    fn of(
+        config: &ProvisioningConfig,
+        issuer: Issuer,
+        before: Option<&Assignments>,
+        clock: &Clock,
+    ) -> Result<Self, String> {
+        let issuer = Arc::new(issuer);
         let azure = config.azure.as_ref().map(|azure| -> Result<Azure, String> {
+            let (place, issuer) = (azure.place.clone(), issuer.clone());
             Ok(Azure {
                 root_ca_pem: roots(azure.root_ca_file.as_deref())?,
-                assignments: Assignments::new(azure.place.clone(), issuer.clone(), clock)?,
+                assignments: match before {
+                    Some(before) => before.again(place, issuer, clock)?,
+                    None => Assignments::new(place, issuer, clock)?,
+                },
                 config: azure.clone(),
             })
         });

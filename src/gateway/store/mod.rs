@@ -185,7 +185,7 @@ impl std::fmt::Debug for GroupRecord {
         let keys = self
             .configuration
             .iter()
-            .map(|(n, c)| (n, c.keys().collect::<Vec<_>>()));
+            .map(|(n, c)| (n, c.keys().map(|k| super::group::public::key(k)).collect::<Vec<_>>()));
         f.debug_struct("GroupRecord")
             .field("id", &self.id)
             .field("name", &self.name)

@@ -7,12 +7,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Stage;
+use super::lookup::Lookups;
 use crate::gateway::group::Upstream;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::socket;
-
-/// Most addresses of a name that are tried.
-const ADDRESSES_MAX: usize = 8;
 
 /// What is dialled: `host:port`.
 pub(super) fn target(upstream: &Upstream) -> String {
@@ -31,17 +29,14 @@ pub(super) async fn dial(
     stage: &mut Stage,
 ) -> Result<TcpStream, Refusal> {
     let target = target(upstream);
-    let unreachable = |what: &str, e: io::Error| {
+    let unreachable = |what: &str, e: &io::Error| {
         Refusal::Unreachable(format!(
             "{what} {target}: {e}; see [upstream], DNS, routes and firewalls"
         ))
     };
     *stage = Stage::Lookup;
-    let found = tokio::net::lookup_host(&target).await;
-    let found: Vec<_> = found
-        .map_err(|e| unreachable("cannot look up", e))?
-        .take(ADDRESSES_MAX)
-        .collect();
+    let found = Lookups::system().find(&target).await;
+    let found = found.map_err(|e| unreachable("cannot look up", &e))?;
     *stage = Stage::Tcp;
     // A first address that swallows packets leaves time for the others.
     let share = upstream.connect_timeout / u32::try_from(found.len().max(1)).unwrap_or(1);
@@ -55,7 +50,7 @@ pub(super) async fn dial(
             Ok(Err(e)) => e,
             Err(_) => io::ErrorKind::TimedOut.into(),
         };
-        last = unreachable("cannot connect to", error);
+        last = unreachable("cannot connect to", &error);
     }
     Err(last)
 }

@@ -4,12 +4,14 @@
 //! | file | step |
 //! |---|---|
 //! | `address` | name to address to TCP |
+//! | `lookup` | names, within bounds |
 //! | [`tickets`] | whom to trust and whom to be: configurations for TLS, with their session tickets |
 //! | this one | the steps in order, and TLS itself |
 //! | `hello` | CONNECT and CONNACK |
 
 mod address;
 mod hello;
+mod lookup;
 pub mod tickets;
 
 use std::sync::Arc;
