@@ -269,7 +269,7 @@ impl Device {
                 });
                 // Some come back when the gateway has noticed, some before.
                 let pause = self.random.f64();
-                sleep(SILENCE.mul_f64(pause * pause)).await;
+                sleep(SILENCE.min(self.soak.life).mul_f64(pause * pause)).await;
                 "left_in_silence"
             }
         };
