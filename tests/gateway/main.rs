@@ -44,3 +44,5 @@ mod store_file;
 mod store_fleet;
 mod store_server;
 mod two_instances;
+#[cfg(feature = "bench")]
+mod platforms;
