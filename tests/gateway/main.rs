@@ -38,11 +38,11 @@ mod api;
 mod cli;
 mod devices;
 mod doors;
+#[cfg(feature = "bench")]
+mod platforms;
 mod restart;
 mod store;
 mod store_file;
 mod store_fleet;
 mod store_server;
 mod two_instances;
-#[cfg(feature = "bench")]
-mod platforms;

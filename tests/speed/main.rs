@@ -14,7 +14,18 @@ fn nothing_accepted_is_lost_in_a_short_soak() {
     let out = tempfile::tempdir().unwrap();
     let programs = Path::new(env!("CARGO_BIN_EXE_onyx-bench")).parent().unwrap();
     let done = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/soak/run"))
-        .args(["--minutes", "0.2", "--devices", "24", "--rate", "120", "--life", "2", "--every", "0.5"])
+        .args([
+            "--minutes",
+            "0.2",
+            "--devices",
+            "24",
+            "--rate",
+            "120",
+            "--life",
+            "2",
+            "--every",
+            "0.5",
+        ])
         .arg("--programs")
         .arg(programs)
         .arg("--out")
@@ -34,11 +45,24 @@ fn nothing_accepted_is_lost_in_a_short_soak() {
     assert_eq!(number("/load/accepted"), number("/load/sent"), "{said}");
     assert_eq!(number("/load/lost"), 0, "{said}");
     // It was a soak: devices broke off in every way, came back to their sessions, and sent again what was open.
-    for event in ["connected", "left_by_disconnect", "left_by_end_of_stream", "left_by_reset", "left_in_silence"] {
+    for event in [
+        "connected",
+        "left_by_disconnect",
+        "left_by_end_of_stream",
+        "left_by_reset",
+        "left_in_silence",
+    ] {
         assert!(number(&format!("/load/events/{event}")) > 0, "{event}: {said}");
     }
     assert!(number("/load/sent_again") > 0, "{said}");
-    for kind in ["SIGHUP", "credential rotated", "line stalled", "upstream restarted", "gateway SIGTERM", "gateway SIGKILL"] {
+    for kind in [
+        "SIGHUP",
+        "credential rotated",
+        "line stalled",
+        "upstream restarted",
+        "gateway SIGTERM",
+        "gateway SIGKILL",
+    ] {
         assert_eq!(number(&format!("/done/{kind}")), 1, "{kind}: {said}");
     }
     assert_eq!(run["lives"].as_array().unwrap().len(), 3);

@@ -164,11 +164,8 @@ async fn pass(mut near: TcpStream, to: SocketAddr, mut now: watch::Receiver<Now>
 /// Passes bytes on while the line is not stalled; the end of one side is the end of the other.
 async fn one_way(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut now: watch::Receiver<Now>) {
     let mut piece = vec![0; PIECE];
-    loop {
-        // Errors are ends: the other side hears of it in the same way.
-        let Ok(n @ 1..) = from.read(&mut piece).await else {
-            break;
-        };
+    // Errors are ends: the other side hears of it in the same way.
+    while let Ok(n @ 1..) = from.read(&mut piece).await {
         if now.wait_for(|now| now.state != State::Stalled).await.is_err() {
             break;
         }
@@ -214,7 +211,8 @@ mod tests {
 
     #[tokio::test]
     async fn it_passes_on_stalls_cuts_and_refuses() {
-        let all = LocalSet::new().run_until(async {
+        let tasks = LocalSet::new();
+        let all = tasks.run_until(async {
             let (line, at, mut stream) = set_up().await;
             is_passed_on(&mut stream).await.unwrap();
 

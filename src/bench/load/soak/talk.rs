@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn what_a_device_writes_the_receiver_reads_and_an_independent_codec_too() {
-        use rumqttc::mqttbytes::{v4, v5};
+        use rumqttc::{mqttbytes::v4, v5::mqttbytes::v5};
         for (payload, dup) in [(8, false), (100, true), (20_000, false)] {
             let out = publish(Level::V3, "b/7/up", 7, 65_534, dup, payload);
             let v4::Packet::Publish(p) = v4::Packet::read(&mut BytesMut::from(&out[..]), PACKET_MAX).unwrap() else {
