@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use serde_json::Value;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::admin::{credentials, groups, subscribers, transfer};
@@ -20,6 +21,9 @@ use super::listener::proxy::{FIXED, REST_MAX, SIGNATURE, SIGNATURE_1, Told};
 use super::refusal::Refusal;
 use super::store::GroupRecord;
 use crate::clock::Clock;
+
+/// Most beginnings of one header that are tried.
+const CUTS_MAX: usize = 64;
 
 /// The first byte says what the others are: a file, a namespace that is put, a subscriber, a credential, an export.
 pub fn group(data: &[u8]) {
@@ -95,10 +99,32 @@ fn namespace(namespace: &str, text: &str) {
     let taken = group::may_be_put(&record).is_ok();
     assert!(!taken || group::judge(&record).why_not().is_none());
     let shown = groups::shown(&record);
-    assert!(
-        !shown.to_string().contains("PRIVATE KEY") || !text.contains("PRIVATE KEY"),
-        "{shown}"
-    );
+    // A key's own name is no secret: it is shown, and repeated when nobody knows it. Whatever stands at it may be one.
+    let (mut names, mut values) = (String::new(), String::new());
+    taken_apart(&shown["configuration"], &mut names, &mut values);
+    assert!(!values.contains("PRIVATE KEY"), "{shown}");
+    if !names.contains("PRIVATE KEY") {
+        assert!(!shown["remarks"].to_string().contains("PRIVATE KEY"), "{shown}");
+    }
+}
+
+/// All names and all texts of a value, a line each.
+fn taken_apart(value: &Value, names: &mut String, values: &mut String) {
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                names.push_str(name);
+                names.push('\n');
+                taken_apart(value, names, values);
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|value| taken_apart(value, names, values)),
+        Value::String(text) => {
+            values.push_str(text);
+            values.push('\n');
+        }
+        _ => {}
+    }
 }
 
 /// The first byte says in how many pieces the others arrive, which are what a load balancer sends.
@@ -123,7 +149,8 @@ pub fn proxy(data: &[u8]) {
     // What comes after the header is TLS or MQTT, and not one byte of it is gone.
     let length = usize::from(u16::from_be_bytes([sent[14], sent[15]]));
     assert_eq!(read, FIXED + length);
-    assert!((0..read).all(|cut| entered(&sent[..cut], 7).0.is_err()), "a cut header");
+    let mut cuts = (0..read).step_by(1 + read / CUTS_MAX);
+    assert!(cuts.all(|cut| entered(&sent[..cut], 7).0.is_err()), "a cut header");
     if let Told::Device(address) = told {
         assert_eq!(entered(&written(address), 3).0.ok(), Some(told));
     }

@@ -157,7 +157,7 @@ mod tests {
             assert_eq!(arrival(&frame), Some((65_535, dup, 7, 65_534)));
 
             let out = publish(Level::V5, "b/7/up", 7, 3, dup, payload);
-            let read = v5::Packet::read(&mut BytesMut::from(&out[..]), Some(PACKET_MAX)).unwrap();
+            let read = v5::Packet::read(&mut BytesMut::from(&out[..]), Some(64 << 10)).unwrap();
             let v5::Packet::Publish(p) = read else {
                 panic!("no PUBLISH")
             };
