@@ -38,6 +38,8 @@ mod api;
 mod cli;
 mod devices;
 mod doors;
+#[cfg(feature = "bench")]
+mod platforms;
 mod restart;
 mod store;
 mod store_file;

@@ -15,7 +15,7 @@ use crate::mosquitto::{Mosquitto, PATIENCE, Tls, free_port};
 use crate::stage::{A, IMSI_A, IMSI_B, IMSI_T, Running, Stage, client_id, name};
 
 /// A client of either version that speaks bytes.
-struct Client {
+pub struct Client {
     level: Level,
     stream: TcpStream,
     buffer: BytesMut,
@@ -23,7 +23,7 @@ struct Client {
 
 impl Client {
     /// Connected; with the CONNACK it got.
-    fn start(stream: TcpStream, connect: &Connect) -> (Self, ConnAck) {
+    pub fn start(stream: TcpStream, connect: &Connect) -> (Self, ConnAck) {
         let mut client = Self {
             level: connect.level,
             stream,
@@ -40,12 +40,12 @@ impl Client {
         Self::start(gateway.dial(A), connect)
     }
 
-    fn send(&mut self, bytes: &[u8]) {
+    pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
 
     /// The next packet, or `None` when the connection was closed.
-    fn next(&mut self) -> Option<Frame> {
+    pub fn next(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = split_frame(&mut self.buffer, 1 << 20).unwrap() {
                 return Some(frame);
@@ -61,13 +61,13 @@ impl Client {
     }
 
     /// The next packet of that kind; its bytes. What else comes is an error.
-    fn expect(&mut self, packet: PacketType) -> Bytes {
+    pub fn expect(&mut self, packet: PacketType) -> Bytes {
         let frame = self.next().unwrap_or_else(|| panic!("closed instead of {packet:?}"));
         assert_eq!(frame.packet, packet, "{:02x?}", frame.bytes);
         frame.bytes
     }
 
-    fn publish(&mut self, qos: u8, packet_id: u16, topic: &str, payload: &[u8]) {
+    pub fn publish(&mut self, qos: u8, packet_id: u16, topic: &str, payload: &[u8]) {
         let mut body = u16::try_from(topic.len()).unwrap().to_be_bytes().to_vec();
         body.extend_from_slice(topic.as_bytes());
         if qos > 0 {
@@ -80,7 +80,7 @@ impl Client {
         self.packet(0x30 | qos << 1, &body);
     }
 
-    fn subscribe(&mut self, packet_id: u16, filters: &[String], qos: u8) {
+    pub fn subscribe(&mut self, packet_id: u16, filters: &[String], qos: u8) {
         let mut body = packet_id.to_be_bytes().to_vec();
         if self.level == Level::V5 {
             body.push(0);
@@ -93,7 +93,7 @@ impl Client {
         self.packet(0x82, &body);
     }
 
-    fn packet(&mut self, first: u8, body: &[u8]) {
+    pub fn packet(&mut self, first: u8, body: &[u8]) {
         let mut bytes = vec![first];
         let mut length = body.len();
         loop {

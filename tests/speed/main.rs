@@ -1,4 +1,5 @@
-//! The speed benchmark runs and counts right; how fast anything is, no test asks (that is `tests/speed/run`, by hand, on a quiet machine).
+//! The speed benchmark and the soak run and count right; how fast anything is, no test asks (that is `tests/speed/run`, by hand, on a quiet machine),
+//! nor whether memory is flat (`tests/soak/run`, for half an hour).
 #![cfg(feature = "bench")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
@@ -6,6 +7,66 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
+
+/// Twelve seconds with everything in them that the soak does: reloads, changes in the store, cuts, restarts of upstream and of the gateway.
+#[test]
+fn nothing_accepted_is_lost_in_a_short_soak() {
+    let out = tempfile::tempdir().unwrap();
+    let programs = Path::new(env!("CARGO_BIN_EXE_onyx-bench")).parent().unwrap();
+    let done = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/soak/run"))
+        .args([
+            "--minutes",
+            "0.2",
+            "--devices",
+            "24",
+            "--rate",
+            "120",
+            "--life",
+            "2",
+            "--every",
+            "0.5",
+        ])
+        .arg("--programs")
+        .arg(programs)
+        .arg("--out")
+        .arg(out.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    let wrong = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}\n{wrong}");
+
+    let run: Value = serde_json::from_slice(&std::fs::read(out.path().join("results.json")).unwrap()).unwrap();
+    let number = |pointer: &str| {
+        let value = run.pointer(pointer).and_then(Value::as_u64);
+        value.unwrap_or_else(|| panic!("no {pointer} in {run:#}"))
+    };
+    assert!(number("/load/sent") > 200, "{said}");
+    assert_eq!(number("/load/accepted"), number("/load/sent"), "{said}");
+    assert_eq!(number("/load/lost"), 0, "{said}");
+    // It was a soak: devices broke off in every way, came back to their sessions, and sent again what was open.
+    for event in [
+        "connected",
+        "left_by_disconnect",
+        "left_by_end_of_stream",
+        "left_by_reset",
+        "left_in_silence",
+    ] {
+        assert!(number(&format!("/load/events/{event}")) > 0, "{event}: {said}");
+    }
+    assert!(number("/load/sent_again") > 0, "{said}");
+    for kind in [
+        "SIGHUP",
+        "credential rotated",
+        "line stalled",
+        "upstream restarted",
+        "gateway SIGTERM",
+        "gateway SIGKILL",
+    ] {
+        assert_eq!(number(&format!("/done/{kind}")), 1, "{kind}: {said}");
+    }
+    assert_eq!(run["lives"].as_array().unwrap().len(), 3);
+}
 
 /// Devices in this test; the generator's 50 publishers are among them.
 const DEVICES: u64 = 60;

@@ -22,7 +22,7 @@ pub(super) struct Seen(Vec<u64>);
 
 impl Seen {
     /// Whether it had not happened before.
-    fn mark(&mut self, n: u32) -> bool {
+    pub(super) fn mark(&mut self, n: u32) -> bool {
         let (word, bit) = ((n / 64) as usize, 1_u64 << (n % 64));
         if self.0.len() <= word {
             self.0.resize(word + 1, 0);
@@ -35,10 +35,20 @@ impl Seen {
     }
 
     /// How many happened here and not there.
-    fn without(&self, there: &Self) -> u64 {
+    pub(super) fn without(&self, there: &Self) -> u64 {
         let other = |i: usize| there.0.get(i).copied().unwrap_or(0);
         let missing = self.0.iter().enumerate().map(|(i, w)| w & !other(i));
         missing.map(|w| u64::from(w.count_ones())).sum()
+    }
+
+    /// Those that happened here and not there.
+    pub(super) fn missing(&self, there: &Self) -> impl Iterator<Item = u32> {
+        let other = |i: usize| there.0.get(i).copied().unwrap_or(0);
+        let words = self.0.iter().enumerate().map(move |(i, w)| (i, w & !other(i)));
+        words.filter(|(_, w)| *w != 0).flat_map(|(i, w)| {
+            let first = u32::try_from(i * 64).unwrap_or(u32::MAX);
+            (0..64).filter(move |bit| w >> bit & 1 == 1).map(move |bit| first + bit)
+        })
     }
 }
 

@@ -18,6 +18,7 @@
 //! | `watch` | CPU time, memory, the machine |
 //! | `flow` | messages: a window of unacknowledged ones, or a rate; a stall of upstream |
 //! | `idle` | connections that say nothing |
+//! | `soak` | another load for another proof: devices that come, go and break off, and the books of every message |
 
 mod device;
 mod flow;
@@ -26,6 +27,7 @@ mod ledger;
 mod listener;
 mod names;
 mod prepare;
+mod soak;
 mod watch;
 
 use anyhow::Context;
@@ -46,6 +48,8 @@ enum Command {
     Flow(flow::Args),
     /// Open connections that stay silent; one JSON object on standard output
     Idle(idle::Args),
+    /// Devices that come, go and break off, for `tests/soak/run`; commands on standard input, JSON lines on standard output
+    Soak(soak::Args),
 }
 
 /// Runs the generator. It blocks its thread: call it from one that may be blocked.
@@ -57,6 +61,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Command::Prepare(args) => return prepare::run(args),
         Command::Flow(args) => on_one_thread(flow::run(args))?,
         Command::Idle(args) => on_one_thread(idle::run(args))?,
+        Command::Soak(args) => on_one_thread(soak::run(args))?,
     };
     crate::report::out(&format!("{result}\n")).context("the result")
 }

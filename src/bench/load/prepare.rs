@@ -26,6 +26,9 @@ pub(super) struct Args {
     /// How many devices
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(DEVICES_MAX)))]
     devices: u32,
+    /// For so many of them, from the first on, another certificate with `-next` behind the name: spares/NAME.pem, NAME.key
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(DEVICES_MAX)))]
+    spares: u32,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
@@ -42,6 +45,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         "server",
         &authority.issue("localhost", &server, now, VALID_FOR)?,
     )?;
+    let spares = args.dir.join("spares");
+    fs::create_dir_all(&spares).with_context(|| format!("cannot make {}", spares.display()))?;
+    for number in 0..args.spares.min(args.devices) {
+        let name = name(number);
+        let issued = authority.issue(&format!("{name}-next"), &Purpose::Device, now, VALID_FOR)?;
+        pair(&spares, &name, &issued)?;
+    }
     for number in 0..args.devices {
         let name = name(number);
         pair(

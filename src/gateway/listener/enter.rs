@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -99,7 +99,7 @@ pub(super) async fn enter(
 }
 
 /// The header of a trusted proxy. Not one byte more is read: TLS may come next.
-async fn header(stream: &mut TcpStream) -> Result<Told, Refusal> {
+pub(in crate::gateway) async fn header(stream: &mut (impl AsyncRead + Unpin)) -> Result<Told, Refusal> {
     let wrong = |e: proxy::ProxyError| Refusal::Proxy(e.to_string());
     let mut fixed = [0_u8; proxy::FIXED];
     let mut filled = 0;

@@ -37,6 +37,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 pub use enter::Peer;
+#[cfg(any(test, fuzzing))]
+pub(super) use enter::header;
 pub(super) use enter::stranger;
 pub use inherited::{Inherited, InheritedError, NAMES};
 pub use places::{Place, Places, STRANGERS_SHARE};
