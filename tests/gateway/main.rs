@@ -39,8 +39,15 @@ mod cli;
 mod devices;
 mod doors;
 mod restart;
+#[macro_use]
 mod store;
 mod store_file;
 mod store_fleet;
 mod store_server;
 mod two_instances;
+
+mod page_store;
+mod store_damage;
+mod store_reading;
+mod store_search;
+mod store_together;

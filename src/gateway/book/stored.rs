@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::health::{Away, Health};
+use super::health::{Away, DAMAGED_NAMED, Health};
 use super::kept::Credentials;
 use super::{BookError, NO_GROUP, View};
 use crate::gateway::credential::{Credential, CredentialId};
@@ -40,7 +40,7 @@ pub(super) fn gateway_name(address: std::net::SocketAddr) -> String {
 struct State {
     view: Arc<View>,
     generation: u64,
-    damaged: usize,
+    damaged: Vec<String>,
     /// Monotonic time of the last answer.
     answered: Duration,
     /// What it said, while it is away.
@@ -75,7 +75,7 @@ impl Stored {
     /// Reads everything; what is asked later runs on the runtime of this call.
     pub(super) async fn open(store: Arc<Store>, stale_for: Duration, me: String) -> Result<Self, BookError> {
         let snapshot = store.snapshot().await?;
-        let (generation, damaged) = (snapshot.generation, snapshot.damaged.len());
+        let (generation, damaged) = (snapshot.generation, told(&snapshot, &[]));
         let view = Arc::new(build(snapshot, &store, &BTreeMap::new()));
         let answered = store.clock().monotonic();
         let collector = Collector::start(&store, me);
@@ -165,7 +165,7 @@ impl Stored {
                 .into_iter()
                 .filter(|(id, _)| id.as_str() != NO_GROUP)
                 .collect(),
-            damaged: state.damaged,
+            damaged: state.damaged.clone(),
             credentials,
             notes_dropped: self.collector.dropped(),
             away: state.away.clone().map(|why| Away {
@@ -229,11 +229,11 @@ impl Inner {
             tracing::warn!("the store is older than it was: was it restored from a backup? all of it is read again");
             self.credentials.clear();
         }
-        let broken = held(&self.state).view.broken.clone();
-        let (generation, damaged) = (snapshot.generation, snapshot.damaged.len());
-        for why in &snapshot.damaged {
-            tracing::error!("{}", redact_digits(why));
-        }
+        let (broken, before) = {
+            let state = held(&self.state);
+            (state.view.broken.clone(), state.damaged.clone())
+        };
+        let (generation, damaged) = (snapshot.generation, told(&snapshot, &before));
         let view = Arc::new(build(snapshot, &self.store, &broken));
         {
             let mut state = held(&self.state);
@@ -276,6 +276,15 @@ impl Inner {
             }
         });
     }
+}
+
+/// Rows that cannot be read, in words; those that were not there `before` are logged, the first ones of them.
+fn told(snapshot: &Snapshot, before: &[String]) -> Vec<String> {
+    let all: Vec<String> = snapshot.damaged.iter().map(ToString::to_string).collect();
+    for why in all.iter().filter(|why| !before.contains(why)).take(DAMAGED_NAMED) {
+        tracing::error!("{}", redact_digits(why));
+    }
+    all
 }
 
 /// The view of a snapshot; what was broken `before` is not logged again.

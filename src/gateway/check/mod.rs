@@ -38,7 +38,7 @@ pub enum Level {
 pub struct Finding {
     /// How bad.
     pub level: Level,
-    /// What it was: `store`, `group`, `known_by`, `upstream`, `subscribers`, `token`, `credential`, `validity`, `version`, `name`, `key_mode`.
+    /// What it was: `store`, `group`, `known_by`, `upstream`, `subscribers`, `token`, `credential`, `validity`, `version`, `name`, `key_mode`, `damaged`.
     pub id: &'static str,
     /// What is so, and what to do.
     pub message: String,

@@ -183,6 +183,12 @@ impl Directory {
         self.all.iter()
     }
 
+    /// The subscriber with this SIM.
+    #[must_use]
+    pub fn of_imsi(&self, imsi: &Imsi) -> Option<&Known> {
+        self.all.get(*self.by_imsi.get(imsi)?)
+    }
+
     /// The subscriber behind a caller, by the rules of this module.
     ///
     /// # Errors
