@@ -82,15 +82,28 @@ fn looks(ground: &Ground, config: &str) {
     assert!(device.next().is_some());
 
     let status = get(api, "status", 200);
-    assert_eq!((&status["open"], &status["store"]["errors"]), (&json!(1), &json!(0)), "{status:#}");
+    assert_eq!(
+        (&status["open"], &status["store"]["errors"]),
+        (&json!(1), &json!(0)),
+        "{status:#}"
+    );
     // Who is online comes first, then who was seen last, then the others by IMSI; each page follows the one before.
     let first = get(api, "devices?limit=10", 200);
-    assert_eq!((&first["total"], &first["online"]), (&json!(all), &json!(1)), "{first:#}");
+    assert_eq!(
+        (&first["total"], &first["online"]),
+        (&json!(all), &json!(1)),
+        "{first:#}"
+    );
     assert_eq!(first["problem"], Value::Null);
     let line = &first["devices"][0];
     assert_eq!(
         (&line["imsi"], &line["online"], &line["client_id"], &line["credential"]),
-        (&json!(IMSI_A), &json!(true), &json!(client_id(IMSI_A)), &json!(name(IMSI_A)))
+        (
+            &json!(IMSI_A),
+            &json!(true),
+            &json!(client_id(IMSI_A)),
+            &json!(name(IMSI_A))
+        )
     );
     let fleet = |n: usize| format!("4401000000{n:05}");
     let mut want = vec![IMSI_A.to_owned()];
@@ -131,7 +144,11 @@ fn looks(ground: &Ground, config: &str) {
         let page = get(api, &format!("devices?limit=500&q={typed}"), 200);
         let mut got = imsis(&page);
         got.sort_unstable();
-        assert_eq!((got, &page["total"]), (found.iter().map(String::as_str).collect(), &json!(found.len())), "{typed}");
+        assert_eq!(
+            (got, &page["total"]),
+            (found.iter().map(String::as_str).collect(), &json!(found.len())),
+            "{typed}"
+        );
     }
     let page = get(api, "devices?q=pump&limit=3&offset=118", 200);
     assert_eq!((imsis(&page).len(), &page["total"]), (2, &json!(FLEET)));
@@ -170,11 +187,18 @@ fn looks(ground: &Ground, config: &str) {
     assert!(!history["points"].as_array().unwrap().is_empty());
     // Certificates of the store, which end in 20 days.
     let certificates = get(api, "certificates", 200);
-    assert_eq!((&certificates["total"], &certificates["problem"]), (&json!(3), &Value::Null), "{certificates:#}");
+    assert_eq!(
+        (&certificates["total"], &certificates["problem"]),
+        (&json!(3), &Value::Null),
+        "{certificates:#}"
+    );
     assert_eq!(certificates["certificates"][0]["class"], "7-29");
 
     // A damaged row hides no other, and the page says that it is there.
-    ground.sql(&format!("UPDATE subscriber SET imei = 'nonsense' WHERE imsi = '{}'", fleet(3)));
+    ground.sql(&format!(
+        "UPDATE subscriber SET imei = 'nonsense' WHERE imsi = '{}'",
+        fleet(3)
+    ));
     let page = get(api, "devices?limit=10", 200);
     assert_eq!(imsis(&page).len(), 9);
     assert!(page["problem"].as_str().unwrap().contains(&fleet(3)), "{page:#}");

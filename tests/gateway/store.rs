@@ -461,7 +461,10 @@ async fn when_things_were_seen_is_no_change(ground: Ground) {
     let last: Vec<_> = all.iter().map(|s| s.last_seen.clone().unwrap()).collect();
     let want = [(at(100), "one"), (at(100), "one"), (at(101), "two")].map(|(t, g)| (t, g.to_owned()));
     assert_eq!(last, want);
-    assert_eq!(store.credentials(None, 1).await.unwrap().items[0].last_used, Some(at(7)));
+    assert_eq!(
+        store.credentials(None, 1).await.unwrap().items[0].last_used,
+        Some(at(7))
+    );
     assert_eq!(store.generation().await.unwrap(), now);
     // They go with what they are about.
     store.delete_subscriber(&ids[0].parse().unwrap()).await.unwrap();
@@ -715,10 +718,7 @@ const STEPS: [(&str, &str); 3] = [
         "last_seen",
         include_str!("../../src/gateway/store/schema/0002_last_seen.sql"),
     ),
-    (
-        "search",
-        include_str!("../../src/gateway/store/schema/0003_search.sql"),
-    ),
+    ("search", include_str!("../../src/gateway/store/schema/0003_search.sql")),
 ];
 
 async fn from_every_step_of_the_schema(ground: Ground) {
@@ -790,7 +790,15 @@ async fn programs_that_start_together_agree(ground: Ground) {
     }
     assert!(digests.iter().all(|d| *d == digests[0]), "one store, one key");
     assert_eq!(
-        ground.open().await.unwrap().subscribers(None, 10).await.unwrap().items.len(),
+        ground
+            .open()
+            .await
+            .unwrap()
+            .subscribers(None, 10)
+            .await
+            .unwrap()
+            .items
+            .len(),
         6
     );
 }

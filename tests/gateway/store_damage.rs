@@ -13,17 +13,14 @@ use zeroize::Zeroizing;
 use crate::stage::Running;
 use crate::store::{Ground, runtime, subscriber, yes};
 
-both!(
-    lists_name_what_they_cannot_read,
-    operators_see_the_others_and_are_told,
-);
+both!(lists_name_what_they_cannot_read, operators_see_the_others_and_are_told,);
 
 /// Four subscribers, three groups and three credentials, of which one group, one credential and two subscribers are damaged afterwards.
 async fn damaged(ground: &Ground) -> Store {
     let store = ground.open().await.unwrap();
     for n in 1..=4 {
         store
-            .put_subscriber(&subscriber(&format!("10000{n}")), TokenChange::Keep)
+            .put_subscriber(&subscriber(&format!("29501234567890{n}")), TokenChange::Keep)
             .await
             .unwrap();
         if n < 4 {
@@ -44,10 +41,12 @@ async fn damaged(ground: &Ground) -> Store {
                 .unwrap();
         }
     }
-    ground.sql("UPDATE subscriber SET imei = 'nonsense-imei' WHERE imsi = '100002'");
-    ground.sql("UPDATE subscriber SET imsi = 'nobody' WHERE imsi = '100004'");
+    ground.sql("UPDATE subscriber SET imei = 'nonsense-imei' WHERE imsi = '295012345678902'");
+    ground.sql("UPDATE subscriber SET imsi = 'nobody' WHERE imsi = '295012345678904'");
     ground.sql("UPDATE device_group SET sealed_configuration = (SELECT sealed_secret FROM credential WHERE id = 'c1') WHERE id = 'g2'");
-    ground.sql("UPDATE credential SET sealed_secret = (SELECT sealed_secret FROM credential WHERE id = 'c1') WHERE id = 'c2'");
+    ground.sql(
+        "UPDATE credential SET sealed_secret = (SELECT sealed_secret FROM credential WHERE id = 'c1') WHERE id = 'c2'",
+    );
     ground.sql("UPDATE store_state SET generation = generation + 1");
     store
 }
@@ -60,8 +59,11 @@ async fn lists_name_what_they_cannot_read(ground: Ground) {
     let store = damaged(&ground).await;
     let page = store.subscribers(None, 10).await.unwrap();
     let read: Vec<_> = page.items.iter().map(|s| s.imsi.as_str()).collect();
-    assert_eq!(read, ["100001", "100003"]);
-    assert_eq!(names(&page.damaged), ["subscriber 100002", "subscriber nobody"]);
+    assert_eq!(read, ["295012345678901", "295012345678903"]);
+    assert_eq!(
+        names(&page.damaged),
+        ["subscriber 295012345678902", "subscriber nobody"]
+    );
     assert!(
         page.damaged[0].why.contains("IMEI") && page.damaged[1].why.contains("IMSI"),
         "{page:?}"
@@ -79,7 +81,15 @@ async fn lists_name_what_they_cannot_read(ground: Ground) {
             break;
         }
     }
-    assert_eq!(seen, ["100001", "subscriber 100002", "100003", "subscriber nobody"]);
+    assert_eq!(
+        seen,
+        [
+            "295012345678901",
+            "subscriber 295012345678902",
+            "295012345678903",
+            "subscriber nobody"
+        ]
+    );
     assert_eq!(after, None);
 
     let groups = store.groups().await.unwrap();
@@ -95,15 +105,24 @@ async fn lists_name_what_they_cannot_read(ground: Ground) {
     // A secret that does not open shows when secrets are opened.
     assert_eq!(store.credentials(None, 10).await.unwrap().items.len(), 3);
     let proven = store.proven_credentials(None, 10).await.unwrap();
-    assert_eq!((proven.items.len(), names(&proven.damaged)), (2, vec!["credential c2".to_owned()]));
+    assert_eq!(
+        (proven.items.len(), names(&proven.damaged)),
+        (2, vec!["credential c2".to_owned()])
+    );
 
     // Nobody who can be read is kept out, and no time of a last sight does either.
     store
-        .seen(&[("100003".parse().unwrap(), std::time::Duration::from_secs(9))], "g")
+        .seen(
+            &[("295012345678903".parse().unwrap(), std::time::Duration::from_secs(9))],
+            "g",
+        )
         .await
         .unwrap();
     let whole = store.snapshot().await.unwrap();
-    assert_eq!((whole.subscribers.len(), whole.damaged.len(), whole.broken.len()), (2, 2, 1));
+    assert_eq!(
+        (whole.subscribers.len(), whole.damaged.len(), whole.broken.len()),
+        (2, 2, 1)
+    );
     let text = ground.config_text();
     let config = Config::from_text(&ground.dir.path().join("gateway.toml"), text).unwrap();
     let book = Book::open(&config, &Clock::new()).await.unwrap();
@@ -112,15 +131,21 @@ async fn lists_name_what_they_cannot_read(ground: Ground) {
     let shown = health.json();
     assert_eq!(shown["damaged"], 2);
     assert!(
-        shown["damaged_rows"][0].as_str().unwrap().contains("IMEI") && !shown.to_string().contains("100002"),
+        shown["damaged_rows"][0].as_str().unwrap().contains("IMEI") && !shown.to_string().contains("295012345678902"),
         "who may ask the status socket is told no numbers: {shown}"
     );
 
     // What cannot be read can be removed, and is gone from the lists.
-    store.delete_subscriber(&"100002".parse().unwrap()).await.unwrap();
+    store
+        .delete_subscriber(&"295012345678902".parse().unwrap())
+        .await
+        .unwrap();
     store.delete_credential(&"c2".parse().unwrap()).await.unwrap();
     store.delete_group(&"g2".parse().unwrap()).await.unwrap();
-    assert_eq!(names(&store.subscribers(None, 10).await.unwrap().damaged), ["subscriber nobody"]);
+    assert_eq!(
+        names(&store.subscribers(None, 10).await.unwrap().damaged),
+        ["subscriber nobody"]
+    );
     assert!(store.groups().await.unwrap().damaged.is_empty());
     assert!(store.proven_credentials(None, 10).await.unwrap().damaged.is_empty());
 }
@@ -148,10 +173,25 @@ async fn operators_see_the_others_and_are_told(ground: Ground) {
             (out.status.success(), text, out.stdout)
         };
         for (args, there, named, count) in [
-            (&["subscriber", "list"][..], &["100001", "100003"][..], &["100002", "nobody"][..], 2),
+            (
+                &["subscriber", "list"][..],
+                &["295012345678901", "295012345678903"][..],
+                &["295012345678902", "nobody"][..],
+                2,
+            ),
             (&["group", "list"], &["g1", "g3"], &["g2"], 1),
             (&["credential", "list"], &["c1", "c3"], &["c2"], 1),
-            (&["store", "info"], &["2 subscribers, 2 groups, 2 credentials"], &["subscriber 100002", "subscriber nobody", "group g2", "credential c2"], 4),
+            (
+                &["store", "info"],
+                &["2 subscribers, 2 groups, 2 credentials"],
+                &[
+                    "subscriber 295012345678902",
+                    "subscriber nobody",
+                    "group g2",
+                    "credential c2",
+                ],
+                4,
+            ),
         ] {
             let (good, text, _) = run(args);
             assert!(!good, "a script hears of it: {args:?} {text}");
@@ -168,11 +208,23 @@ async fn operators_see_the_others_and_are_told(ground: Ground) {
         let (_, text, json) = run(&["subscriber", "list", "--json"]);
         let list: Value = serde_json::from_slice(&json).unwrap_or_else(|e| panic!("{e}: {text}"));
         assert_eq!(list.as_array().unwrap().len(), 4);
-        assert_eq!((&list[2]["imsi"], list[2]["damaged"].is_string()), (&json!("100002"), true), "{list}");
+        assert_eq!(
+            (&list[2]["imsi"], list[2]["damaged"].is_string()),
+            (&json!("295012345678902"), true),
+            "{list}"
+        );
         let (good, text, _) = run(&["check"]);
-        for want in ["subscriber 100002", "subscriber nobody", "group g2", "credential c2"] {
+        for want in [
+            "subscriber 295012345678902",
+            "subscriber nobody",
+            "group g2",
+            "credential c2",
+        ] {
             assert!(
-                !good && text.lines().any(|l| l.starts_with("ERROR   damaged:") && l.contains(want)),
+                !good
+                    && text
+                        .lines()
+                        .any(|l| l.starts_with("ERROR   damaged:") && l.contains(want)),
                 "{want:?} is not in {text}"
             );
         }
@@ -186,7 +238,14 @@ async fn operators_see_the_others_and_are_told(ground: Ground) {
         let gateway = Running::start(&config, &dir);
         let ask = |path: &str| {
             let out = Command::new("curl")
-                .args(["-s", "-i", "--max-time", "20", "-H", &format!("X-Soracom-Token: {token}")])
+                .args([
+                    "-s",
+                    "-i",
+                    "--max-time",
+                    "20",
+                    "-H",
+                    &format!("X-Soracom-Token: {token}"),
+                ])
                 .arg(format!("http://{}{path}", gateway.api.unwrap()))
                 .output()
                 .unwrap();
@@ -196,7 +255,7 @@ async fn operators_see_the_others_and_are_told(ground: Ground) {
             (head.to_lowercase(), serde_json::from_str::<Value>(body).unwrap())
         };
         for (path, key, named, count) in [
-            ("/v1/subscribers", "imsi", "100002", 2),
+            ("/v1/subscribers", "imsi", "295012345678902", 2),
             ("/v1/groups", "groupId", "g2", 1),
             ("/v1/credentials", "credentialsId", "c2", 1),
         ] {
@@ -204,7 +263,11 @@ async fn operators_see_the_others_and_are_told(ground: Ground) {
             let list = list.as_array().unwrap();
             let row = list.iter().find(|i| i[key] == named).unwrap();
             assert!(row["damaged"].as_str().is_some_and(|why| !why.is_empty()), "{row}");
-            assert_eq!(list.iter().filter(|i| i["damaged"].is_null()).count(), 2, "{path}: {list:?}");
+            assert_eq!(
+                list.iter().filter(|i| i["damaged"].is_null()).count(),
+                2,
+                "{path}: {list:?}"
+            );
             assert!(head.contains(&format!("x-onyx-damaged: {count}\r")), "{head}");
         }
     })

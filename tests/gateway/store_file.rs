@@ -223,7 +223,10 @@ fn fills_the_disk() {
         assert_eq!(store.generation().await.unwrap(), there + 1);
         drop(store);
         let again = Store::open(&settings, &Clock::new()).await.unwrap();
-        assert_eq!(again.credentials(None, 10_000).await.unwrap().items.len() as u64, fits + 1);
+        assert_eq!(
+            again.credentials(None, 10_000).await.unwrap().items.len() as u64,
+            fits + 1
+        );
         println!("\nall as it should be");
     });
 }

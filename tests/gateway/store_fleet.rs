@@ -5,7 +5,7 @@ use std::time::Duration;
 use onyx::clock::Clock;
 use onyx::gateway::Config;
 use onyx::gateway::book::Book;
-use onyx::gateway::store::TokenChange;
+use onyx::gateway::store::{Filter, Named, SEARCH_MAX, Store, TokenChange};
 use onyx::gateway::subscriber::{By, Caller};
 
 use crate::store::{Ground, runtime, subscriber};
@@ -28,6 +28,63 @@ fn a_fleet(ground: &Ground, numbers: &str, address: &str, digest: &str) {
          UPDATE store_state SET generation = generation + 1"
     ));
 }
+
+/// One page of what an operator looks for, against reading all pages, which is what finding it took before the database did it.
+async fn searched(store: &Store, clock: &Clock, what: &str) {
+    let timed = async |name: &str, rows: usize, asked: &dyn Fn() -> Asked<'_>| {
+        let before = clock.monotonic();
+        assert_eq!(asked().await, rows, "{name}");
+        println!("{what}: {name}: {:?}", clock.monotonic() - before);
+    };
+    timed("all pages of 1,000", FLEET + 1, &|| {
+        Box::pin(async {
+            let (mut after, mut count) = (None, 0);
+            loop {
+                let page = store.subscribers(after.as_deref(), 1_000).await.unwrap();
+                (count, after) = (count + page.items.len(), page.next);
+                if after.is_none() {
+                    return count;
+                }
+            }
+        })
+    })
+    .await;
+    // In the middle of the fleet, at its end, and nowhere.
+    let filter = |name| Filter {
+        name: Some(name),
+        ..Filter::default()
+    };
+    for (name, rows) in [
+        (Named::Is("device 50000".to_owned()), 1),
+        (Named::Begins("device 9999".to_owned()), 11),
+        (Named::Begins("nothing".to_owned()), 0),
+        (Named::Begins("device".to_owned()), 100),
+    ] {
+        let wanted = filter(name);
+        timed(&format!("{:?}", wanted.name), rows, &|| {
+            let wanted = wanted.clone();
+            Box::pin(async move { store.find_subscribers(&wanted, None, 100).await.unwrap().items.len() })
+        })
+        .await;
+    }
+    for (typed, rows) in [
+        ("44010000009999", 10),
+        ("DEVICE 9999", 11),
+        ("4", SEARCH_MAX),
+        ("zzz", 0),
+    ] {
+        timed(&format!("typed {typed:?}"), rows, &|| {
+            Box::pin(async move { store.search_subscribers(typed, SEARCH_MAX).await.unwrap().0.items.len() })
+        })
+        .await;
+    }
+    timed("those seen last", 50, &|| {
+        Box::pin(async { store.latest_subscribers(50).await.unwrap().len() })
+    })
+    .await;
+}
+
+type Asked<'a> = std::pin::Pin<Box<dyn Future<Output = usize> + 'a>>;
 
 async fn measure(ground: &Ground, what: &str, fill: impl Fn(&Ground)) {
     let store = ground.open().await.unwrap();
@@ -71,6 +128,7 @@ async fn measure(ground: &Ground, what: &str, fill: impl Fn(&Ground)) {
         book.view().await;
     }
     let question = (clock.monotonic() - before) / 100;
+    searched(&store, &clock, what).await;
     println!(
         "{what}: {FLEET} subscribers: opened in {opened:?}, read again in {refreshed:?} for 50 connects, {} MiB; a question {question:?}",
         memory / 1_024

@@ -108,8 +108,14 @@ async fn an_older_schema_stays_as_it_is(ground: Ground) {
 
 async fn a_newer_one_is_refused(ground: Ground) {
     drop(ground.open().await.unwrap());
-    ground.sql(&format!("INSERT INTO schema_step VALUES ({}, 'quantum_sims', 1)", SCHEMA + 1));
-    all_refuse(&ground, &[&format!("has step {} (\"quantum_sims\")", SCHEMA + 1), "newer"]);
+    ground.sql(&format!(
+        "INSERT INTO schema_step VALUES ({}, 'quantum_sims', 1)",
+        SCHEMA + 1
+    ));
+    all_refuse(
+        &ground,
+        &[&format!("has step {} (\"quantum_sims\")", SCHEMA + 1), "newer"],
+    );
 }
 
 async fn who_reads_cannot_write(ground: Ground) {
@@ -141,5 +147,8 @@ async fn who_reads_cannot_write(ground: Ground) {
     drop(reader);
     std::fs::remove_file(&new).unwrap();
     let e = Store::open_to_read(&ground.settings, &Clock::new()).await.unwrap_err();
-    assert!(matches!(&e, StoreError::Key(why) if why.contains("is not the key")), "{e}");
+    assert!(
+        matches!(&e, StoreError::Key(why) if why.contains("is not the key")),
+        "{e}"
+    );
 }

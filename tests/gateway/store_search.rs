@@ -55,7 +55,11 @@ async fn what_is_typed_is_how_it_begins(ground: Ground) {
         assert_eq!((found.as_slice(), more), (want, false), "{typed:?}");
     }
     let (page, more) = store.search_subscribers("295", 1).await.unwrap();
-    assert_eq!((page.items.len(), more), (2, true), "one by each, and it is said that there are more");
+    assert_eq!(
+        (page.items.len(), more),
+        (2, true),
+        "one by each, and it is said that there are more"
+    );
     // A damaged one is named, and hides nobody.
     ground.sql("UPDATE subscriber SET imei = 'nonsense' WHERE imsi = '295012345678902'");
     let (page, _) = store.search_subscribers("pump", SEARCH_MAX).await.unwrap();
@@ -92,16 +96,72 @@ async fn filters_find_all_pages(ground: Ground) {
     let even = Some("even".parse().unwrap());
     for (wanted, want) in [
         (Filter::default(), (40, 6)),
-        (Filter { group: even.clone(), ..Filter::default() }, (20, 3)),
-        (Filter { enabled: Some(false), ..Filter::default() }, (10, 2)),
-        (Filter { group: even.clone(), enabled: Some(true), name: None }, (10, 2)),
-        (Filter { name: Some(Named::Is("Pump 7".to_owned())), ..Filter::default() }, (1, 1)),
-        (Filter { name: Some(Named::Is("pump 7".to_owned())), ..Filter::default() }, (0, 1)),
+        (
+            Filter {
+                group: even.clone(),
+                ..Filter::default()
+            },
+            (20, 3),
+        ),
+        (
+            Filter {
+                enabled: Some(false),
+                ..Filter::default()
+            },
+            (10, 2),
+        ),
+        (
+            Filter {
+                group: even.clone(),
+                enabled: Some(true),
+                name: None,
+            },
+            (10, 2),
+        ),
+        (
+            Filter {
+                name: Some(Named::Is("Pump 7".to_owned())),
+                ..Filter::default()
+            },
+            (1, 1),
+        ),
+        (
+            Filter {
+                name: Some(Named::Is("pump 7".to_owned())),
+                ..Filter::default()
+            },
+            (0, 1),
+        ),
         // SORACOM's prefix search minds the case.
-        (Filter { name: Some(Named::Begins("Pump".to_owned())), ..Filter::default() }, (30, 5)),
-        (Filter { name: Some(Named::Begins("pump".to_owned())), ..Filter::default() }, (10, 2)),
-        (Filter { group: even, enabled: None, name: Some(Named::Begins("Pump 1".to_owned())) }, (5, 1)),
-        (Filter { group: Some("none".parse().unwrap()), ..Filter::default() }, (0, 1)),
+        (
+            Filter {
+                name: Some(Named::Begins("Pump".to_owned())),
+                ..Filter::default()
+            },
+            (30, 5),
+        ),
+        (
+            Filter {
+                name: Some(Named::Begins("pump".to_owned())),
+                ..Filter::default()
+            },
+            (10, 2),
+        ),
+        (
+            Filter {
+                group: even,
+                enabled: None,
+                name: Some(Named::Begins("Pump 1".to_owned())),
+            },
+            (5, 1),
+        ),
+        (
+            Filter {
+                group: Some("none".parse().unwrap()),
+                ..Filter::default()
+            },
+            (0, 1),
+        ),
     ] {
         assert_eq!(count(wanted.clone()).await, want, "{wanted:?}");
     }
@@ -123,7 +183,10 @@ async fn those_seen_last_come_first(ground: Ground) {
         let list = store.latest_subscribers(count).await.unwrap();
         list.iter().map(|i| i.as_str().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(latest(10).await, ["100005", "100004", "100002", "100001", "100003", "100006"]);
+    assert_eq!(
+        latest(10).await,
+        ["100005", "100004", "100002", "100001", "100003", "100006"]
+    );
     assert_eq!(latest(2).await, ["100005", "100004"]);
     assert_eq!(latest(4).await, ["100005", "100004", "100002", "100001"]);
     assert_eq!(latest(0).await, Vec::<String>::new());

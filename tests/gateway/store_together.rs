@@ -39,7 +39,9 @@ async fn a_deactivation_is_undone_by_nobody(ground: Ground) {
                     // The API's PUT names one key, as 'subscriber set --name' does: the others stay.
                     0 => {
                         let body = format!(r#"{{"tags": {{"name": "name {round}"}}}}"#);
-                        let put = subscribers::put_body(&store, &imsi, Zeroizing::new(body)).await.unwrap();
+                        let put = subscribers::put_body(&store, &imsi, Zeroizing::new(body))
+                            .await
+                            .unwrap();
                         assert!(!put.1, "it was there before");
                     }
                     1 => {
@@ -128,7 +130,10 @@ async fn who_comes_second_sees_what_the_first_one_did(ground: Ground) {
     go.send(()).unwrap();
     assert!(!slow.await.unwrap().unwrap().enabled);
     let end = second.await.unwrap().unwrap();
-    assert!(!seen.load(SeqCst), "nobody writes between another's reading and writing");
+    assert!(
+        !seen.load(SeqCst),
+        "nobody writes between another's reading and writing"
+    );
     assert_eq!((end.name.as_str(), end.enabled), ("was off", false));
 }
 
@@ -199,7 +204,10 @@ async fn what_is_refused_changes_nothing(ground: Ground) {
         let e = subscribers::put_body(&store, &imsi, Zeroizing::new(body.to_owned()))
             .await
             .unwrap_err();
-        assert!(matches!(&e, AdminError::Wrong(why) if why.contains(want)), "{body}: {e}");
+        assert!(
+            matches!(&e, AdminError::Wrong(why) if why.contains(want)),
+            "{body}: {e}"
+        );
     }
     let other = imsi.clone();
     let e = store

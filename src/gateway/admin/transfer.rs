@@ -153,7 +153,9 @@ impl Goods {
             }
             for item in o.some("damaged").and_then(|n| n.list()).unwrap_or_default() {
                 let id = item.value().map(|v| v.to_string()).unwrap_or_default();
-                goods.remarks.push(format!("was damaged when it was exported, and is not here: {id}"));
+                goods
+                    .remarks
+                    .push(format!("was damaged when it was exported, and is not here: {id}"));
             }
             sealed = o.text("sealed").map(|(text, _)| text);
             o.finish();

@@ -131,9 +131,7 @@ fn damaged(report: &mut Report, rows: &[Damaged]) {
     for row in rows {
         let count = report.gateway.iter().filter(|f| f.id == "damaged").count();
         match count.cmp(&LISTED_MAX) {
-            Ordering::Less => report
-                .gateway
-                .push(finding(Level::Error, "damaged", row.to_string())),
+            Ordering::Less => report.gateway.push(finding(Level::Error, "damaged", row.to_string())),
             Ordering::Equal => report.gateway.push(finding(
                 Level::Error,
                 "damaged",

@@ -157,7 +157,10 @@ async fn of_store(store: &Store) -> Result<(Vec<Expiry>, Option<String>), String
     let (mut all, mut looked_at) = (Vec::new(), 0);
     let (mut after, mut damaged) = (None, Vec::new());
     while looked_at < CREDENTIALS_MAX {
-        let page = store.credentials(after.as_deref(), PAGE).await.map_err(|e| e.to_string())?;
+        let page = store
+            .credentials(after.as_deref(), PAGE)
+            .await
+            .map_err(|e| e.to_string())?;
         looked_at += page.items.len() + page.damaged.len();
         // A user name with a password never expires.
         let with_end = page.items.into_iter().filter(|c| c.not_after.is_some());

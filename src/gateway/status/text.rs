@@ -118,7 +118,10 @@ fn store(store: &Value, out: &mut String) {
     }
     let damaged = n(&store["damaged"]);
     if damaged > named.len() as u64 {
-        let _ = writeln!(out, "store: {damaged} damaged rows in all: 'onyx-gateway check' names them");
+        let _ = writeln!(
+            out,
+            "store: {damaged} damaged rows in all: 'onyx-gateway check' names them"
+        );
     }
     if n(&store["notes_dropped"]) > 0 {
         let _ = writeln!(

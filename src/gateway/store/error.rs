@@ -25,4 +25,3 @@ pub enum StoreError {
     #[error("{0}")]
     Unready(String),
 }
-

@@ -86,7 +86,10 @@ pub enum Named {
 /// The key to go on from, if these rows filled a page of `limit`. A damaged key must not lead in a circle: keys only grow.
 pub(super) fn next(rows: &[Row], after: &str, limit: i64) -> Option<String> {
     let full = i64::try_from(rows.len()).is_ok_and(|n| n >= limit);
-    rows.last().filter(|_| full)?.first_text().filter(|last| last.as_str() > after)
+    rows.last()
+        .filter(|_| full)?
+        .first_text()
+        .filter(|last| last.as_str() > after)
 }
 
 /// A page's size as SQL takes it.

@@ -170,4 +170,3 @@ pub struct Snapshot {
 
 /// Sees a group as it would be, and can refuse with a reason.
 pub type Judge = Arc<dyn Fn(&GroupRecord) -> Result<(), String> + Send + Sync>;
-

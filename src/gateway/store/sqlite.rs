@@ -190,8 +190,8 @@ fn private(path: &Path, opening: Opening) -> Result<(), StoreError> {
 /// Whether it is a file that nobody else may read.
 fn regular(path: &Path) -> Result<(), StoreError> {
     let shown = path.display();
-    let meta = std::fs::symlink_metadata(path)
-        .map_err(|e| StoreError::Unreachable(format!("cannot look at {shown}: {e}")))?;
+    let meta =
+        std::fs::symlink_metadata(path).map_err(|e| StoreError::Unreachable(format!("cannot look at {shown}: {e}")))?;
     if !meta.is_file() {
         return Err(StoreError::Unreachable(format!(
             "{shown} is not a regular file: name the file itself in store.file"

@@ -38,6 +38,16 @@ pub(super) use group::{Group, group};
 pub(super) use subscriber::{Subscriber, Token, subscriber, token};
 pub(super) use transfer::{Export, Import, export, import};
 
+/// How commands get the key where it is a systemd credential.
+pub(super) const KEY_HELP: &str = "\
+Commands that show something (list, show, export, store info, check) need a database that is there and of this program's version; those that \
+change something, 'import', 'run' and 'store migrate' make it so.
+
+Where the key is a systemd credential ([store] key_credential = \"store.key\"), systemd hands it to commands as well:
+  systemd-run --quiet --pipe --wait --collect -p User=onyx-gateway -p UMask=0077 \\
+    -p LoadCredentialEncrypted=store.key:/etc/onyx/private/store.key.cred \\
+    onyx-gateway store info --config /etc/onyx/gateway.toml";
+
 /// What every one of these commands takes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Common {

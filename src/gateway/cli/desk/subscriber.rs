@@ -174,7 +174,9 @@ pub(in super::super) fn subscriber(command: Subscriber) -> anyhow::Result<ExitCo
         Subscriber::Add { imsi, facts, common } => {
             let mut record = subscribers::blank(imsi);
             facts.put_into(&mut record, facts.certificate()?);
-            let record = writing(&common.config, async |store, _| Ok(subscribers::add(store, record).await?))?;
+            let record = writing(&common.config, async |store, _| {
+                Ok(subscribers::add(store, record).await?)
+            })?;
             let shown = subscribers::shown(&record);
             let mut line = format!("added {}", subscriber_line(&shown));
             if record.source.is_none() && record.certificate.is_none() {

@@ -90,7 +90,9 @@ pub(in super::super) fn export(command: &Export) -> anyhow::Result<ExitCode> {
     out(&format!("{}\n", serde_json::to_string_pretty(&value)?))?;
     let damaged = value.get("damaged").and_then(Value::as_array).map_or(0, Vec::len);
     if damaged > 0 {
-        eprintln!("onyx-gateway: {damaged} rows cannot be read and are not in the export, which names them in \"damaged\"");
+        eprintln!(
+            "onyx-gateway: {damaged} rows cannot be read and are not in the export, which names them in \"damaged\""
+        );
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

@@ -174,9 +174,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
         None => {
             // The store has found by itself what it could.
             let files = app.book.store().is_none();
-            lines.retain(|line| {
-                only.is_none_or(|want| line.open.is_some() == want) && (!files || line.hit(&words))
-            });
+            lines.retain(|line| only.is_none_or(|want| line.open.is_some() == want) && (!files || line.hit(&words)));
             lines.sort_by_cached_key(|l| (l.open.is_none(), Reverse(l.seen()), l.row.imsi.clone()));
             let online = lines.iter().filter(|l| l.open.is_some()).count();
             (lines.len(), online, ask.offset)

@@ -37,9 +37,11 @@ fn summary(row: &mut Row) -> Result<(CredentialSummary, i64), Fail> {
     let (kind, description, number) = (row.text()?, row.text()?, row.int()?);
     let not_after = row.some_int()?.map(since);
     let (created, updated, last_used) = (since(row.int()?), since(row.int()?), row.some_int()?.map(since));
-    let id = id
-        .parse()
-        .map_err(|e| StoreError::Broken(format!("its id is none ({e}): restore the database's backup, or remove the row by hand")))?;
+    let id = id.parse().map_err(|e| {
+        StoreError::Broken(format!(
+            "its id is none ({e}): restore the database's backup, or remove the row by hand"
+        ))
+    })?;
     let summary = CredentialSummary {
         id,
         kind,
@@ -133,8 +135,7 @@ pub(super) async fn put(tx: &Tx<'_>, new: &New, seal: &Seal) -> Result<Credentia
     if new.kind.len() > NAME_MAX || new.description.chars().count() > DESCRIPTION_MAX {
         return Err(StoreError::Refused(format!(
             "credential {id}: a type of at most {} and a description of at most {} characters",
-            NAME_MAX,
-            DESCRIPTION_MAX
+            NAME_MAX, DESCRIPTION_MAX
         ))
         .into());
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub(super) use rows::{all, reseal};
 pub use rows::{CONFIGURATION_MAX, Configuration};
+pub(super) use rows::{all, reseal};
 
 use super::{GroupRecord, Judge, Page, Store, StoreError, time};
 use crate::gateway::group::GroupId;

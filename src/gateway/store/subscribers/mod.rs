@@ -64,7 +64,10 @@ impl Store {
     /// The first `count`, those seen last first, those never seen at the end. The caller bounds it.
     pub async fn latest_subscribers(&self, count: usize) -> Result<Vec<Imsi>, StoreError> {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
-        let list = self.owner.read_long(1, move |tx| Box::pin(search::latest(tx, count))).await?;
+        let list = self
+            .owner
+            .read_long(1, move |tx| Box::pin(search::latest(tx, count)))
+            .await?;
         // What is none is in the lists of damaged rows.
         Ok(list.iter().filter_map(|imsi| imsi.parse().ok()).collect())
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::gateway::store::list::{self, Damaged, Filter, Named, Page};
 use crate::gateway::store::tx::{Cell, Fail, Row, Tx};
-use crate::gateway::store::{Fingerprint, StoreError, SubscriberRecord, TokenDigest, since};
+use crate::gateway::store::{Fingerprint, NAME_MAX, StoreError, SubscriberRecord, TokenDigest, since};
 use crate::gateway::subscriber::Prefix;
 use crate::identity::Imsi;
 
@@ -138,9 +138,23 @@ pub(super) fn lower_name(tx: &Tx<'_>) -> String {
     format!("lower(s.name {})", tx.by_bytes())
 }
 
-/// What comes after all texts that begin so: nothing sorts after the last code point, which is no character.
+/// What comes after all texts that begin so, in the order of their bytes (which is that of their code points).
 pub(super) fn after_all(prefix: &str) -> Cell {
-    format!("{prefix}\u{10FFFF}").as_str().into()
+    let mut text: Vec<char> = prefix.chars().collect();
+    while let Some(last) = text.pop() {
+        // Between the two lie the surrogates, which are no characters.
+        let next = if last == '\u{D7FF}' {
+            Some('\u{E000}')
+        } else {
+            char::from_u32(u32::from(last).saturating_add(1))
+        };
+        if let Some(next) = next {
+            text.push(next);
+            return text.into_iter().collect::<String>().as_str().into();
+        }
+    }
+    // Nothing but the last character there is: whatever begins with it is not longer than a name may be.
+    "\u{10FFFF}".repeat(NAME_MAX + 1).as_str().into()
 }
 
 pub(super) fn read(rows: Vec<Row>) -> Page<Digested> {
