@@ -47,6 +47,7 @@ mod store_server;
 mod two_instances;
 
 mod page_store;
+mod store_changes;
 mod store_damage;
 mod store_reading;
 mod store_search;

@@ -709,7 +709,7 @@ async fn many_writers_lose_nothing(ground: Ground) {
 }
 
 /// What older programs made: each step and the note of it.
-const STEPS: [(&str, &str); 3] = [
+const STEPS: [(&str, &str); 4] = [
     (
         "devices",
         include_str!("../../src/gateway/store/schema/0001_devices.sql"),

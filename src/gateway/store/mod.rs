@@ -9,12 +9,13 @@
 //! | `owner`, `tx` | the thread that owns the database; a transaction in either |
 //! | `sqlite`, `postgres` | the two |
 //! | `subscribers`, `groups`, `credentials` | what is stored: the questions, and in `rows` their SQL |
+//! | `changes` | the generation, and what changed since one |
 //! | `collector` | when things were last in use, written many at once |
 //! | `rekey` | another `store.key` |
 //!
 //! - Every change raises the **generation** in its own transaction, and begins with that: the row of the generation is the lock that
 //!   puts writers in a row, in one gateway or many, so what a change was judged by is still so when it is written. A gateway that
-//!   sees the old number has the old content (one small query a connect).
+//!   sees the old number has the old content (one small query a connect); one that sees a newer number reads what has changed since.
 //! - Secrets (credentials, configurations of groups, which may hold passwords and keys) are encrypted before they reach the database, under
 //!   a key that is not in it (`store.key_file`, or a systemd credential); of tokens there are digests alone. Nothing gives a secret back
 //!   to a person.
@@ -24,6 +25,7 @@
 //! - Who only reads neither makes the database nor migrates it.
 //! - Every question has a time limit (`store.timeout`), a bounded queue and a bounded answer (pages).
 
+mod changes;
 mod collector;
 mod credentials;
 mod error;
@@ -51,8 +53,8 @@ pub use groups::{CONFIGURATION_MAX, Configuration};
 pub use key::{KEY_LEN, KeyPlace, StoreKey};
 pub use list::{Damaged, Filter, Named, PAGE_MAX, Page};
 pub use records::{
-    CredentialSecret, CredentialSummary, Fingerprint, GroupRecord, Judge, Snapshot, SubscriberRecord, TokenChange,
-    TokenDigest,
+    Changes, CredentialSecret, CredentialSummary, Edition, Fingerprint, GroupRecord, Judge, News, Snapshot,
+    SubscriberRecord, TokenChange, TokenDigest,
 };
 pub use rekey::rekey;
 pub use seal::TokenKey;
@@ -61,6 +63,7 @@ pub use subscribers::SEARCH_MAX;
 use super::config::{Database, StoreConfig};
 use super::group::GroupId;
 use crate::clock::{self, Clock};
+use changes::{About, edition, generation, raise, raise_sealed, same_key, stateless};
 use list::page_limit;
 use owner::Owner;
 use seal::Seal;
@@ -106,48 +109,11 @@ fn time(clock: &Clock) -> Duration {
     clock.now().map_or(clock::FLOOR, |(now, _)| now)
 }
 
-/// Raises the generation, and keeps other writers out until the transaction ends.
-async fn raise(tx: &Tx<'_>) -> Result<i64, Fail> {
-    let row = tx.row(
-        "UPDATE store_state SET generation = generation + 1 WHERE one = 1 RETURNING generation",
-        &[],
-    );
-    row.await?.ok_or_else(stateless)?.int()
-}
-
-/// As [`raise`], for those who seal: a store that got a new key meanwhile takes nothing sealed under the old one, which nobody could open.
-async fn raise_sealed(tx: &Tx<'_>, seal: &Seal) -> Result<i64, Fail> {
-    let number = raise(tx).await?;
-    same_key(tx, seal).await?;
-    Ok(number)
-}
-
-async fn same_key(tx: &Tx<'_>, seal: &Seal) -> Result<(), Fail> {
-    let row = tx.row("SELECT key_name FROM store_state WHERE one = 1", &[]).await?;
-    if row.ok_or_else(stateless)?.bytes()? == seal.name() {
-        return Ok(());
-    }
-    Err(StoreError::Key(
-        "the store has got a new key (store rekey): restart this program, so that it uses it".to_owned(),
-    )
-    .into())
-}
-
-fn stateless() -> Fail {
-    StoreError::Broken("the database is damaged: store_state is empty; restore it from its backup".to_owned()).into()
-}
-
-async fn generation(tx: &Tx<'_>) -> Result<u64, Fail> {
-    let row = tx.row("SELECT generation FROM store_state WHERE one = 1", &[]).await?;
-    let number = row.ok_or_else(stateless)?.int()?;
-    u64::try_from(number).map_err(|_| stateless())
-}
-
 async fn snapshot(tx: &Tx<'_>, seal: &Seal) -> Result<Snapshot, Fail> {
     // Under a new key all groups would look broken; the view of before is better than that.
     same_key(tx, seal).await?;
     let mut out = Snapshot {
-        generation: generation(tx).await?,
+        edition: edition(tx).await?,
         subscribers: vec![],
         groups: vec![],
         broken: vec![],
@@ -251,6 +217,17 @@ impl Store {
             .read_long(WHOLE_TIMES, move |tx| {
                 let seal = seal.clone();
                 Box::pin(async move { snapshot(tx, &seal).await })
+            })
+            .await
+    }
+
+    /// What is different since an edition that is known: the changes if they can be told, or everything.
+    pub async fn news(&self, since: Edition) -> Result<News, StoreError> {
+        let seal = self.keys().seal;
+        self.owner
+            .read_long(WHOLE_TIMES, move |tx| {
+                let seal = seal.clone();
+                Box::pin(async move { changes::news(tx, since, &seal).await })
             })
             .await
     }

@@ -153,11 +153,42 @@ impl std::fmt::Debug for CredentialSecret {
     }
 }
 
+/// Which state of the store something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Edition {
+    /// The number of the last change in it.
+    pub generation: u64,
+    /// The random mark of that change, if it was noted.
+    pub mark: Option<i64>,
+}
+
+/// What changed since an edition.
+#[derive(Debug)]
+pub struct Changes {
+    /// Which state of the store this leads to.
+    pub edition: Edition,
+    /// Whom the changes are about.
+    pub about: Vec<Imsi>,
+    /// Those of them that are there now, with their tokens' digests; the others are not any more.
+    pub subscribers: Vec<(SubscriberRecord, Option<TokenDigest>)>,
+    /// All groups, if one of them was changed.
+    pub groups: Option<Vec<GroupRecord>>,
+}
+
+/// What is different since an edition.
+#[derive(Debug)]
+pub enum News {
+    /// This.
+    Changes(Changes),
+    /// More than can be told: everything, as it is now.
+    All(Snapshot),
+}
+
 /// Everything that a gateway keeps in memory, as it was at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// The number of the last change in it.
-    pub generation: u64,
+    /// Which state of the store it is.
+    pub edition: Edition,
     /// Subscribers with their tokens' digests.
     pub subscribers: Vec<(SubscriberRecord, Option<TokenDigest>)>,
     /// Groups.

@@ -11,7 +11,7 @@ use super::key::{KeyPlace, StoreKey};
 use super::schema::TOKEN_KEY;
 use super::seal::Seal;
 use super::tx::Tx;
-use super::{Store, StoreConfig, StoreError, WHOLE_TIMES, credentials, groups, raise};
+use super::{About, Store, StoreConfig, StoreError, WHOLE_TIMES, credentials, groups, raise};
 use crate::clock::Clock;
 
 pub(super) fn beside(settings: &StoreConfig) -> Result<Option<(PathBuf, PathBuf)>, StoreError> {
@@ -97,7 +97,7 @@ impl Store {
             .write_long(WHOLE_TIMES, move |tx: &Tx<'_>| {
                 let (from, to) = (old.seal.clone(), to.clone());
                 Box::pin(async move {
-                    raise(tx).await?;
+                    raise(tx, About::All).await?;
                     let state = tx
                         .row("SELECT sealed_token_key FROM store_state WHERE one = 1", &[])
                         .await?;

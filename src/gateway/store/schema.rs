@@ -13,10 +13,11 @@ use super::{Keys, StoreError, millis};
 use crate::clock::Clock;
 
 /// The steps: their names, and what they do. The number is the place in this list, from 1.
-pub(super) const STEPS: [(&str, &str); 3] = [
+pub(super) const STEPS: [(&str, &str); 4] = [
     ("devices", include_str!("schema/0001_devices.sql")),
     ("last_seen", include_str!("schema/0002_last_seen.sql")),
     ("search", include_str!("schema/0003_search.sql")),
+    ("changes", include_str!("schema/0004_changes.sql")),
 ];
 
 /// What a store needs to begin.

@@ -20,25 +20,26 @@
 //!
 //! | file | subject |
 //! |---|---|
+//! | `directory` | everybody, and who of them is calling |
 //! | `prefix` | addresses and ranges of them |
 //! | `token` | token files, digests |
 //! | `certificate` | what a device's certificate says, fingerprints |
 
 mod certificate;
+mod directory;
 mod prefix;
 mod token;
 
-use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 pub use certificate::{PeerCertificate, fingerprint};
+pub use directory::Directory;
 pub use prefix::Prefix;
-use prefix::{masked, width};
 pub use token::{Digester, TOKEN_MAX, TOKEN_MIN, Token, TokenError};
 
 use super::group::GroupId;
 use super::store::{Fingerprint, TokenDigest};
-use crate::identity::{Imsi, Subscriber};
+use crate::identity::Subscriber;
 
 /// A device's secret as its book keeps it.
 #[derive(Debug, Clone)]
@@ -101,139 +102,6 @@ pub enum Unknown<'a> {
     Disabled(&'a Known),
     /// This subscriber's SIM in another modem.
     Imei(&'a Known),
-}
-
-/// Everybody who may connect.
-#[derive(Debug)]
-pub struct Directory {
-    all: Vec<Known>,
-    digester: Digester,
-    by_token: HashMap<TokenDigest, usize>,
-    by_certificate: HashMap<Fingerprint, usize>,
-    by_imsi: HashMap<Imsi, usize>,
-    by_source: HashMap<(IpAddr, u8), usize>,
-    /// Prefix lengths in use, longest first.
-    lengths: Vec<u8>,
-}
-
-impl Default for Directory {
-    fn default() -> Self {
-        Self::new(Vec::new())
-    }
-}
-
-impl Directory {
-    /// Builds the index, with digests under a key of this process's own. Where two subscribers without token share a source (or two share
-    /// a token or certificate), the first is found; the configuration and the store refuse that.
-    #[must_use]
-    pub fn new(all: Vec<Known>) -> Self {
-        Self::with(all, Digester::of_this_process())
-    }
-
-    /// Builds the index with the digests of a store.
-    #[must_use]
-    pub fn with(all: Vec<Known>, digester: Digester) -> Self {
-        let (mut by_token, mut by_certificate) = (HashMap::new(), HashMap::new());
-        let (mut by_imsi, mut by_source) = (HashMap::new(), HashMap::new());
-        let mut lengths = BTreeSet::new();
-        for (index, known) in all.iter().enumerate() {
-            by_imsi.entry(known.subscriber.imsi.clone()).or_insert(index);
-            match &known.token {
-                Some(Secret::Token(token)) => {
-                    by_token.entry(digester.digest(token.secret())).or_insert(index);
-                }
-                Some(Secret::Digest(digest)) => {
-                    by_token.entry(digest.clone()).or_insert(index);
-                }
-                None => {}
-            }
-            if let Some(pinned) = known.certificate {
-                by_certificate.entry(pinned).or_insert(index);
-            }
-            if let (None, None, Some(p)) = (&known.token, known.certificate, known.source) {
-                by_source.entry((p.address, p.length)).or_insert(index);
-                lengths.insert(p.length);
-            }
-        }
-        Self {
-            all,
-            digester,
-            by_token,
-            by_certificate,
-            by_imsi,
-            by_source,
-            lengths: lengths.into_iter().rev().collect(),
-        }
-    }
-
-    /// How many subscribers there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.all.len()
-    }
-
-    /// Whether nobody may connect.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Known> {
-        self.all.iter()
-    }
-
-    /// The subscriber with this SIM.
-    #[must_use]
-    pub fn of_imsi(&self, imsi: &Imsi) -> Option<&Known> {
-        self.all.get(*self.by_imsi.get(imsi)?)
-    }
-
-    /// The subscriber behind a caller, by the rules of this module.
-    ///
-    /// # Errors
-    /// [`Unknown`].
-    pub fn find(&self, caller: &Caller<'_>) -> Result<(&Known, By), Unknown<'_>> {
-        let address = caller.address.to_canonical();
-        let found = self.recognise(caller, address);
-        let (known, by) = found
-            .and_then(|(i, by)| Some((self.all.get(i)?, by)))
-            .ok_or(Unknown::Nobody)?;
-        if known.source.is_some_and(|s| !s.contains(address)) {
-            return Err(Unknown::Nobody);
-        }
-        if !known.enabled {
-            return Err(Unknown::Disabled(known));
-        }
-        if known.imei_lock && !is_of(caller.client_id, known) {
-            return Err(Unknown::Imei(known));
-        }
-        Ok((known, by))
-    }
-
-    /// Rules 1 to 3.
-    fn recognise(&self, caller: &Caller<'_>, address: IpAddr) -> Option<(usize, By)> {
-        let token = caller.password.filter(|p| (TOKEN_MIN..=TOKEN_MAX).contains(&p.len()));
-        if let Some(index) = token.and_then(|t| self.by_token.get(&self.digester.digest(t))) {
-            return Some((*index, By::Token));
-        }
-        if let Some(index) = caller.certificate.and_then(|c| self.certified(c)) {
-            return Some((index, By::Certificate));
-        }
-        self.lengths
-            .iter()
-            .filter(|l| **l <= width(address))
-            .find_map(|l| self.by_source.get(&(masked(address, *l), *l)))
-            .map(|i| (*i, By::Source))
-    }
-
-    fn certified(&self, certificate: &PeerCertificate) -> Option<usize> {
-        if let Some(index) = self.by_certificate.get(&certificate.fingerprint) {
-            return Some(*index);
-        }
-        let index = *self.by_imsi.get(certificate.imsi.as_ref()?)?;
-        self.all.get(index)?.certificate.is_none().then_some(index)
-    }
 }
 
 /// Whether a client id says that it is the modem of this subscriber.

@@ -56,7 +56,7 @@ fn info(common: &Common) -> anyhow::Result<(Value, Vec<Damaged>)> {
         let value = json!({
             "database": format!("{:?}", settings.database),
             "schema": store::SCHEMA,
-            "generation": snapshot.generation,
+            "generation": snapshot.edition.generation,
             "subscribers": snapshot.subscribers.len(),
             "groups": snapshot.groups.len(),
             "credentials": credentials.items.len(),

@@ -10,7 +10,8 @@ use crate::gateway::store::seal::{Place, Seal};
 use crate::gateway::store::subscribers::{in_pairs, pairs};
 use crate::gateway::store::tx::{Cell, Fail, Row, Tx};
 use crate::gateway::store::{
-    CredentialSecret, CredentialSummary, DESCRIPTION_MAX, NAME_MAX, StoreError, millis, raise, raise_sealed, since,
+    About, CredentialSecret, CredentialSummary, DESCRIPTION_MAX, NAME_MAX, StoreError, millis, raise, raise_sealed,
+    since,
 };
 
 /// Largest secret, in bytes: a key, a chain of certificates and authorities as JSON.
@@ -127,7 +128,7 @@ pub(super) struct New {
 }
 
 pub(super) async fn put(tx: &Tx<'_>, new: &New, seal: &Seal) -> Result<CredentialSummary, Fail> {
-    let number = raise_sealed(tx, seal).await?;
+    let number = raise_sealed(tx, About::Credential(&new.id), seal).await?;
     let id = new.id.as_str();
     if new.secret.len() > SECRET_MAX {
         return Err(StoreError::Refused(format!("credential {id} has more than {SECRET_MAX} bytes")).into());
@@ -177,7 +178,7 @@ fn missing(id: &CredentialId) -> Fail {
 }
 
 pub(super) async fn delete(tx: &Tx<'_>, id: &CredentialId) -> Result<(), Fail> {
-    raise(tx).await?;
+    raise(tx, About::Credential(id)).await?;
     match tx
         .change("DELETE FROM credential WHERE id = $1", &[id.as_str().into()])
         .await?

@@ -9,7 +9,7 @@ use crate::gateway::group::GroupId;
 use crate::gateway::store::list::{self, Damaged, Page};
 use crate::gateway::store::seal::{Place, Seal};
 use crate::gateway::store::tx::{Cell, Fail, Row, Tx};
-use crate::gateway::store::{GroupRecord, Judge, NAME_MAX, StoreError, millis, raise, raise_sealed, since};
+use crate::gateway::store::{About, GroupRecord, Judge, NAME_MAX, StoreError, millis, raise, raise_sealed, since};
 
 /// Largest configuration of a group, as JSON, in bytes.
 pub const CONFIGURATION_MAX: usize = 256 << 10;
@@ -113,7 +113,7 @@ pub(super) async fn put(
     now: std::time::Duration,
     seal: &Seal,
 ) -> Result<GroupRecord, Fail> {
-    let version = raise_sealed(tx, seal).await?;
+    let version = raise_sealed(tx, About::Group(id), seal).await?;
     if id.as_str().starts_with('.') {
         return Err(StoreError::Refused(format!("a group's name does not begin with '.': {id}")).into());
     }
@@ -163,7 +163,7 @@ fn missing(id: &GroupId) -> Fail {
 }
 
 pub(super) async fn delete(tx: &Tx<'_>, id: &GroupId) -> Result<(), Fail> {
-    raise(tx).await?;
+    raise(tx, About::Group(id)).await?;
     let key = || [Cell::from(id.as_str())];
     let users = tx
         .row("SELECT COUNT(*) FROM subscriber WHERE group_id = $1", &key())
@@ -190,7 +190,7 @@ pub(super) async fn change(
     judge: Option<&Judge>,
     edit: &(dyn Fn(&mut Configuration) -> Result<(), StoreError> + Send + Sync),
 ) -> Result<GroupRecord, Fail> {
-    let version = raise_sealed(tx, seal).await?;
+    let version = raise_sealed(tx, About::Group(id), seal).await?;
     let mut record = one(tx, id, seal).await?.ok_or_else(|| missing(id))?;
     edit(&mut record.configuration)?;
     record.updated = since(millis(now));

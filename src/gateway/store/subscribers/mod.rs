@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use rows::page;
+pub(super) use search::among;
 pub(super) use write::{in_pairs, pairs};
 
 use super::list::page_limit;

@@ -59,7 +59,7 @@ pub(super) async fn latest(tx: &Tx<'_>, count: i64) -> Result<Vec<String>, Fail>
 }
 
 /// Those of these that are there.
-pub(super) async fn among(tx: &Tx<'_>, imsis: &[Imsi]) -> Result<Page<Digested>, Fail> {
+pub(in crate::gateway::store) async fn among(tx: &Tx<'_>, imsis: &[Imsi]) -> Result<Page<Digested>, Fail> {
     let mut all = Page::default();
     for part in imsis.chunks(AT_ONCE) {
         let places: Vec<String> = (1..=part.len()).map(|n| format!("${n}")).collect();

@@ -6,7 +6,7 @@ use super::missing;
 use super::rows::{columns, one};
 use crate::gateway::store::tx::{Cell, Fail, Tx};
 use crate::gateway::store::{
-    NAME_MAX, StoreError, SubscriberRecord, TokenChange, TokenDigest, TokenKey, millis, raise,
+    About, NAME_MAX, StoreError, SubscriberRecord, TokenChange, TokenDigest, TokenKey, millis, raise,
 };
 use crate::gateway::subscriber::{TOKEN_MAX, TOKEN_MIN};
 use crate::identity::Imsi;
@@ -37,7 +37,7 @@ impl Digest {
 
 /// Writes one, whatever was there.
 pub(super) async fn put(tx: &Tx<'_>, r: &SubscriberRecord, token: &TokenChange, key: &TokenKey) -> Result<(), Fail> {
-    raise(tx).await?;
+    raise(tx, About::Subscriber(&r.imsi)).await?;
     write(tx, r, &Digest::of(token, key)?).await
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn edit(
     edit: &(dyn Fn(Option<SubscriberRecord>) -> Edited + Send + Sync),
     key: &TokenKey,
 ) -> Result<(SubscriberRecord, bool), Fail> {
-    raise(tx).await?;
+    raise(tx, About::Subscriber(imsi)).await?;
     let old = one(tx, imsi).await?;
     let new = old.is_none();
     let (record, token) = edit(old)?;
@@ -145,7 +145,7 @@ async fn write(tx: &Tx<'_>, r: &SubscriberRecord, token: &Digest) -> Result<(), 
 }
 
 pub(super) async fn delete(tx: &Tx<'_>, imsi: &Imsi) -> Result<(), Fail> {
-    raise(tx).await?;
+    raise(tx, About::Subscriber(imsi)).await?;
     match tx
         .change("DELETE FROM subscriber WHERE imsi = $1", &[imsi.as_str().into()])
         .await?
