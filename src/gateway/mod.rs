@@ -361,7 +361,7 @@ impl Gateway {
                     let answer = || {
                         let mut answer = status.json();
                         if let Some(health) = book.health() {
-                            answer["store"] = health.json();
+                            health.add_to(&mut answer["store"]);
                         }
                         answer
                     };

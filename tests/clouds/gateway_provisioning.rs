@@ -8,6 +8,7 @@ use onyx::bench::clouds::dps::directory::{Kind, Owner};
 use onyx::bench::clouds::{Cloud, Config, Protocol};
 use serde_json::{Value, json};
 
+use crate::postgres::Postgres;
 use crate::tools::{Bench, Lines, command, fail, output, spawn, succeed};
 
 const IMSI: &str = "295012345678901";
@@ -42,7 +43,13 @@ fn read(dir: &tempfile::TempDir, name: &str) -> String {
 }
 
 impl Gateway {
+    /// Its devices stand in its own file.
     async fn start(dir: tempfile::TempDir, clouds: &str) -> Self {
+        Self::with(dir, clouds, None).await
+    }
+
+    /// Its devices stand in a store (the section's text), or in its own file.
+    async fn with(dir: tempfile::TempDir, clouds: &str, store: Option<&str>) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -51,13 +58,25 @@ impl Gateway {
         let token = dir.path().join("token");
         std::fs::write(&token, TOKEN).unwrap();
         std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        let text = format!(
-            "[listen]\naddress = '127.0.0.1:0'\n[upstream]\nhost = 'localhost'\ntls = 'off'\n[status]\nsocket = 'status.sock'\n\
-             [[subscriber]]\nimsi = '{IMSI}'\nsource = '127.0.0.1'\n[[subscriber]]\nimsi = '{OTHER}'\ntoken_file = 'token'\n\
-             [provisioning]\naddress = '127.0.0.1:{port}'\nca = 'ca'\ncertificate = 'localhost.pem'\nkey = 'localhost.key'\nper_day = 5\n{clouds}"
+        let devices = format!(
+            "[upstream]\nhost = 'localhost'\ntls = 'off'\n\
+             [[subscriber]]\nimsi = '{IMSI}'\nsource = '127.0.0.1'\n[[subscriber]]\nimsi = '{OTHER}'\ntoken_file = 'token'\n"
         );
+        let text = |devices: &str| {
+            format!(
+                "[listen]\naddress = '127.0.0.1:0'\n[status]\nsocket = 'status.sock'\n{devices}\
+                 [provisioning]\naddress = '127.0.0.1:{port}'\nca = 'ca'\ncertificate = 'localhost.pem'\nkey = 'localhost.key'\nper_day = 5\n{clouds}"
+            )
+        };
         let config = dir.path().join("gateway.toml");
-        std::fs::write(&config, text).unwrap();
+        std::fs::write(&config, text(store.unwrap_or(&devices))).unwrap();
+        if store.is_some() {
+            // As an operator moves from files to a store.
+            let old = dir.path().join("files.toml");
+            std::fs::write(&old, text(&devices)).unwrap();
+            let (old, config) = (old.to_str().unwrap(), config.to_str().unwrap());
+            tool(&["import", old, "--config", config]).await;
+        }
         let mut c = command(env!("CARGO_BIN_EXE_onyx-gateway"));
         let mut child = spawn(c.args(["run", "--config"]).arg(&config).stdout(Stdio::piped()));
         let mut lines = Lines::of(&mut child);
@@ -398,4 +417,137 @@ async fn aws_registers_just_in_time_what_the_gateway_has_made() {
     let out = output(&mut agent).await;
     let answer: Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!(answer["clientId"], json!(thing), "{answer}");
+}
+
+/// Provisioning by a gateway with a store: the same two requests, and what an operator changes counts at the next request.
+async fn from_a_store(store: &str) {
+    let clouds = "[provisioning.azure]\nhost = 'hub.azure-devices.net'\n[provisioning.aws]\nhost = 'x-ats.iot.eu-west-1.amazonaws.com'\n";
+    let gateway = Gateway::with(authority().await, clouds, Some(store)).await;
+    let config = gateway.path("gateway.toml");
+    let bearer = format!("Authorization: Bearer {TOKEN}");
+    let as_other = ["-H", bearer.as_str()];
+    // By address and by token, each its own.
+    let mine = gateway.article(&[]).await;
+    let others = gateway.article(&as_other).await;
+    for (answer, imsi) in [(&mine, IMSI), (&others, OTHER)] {
+        assert_eq!(
+            (&answer["deviceId"], &answer["host"]),
+            (&json!(format!("myDevice-{imsi}")), &json!("hub.azure-devices.net"))
+        );
+        gateway.keep(answer, imsi);
+        // The key fits the certificate, and the authority has signed it.
+        let (leaf, key) = (
+            gateway.path(&format!("{imsi}.pem")),
+            gateway.path(&format!("{imsi}.key")),
+        );
+        let certified = succeed(command("openssl").args(["x509", "-in", &leaf, "-pubkey", "-noout"])).await;
+        let held = succeed(command("openssl").args(["pkey", "-in", &key, "-pubout"])).await;
+        assert_eq!(certified, held, "{imsi}");
+        let root = gateway.path("ca/root.pem");
+        let between = gateway.path("ca/intermediate.pem");
+        let verified =
+            succeed(command("openssl").args(["verify", "-CAfile", &root, "-untrusted", &between, &leaf])).await;
+        assert!(verified.trim().ends_with("OK"), "{verified}");
+    }
+    assert_ne!(mine["privateKey"], others["privateKey"]);
+    let path = format!("azure/iot/registrations/{}", mine["operationId"].as_str().unwrap());
+    assert_eq!(
+        gateway.json(&as_other, &path).await.0,
+        404,
+        "another's operation is none"
+    );
+    let (status, answer) = gateway.json(&["-X", "POST"], "aws/iot/bootstrap").await;
+    assert_eq!(
+        (status, &answer["clientId"]),
+        (200, &json!(format!("thing-{IMSI}"))),
+        "{answer}"
+    );
+
+    // The agent asks as a device does.
+    let out = gateway.path("agent");
+    let mut agent = command(env!("CARGO_BIN_EXE_onyx-agent"));
+    agent.args([
+        "krypton",
+        "azure",
+        "--url",
+        gateway.url.trim_end_matches("/v1/provisioning"),
+    ]);
+    agent.args(["--ca-file", &gateway.path("ca/root.pem"), "--out", &out]);
+    succeed(&mut agent).await;
+    assert!(
+        std::fs::read_to_string(gateway.path("agent/private.key"))
+            .unwrap()
+            .contains("PRIVATE KEY")
+    );
+
+    // The operator switches one off, while the gateway runs: at its next request it gets nothing, and the other one still does.
+    let set = async |imsi: &str, what: &[&str]| {
+        let args = [&["subscriber", "set", imsi, "--config", config.as_str()][..], what].concat();
+        tool(&args).await
+    };
+    set(IMSI, &["--enabled", "false"]).await;
+    let (status, answer) = gateway.json(&["-X", "POST"], "azure/iot/register").await;
+    assert!(
+        status == 403 && answer["message"].as_str().unwrap().contains("disabled"),
+        "{status} {answer}"
+    );
+    let (status, answer) = gateway.json(&[], &path).await;
+    assert_eq!(status, 403, "nor what it was given before: {answer}");
+    gateway.article(&as_other).await;
+    set(IMSI, &["--enabled", "true"]).await;
+    gateway.article(&[]).await;
+    // A token that was taken away is nobody's, and a new one is known at once. (Its address is still the first one's.)
+    set(OTHER, &["--without", "token", "--source", "127.0.0.98"]).await;
+    let from_there = ["--interface", "127.0.0.98"];
+    assert_eq!(
+        gateway.article(&from_there).await["deviceId"],
+        json!(format!("myDevice-{OTHER}"))
+    );
+    let said = tool(&["token", "new", OTHER, "--json", "--config", &config]).await;
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let bearer = format!("Authorization: Bearer {}", said["token"].as_str().unwrap());
+    let answer = gateway
+        .article(&["-H", bearer.as_str(), "--interface", "127.0.0.98"])
+        .await;
+    assert_eq!(answer["deviceId"], json!(format!("myDevice-{OTHER}")));
+    // How many certificates it has had today is counted as ever: five.
+    let (_, registered) = gateway
+        .json(
+            &["-X", "POST", "-H", &bearer, "--interface", "127.0.0.98"],
+            "azure/iot/register",
+        )
+        .await;
+    let path = format!(
+        "azure/iot/registrations/{}",
+        registered["operationId"].as_str().unwrap()
+    );
+    let asked = ["-H", bearer.as_str(), "--interface", "127.0.0.98"];
+    assert_eq!(gateway.json(&asked, &path).await.0, 200, "the fifth");
+    let (_, registered) = gateway
+        .json(
+            &["-X", "POST", "-H", &bearer, "--interface", "127.0.0.98"],
+            "azure/iot/register",
+        )
+        .await;
+    let path = format!(
+        "azure/iot/registrations/{}",
+        registered["operationId"].as_str().unwrap()
+    );
+    let (status, answer) = gateway.json(&asked, &path).await;
+    assert_eq!((status, &answer["code"]), (429, &json!("ONX0429")), "{answer}");
+}
+
+#[tokio::test]
+async fn a_gateway_on_sqlite_provisions() {
+    from_a_store("[store]\nfile = 'store.db'\nkey_file = 'store.key'\n").await;
+}
+
+#[tokio::test]
+async fn a_gateway_on_postgresql_provisions() {
+    let server = tokio::task::spawn_blocking(|| {
+        let server = Postgres::shared();
+        server.url(&server.database())
+    });
+    let url = server.await.unwrap();
+    from_a_store(&format!("[store]\ndatabase = '{url}'\nkey_file = 'store.key'\n")).await;
 }

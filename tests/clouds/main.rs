@@ -32,6 +32,8 @@ mod krypton;
 mod krypton_sim;
 mod monitor;
 mod ports;
+#[path = "../support/postgres.rs"]
+mod postgres;
 mod program;
 mod proven;
 mod rule_table;

@@ -41,6 +41,7 @@ mod doors;
 #[cfg(feature = "bench")]
 mod platforms;
 mod restart;
+#[macro_use]
 mod store;
 mod store_file;
 mod store_fleet;
@@ -49,3 +50,9 @@ mod two_instances;
 
 mod http_doors;
 mod leaving;
+mod page_store;
+mod store_changes;
+mod store_damage;
+mod store_reading;
+mod store_search;
+mod store_together;

@@ -96,6 +96,7 @@ fn a_damaged_file_is_told_and_left_as_it_is() {
                 .subscribers(None, 1_000)
                 .await
                 .unwrap()
+                .items
                 .len(),
             200
         );
@@ -168,7 +169,7 @@ fn what_was_answered_survives_a_kill() {
                 .unwrap_or_else(|| panic!("{id} was answered and is lost"));
             assert_eq!(*read.secret, id[2..].repeat(500));
         }
-        let all = store.credentials(None, 10_000).await.unwrap().len();
+        let all = store.credentials(None, 10_000).await.unwrap().items.len();
         assert!(
             all >= wrote.len() && all <= wrote.len() + 4,
             "at most one each round was cut off: {all} of {}",
@@ -204,7 +205,7 @@ fn fills_the_disk() {
         );
         // Nothing of the refused change is there, everything before it is, and it can be read.
         let there = store.generation().await.unwrap();
-        assert_eq!(store.credentials(None, 10_000).await.unwrap().len() as u64, fits);
+        assert_eq!(store.credentials(None, 10_000).await.unwrap().items.len() as u64, fits);
         assert!(store.credential(&"c-0".parse().unwrap()).await.unwrap().is_some());
         // With room again, it goes on without being opened again.
         std::fs::remove_file(&filler).unwrap();
@@ -222,7 +223,10 @@ fn fills_the_disk() {
         assert_eq!(store.generation().await.unwrap(), there + 1);
         drop(store);
         let again = Store::open(&settings, &Clock::new()).await.unwrap();
-        assert_eq!(again.credentials(None, 10_000).await.unwrap().len() as u64, fits + 1);
+        assert_eq!(
+            again.credentials(None, 10_000).await.unwrap().items.len() as u64,
+            fits + 1
+        );
         println!("\nall as it should be");
     });
 }

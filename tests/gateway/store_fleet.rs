@@ -5,7 +5,7 @@ use std::time::Duration;
 use onyx::clock::Clock;
 use onyx::gateway::Config;
 use onyx::gateway::book::Book;
-use onyx::gateway::store::TokenChange;
+use onyx::gateway::store::{Filter, Named, SEARCH_MAX, Store, TokenChange};
 use onyx::gateway::subscriber::{By, Caller};
 
 use crate::store::{Ground, runtime, subscriber};
@@ -27,6 +27,51 @@ fn a_fleet(ground: &Ground, numbers: &str, address: &str, digest: &str) {
          CASE WHEN n % 2 = 1 THEN {digest} END, 'device ' || n FROM fleet; \
          UPDATE store_state SET generation = generation + 1"
     ));
+}
+
+/// One page of what an operator looks for, against reading all pages, which is what finding it took before the database did it.
+async fn searched(store: &Store, clock: &Clock, what: &str) {
+    let mut before = clock.monotonic();
+    let mut timed = |name: &str, rows: usize, want: usize| {
+        let now = clock.monotonic();
+        println!("{what}: {name}: {:?}", now - before);
+        assert_eq!(rows, want, "{name}");
+        before = clock.monotonic();
+    };
+    let (mut after, mut count) = (None, 0);
+    loop {
+        let page = store.subscribers(after.as_deref(), 1_000).await.unwrap();
+        (count, after) = (count + page.items.len(), page.next);
+        if after.is_none() {
+            break;
+        }
+    }
+    timed("all pages of 1,000", count, FLEET + 1);
+    // In the middle of the fleet, at its end, nowhere, and everywhere.
+    for (name, want) in [
+        (Named::Is("device 50000".to_owned()), 1),
+        (Named::Begins("device 9999".to_owned()), 11),
+        (Named::Begins("nothing".to_owned()), 0),
+        (Named::Begins("device".to_owned()), 100),
+    ] {
+        let label = format!("{name:?}");
+        let wanted = Filter {
+            name: Some(name),
+            ..Filter::default()
+        };
+        let page = store.find_subscribers(&wanted, None, 100).await.unwrap();
+        timed(&label, page.items.len(), want);
+    }
+    for (typed, want) in [
+        ("44010000009999", 10),
+        ("DEVICE 9999", 11),
+        ("4", SEARCH_MAX),
+        ("zzz", 0),
+    ] {
+        let (page, _) = store.search_subscribers(typed, SEARCH_MAX).await.unwrap();
+        timed(&format!("typed {typed:?}"), page.items.len(), want);
+    }
+    timed("those seen last", store.latest_subscribers(50).await.unwrap().len(), 50);
 }
 
 async fn measure(ground: &Ground, what: &str, fill: impl Fn(&Ground)) {
@@ -71,6 +116,24 @@ async fn measure(ground: &Ground, what: &str, fill: impl Fn(&Ground)) {
         book.view().await;
     }
     let question = (clock.monotonic() - before) / 100;
+    // The same change, told, and one that cannot be told (made by hand): the one costs what it is about, the other everything.
+    let again = async |how: &str| {
+        let before = clock.monotonic();
+        let view = book.view().await;
+        println!("{what}: a change that is {how}: {:?}", clock.monotonic() - before);
+        view
+    };
+    for n in 0..3 {
+        new.name = format!("renamed {n}");
+        new.enabled = n % 2 == 0;
+        store.put_subscriber(&new, TokenChange::Keep).await.unwrap();
+        let view = again("told").await;
+        assert_eq!(view.directory.len(), FLEET + 1);
+        assert_eq!(view.directory.of_imsi(&new.imsi).unwrap().enabled, new.enabled);
+    }
+    ground.sql("UPDATE store_state SET generation = generation + 1");
+    assert_eq!(again("not told").await.directory.len(), FLEET + 1);
+    searched(&store, &clock, what).await;
     println!(
         "{what}: {FLEET} subscribers: opened in {opened:?}, read again in {refreshed:?} for 50 connects, {} MiB; a question {question:?}",
         memory / 1_024

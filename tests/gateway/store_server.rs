@@ -80,7 +80,7 @@ fn a_server_that_was_restarted_is_found_again() {
             server.restart(how);
             many(200_000 + 100 * u32::try_from(round).unwrap()).await;
         }
-        assert_eq!(store.subscribers(None, 100).await.unwrap().len(), 36);
+        assert_eq!(store.subscribers(None, 100).await.unwrap().items.len(), 36);
         server.stop();
         let e = store.generation().await.unwrap_err();
         assert!(matches!(e, StoreError::Unreachable(_)), "{e}");

@@ -203,13 +203,13 @@ fn any_gateway_serves_any_device_and_one_may_be_killed() {
     // Who was seen, and where, is in the store when they end.
     two.signal(Signal::SIGTERM);
     one.signal(Signal::SIGTERM);
-    let seen = runtime.block_on(store.subscribers(None, 10)).unwrap();
+    let seen = runtime.block_on(store.subscribers(None, 10)).unwrap().items;
     let at: Vec<_> = seen.iter().map(|s| s.last_seen.clone().unwrap_or_default().1).collect();
     assert!(
         at[0].ends_with(&second.to_string()) && at[1].ends_with(&one.address.to_string()),
         "{at:?}"
     );
-    let used = runtime.block_on(store.credentials(None, 10)).unwrap();
+    let used = runtime.block_on(store.credentials(None, 10)).unwrap().items;
     assert!(used.iter().all(|c| c.last_used.is_some()), "{used:?}");
     let log = std::fs::read_to_string(stage.path("two.log")).unwrap();
     for secret in [IMSI_A, IMSI_B, IMEI] {

@@ -24,6 +24,11 @@ pub struct Postgres {
     keeper: Child,
 }
 
+fn free_port() -> u16 {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap().port()
+}
+
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
@@ -112,7 +117,7 @@ impl Postgres {
         let mut server = Self { dir, port: 0, keeper };
         let mut said = String::new();
         for _ in 0..5 {
-            server.port = crate::mosquitto::free_port();
+            server.port = free_port();
             let output = server.ctl(&["start", "-o", &server.options(tls.is_some())]);
             said = String::from_utf8_lossy(&output.stdout).into_owned();
             if output.status.success() {

@@ -177,9 +177,5 @@ pub async fn create(store: &Store, body: &str) -> Result<GroupRecord, AdminError
 /// # Errors
 /// [`AdminError`].
 pub async fn make(store: &Store, id: &GroupId, name: &str) -> Result<GroupRecord, AdminError> {
-    if store.group(id).await?.is_some() {
-        let why = format!("there is a group {id} already");
-        return Err(crate::gateway::store::StoreError::Conflict(why).into());
-    }
-    Ok(store.put_group(id, name).await?)
+    Ok(store.make_group(id, name).await?)
 }

@@ -18,8 +18,10 @@ pub mod transfer;
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::group::Remark;
-use super::store::StoreError;
+use super::store::{Damaged, StoreError};
 
 /// Largest body or file that is read, in bytes: a group's configuration with certificates in it.
 pub const BODY_MAX: usize = 256 << 10;
@@ -42,6 +44,27 @@ impl AdminError {
     pub(super) fn wrong(why: impl Into<String>) -> Self {
         Self::Wrong(why.into())
     }
+}
+
+/// For what is judged inside of a change.
+impl From<AdminError> for StoreError {
+    fn from(e: AdminError) -> Self {
+        match e {
+            AdminError::Wrong(why) => Self::Refused(why),
+            AdminError::Store(e) => e,
+        }
+    }
+}
+
+/// A row that cannot be read, as it stands in a list: its key under the name that it has there, and what is wrong.
+#[must_use]
+pub fn damaged(d: &Damaged) -> Value {
+    let key = match d.what {
+        "subscriber" => "imsi",
+        "group" => "groupId",
+        _ => "credentialsId",
+    };
+    json!({key: d.id, "damaged": d.why})
 }
 
 /// All remarks that are mistakes, as one error.

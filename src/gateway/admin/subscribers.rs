@@ -60,37 +60,85 @@ pub async fn get(store: &Store, imsi: &Imsi) -> Result<SubscriberRecord, AdminEr
     found.ok_or_else(|| StoreError::Missing(format!("subscriber {imsi}")).into())
 }
 
-/// Changes one that is there.
+/// Changes one that is there, in one transaction: nothing that another changes meanwhile is undone.
 ///
 /// # Errors
-/// [`AdminError`].
+/// What `how` says; those of [`put`].
 pub async fn change(
     store: &Store,
     imsi: &Imsi,
-    how: impl FnOnce(&mut SubscriberRecord) + Send,
+    how: impl Fn(&mut SubscriberRecord) -> Result<TokenChange, AdminError> + Send + Sync + 'static,
 ) -> Result<SubscriberRecord, AdminError> {
-    let mut record = get(store, imsi).await?;
-    how(&mut record);
-    put(store, &record, TokenChange::Keep).await?;
-    Ok(record)
+    let changed = store.change_subscriber(imsi, move |record| {
+        let token = how(record)?;
+        sound(record)?;
+        Ok(token)
+    });
+    changed.await.map_err(of_group)
 }
 
-/// Writes one, after a look at what it names.
+/// Adds one that is not there yet.
+///
+/// # Errors
+/// [`StoreError::Conflict`] when it is; those of [`put`].
+pub async fn add(store: &Store, record: SubscriberRecord) -> Result<SubscriberRecord, AdminError> {
+    sound(&record)?;
+    let imsi = record.imsi.clone();
+    let added = store.edit_subscriber(&imsi, move |old| match old {
+        None => Ok((record.clone(), TokenChange::Keep)),
+        Some(_) => Err(StoreError::Conflict(format!(
+            "there is a subscriber {} already: 'onyx-gateway subscriber set {}' changes it",
+            record.imsi, record.imsi
+        ))),
+    });
+    Ok(added.await.map_err(of_group)?.0)
+}
+
+/// Makes one of a body, or changes it (see [`read_into`]). The answer is the subscriber, and whether it is new.
+///
+/// # Errors
+/// Every mistake, with its place in the text; those of [`put`].
+pub async fn put_body(
+    store: &Store,
+    imsi: &Imsi,
+    body: Zeroizing<String>,
+) -> Result<(SubscriberRecord, bool), AdminError> {
+    let who = imsi.clone();
+    let put = store.edit_subscriber(imsi, move |old| {
+        let mut record = old.unwrap_or_else(|| blank(who.clone()));
+        let token = read_into(&mut record, &body)?;
+        sound(&record)?;
+        Ok((record, token))
+    });
+    put.await.map_err(of_group)
+}
+
+/// What nobody but the operator can see is wrong.
+fn sound(record: &SubscriberRecord) -> Result<(), AdminError> {
+    if record.imei_lock && record.imei.is_none() {
+        return Err(AdminError::wrong("imeiLock: which modem? give its IMEI"));
+    }
+    Ok(())
+}
+
+/// A group that is not there is a mistake in what was written, and not in what was asked for.
+fn of_group(e: StoreError) -> AdminError {
+    match e {
+        StoreError::Missing(what) if what.starts_with("group ") => {
+            AdminError::wrong(format!("groupId: there is no {what}"))
+        }
+        StoreError::Refused(why) => AdminError::Wrong(why),
+        other => other.into(),
+    }
+}
+
+/// Writes one as it is told, whatever was there: for imports.
 ///
 /// # Errors
 /// [`AdminError::Wrong`] when its group is not there, or its lock has no IMEI.
 pub async fn put(store: &Store, record: &SubscriberRecord, token: TokenChange) -> Result<(), AdminError> {
-    if record.imei_lock && record.imei.is_none() {
-        return Err(AdminError::wrong("imeiLock: which modem? give its IMEI"));
-    }
-    if let Some(group) = &record.group {
-        if store.group(group).await?.is_none() {
-            return Err(AdminError::wrong(format!(
-                "groupId: there is no group {group}: create it first"
-            )));
-        }
-    }
-    Ok(store.put_subscriber(record, token).await?)
+    sound(record)?;
+    store.put_subscriber(record, token).await.map_err(of_group)
 }
 
 /// Gives a subscriber a new token and returns it, for the only time.
@@ -98,10 +146,9 @@ pub async fn put(store: &Store, record: &SubscriberRecord, token: TokenChange) -
 /// # Errors
 /// [`AdminError`].
 pub async fn new_token(store: &Store, imsi: &Imsi) -> Result<Zeroizing<String>, AdminError> {
-    let record = get(store, imsi).await?;
     let token = random_hex::<TOKEN_BYTES>()?;
     let bytes = Zeroizing::new(token.as_bytes().to_vec());
-    store.put_subscriber(&record, TokenChange::Set(bytes)).await?;
+    change(store, imsi, move |_| Ok(TokenChange::Set(bytes.clone()))).await?;
     Ok(token)
 }
 

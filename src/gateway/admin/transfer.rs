@@ -7,6 +7,7 @@
 //! Subscribers, groups and credentials are written as the API shows them: without secrets. With a key file, all secrets (credentials, and
 //! the configurations of groups as they are) stand in `sealed`, under that key; only with the same file can they come in again. Tokens
 //! are not in a store, only digests of them under the store's own key: they do not travel, and subscribers with a token need a new one.
+//! Rows that cannot be read are named in `damaged`, and do not come along.
 //!
 //! An import is read and judged whole before anything is written; what is there under the same name is replaced.
 
@@ -60,24 +61,24 @@ pub struct Count {
 /// # Errors
 /// [`AdminError`].
 pub async fn export(store: &Store, seal: Option<&StoreKey>) -> Result<Value, AdminError> {
-    let mut all = Vec::new();
-    let mut after = None;
+    let mut damaged = Vec::new();
+    let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let list = store.subscribers(after.as_ref(), PAGE_MAX).await?;
-        after = list.last().map(|s| s.imsi.clone());
-        all.extend(list.iter().map(subscribers::shown));
-        if list.len() < PAGE_MAX {
+        let page = store.subscribers(after.as_deref(), PAGE_MAX).await?;
+        all.extend(page.items.iter().map(subscribers::shown));
+        damaged.extend(page.damaged);
+        after = page.next;
+        if after.is_none() {
             break;
         }
     }
-    let records = store.groups().await?;
-    let mut shown = Vec::new();
-    let mut secrets = serde_json::Map::new();
-    let mut after = None;
+    let all_groups = store.groups().await?;
+    damaged.extend(all_groups.damaged);
+    let records = all_groups.items;
+    let (mut shown, mut secrets) = (Vec::new(), serde_json::Map::new());
     loop {
-        let list = store.credentials(after.as_ref(), PAGE_MAX).await?;
-        after = list.last().map(|c| c.id.clone());
-        for c in &list {
+        let page = store.proven_credentials(after.as_deref(), PAGE_MAX).await?;
+        for c in &page.items {
             if seal.is_some() {
                 if let Some(with) = store.credential(&c.id).await? {
                     secrets.insert(c.id.as_str().to_owned(), Value::from(with.secret.as_str()));
@@ -85,7 +86,9 @@ pub async fn export(store: &Store, seal: Option<&StoreKey>) -> Result<Value, Adm
             }
             shown.push(credentials::shown(c));
         }
-        if list.len() < PAGE_MAX {
+        damaged.extend(page.damaged);
+        after = page.next;
+        if after.is_none() {
             break;
         }
     }
@@ -96,6 +99,9 @@ pub async fn export(store: &Store, seal: Option<&StoreKey>) -> Result<Value, Adm
         "groups": records.iter().map(groups::shown).collect::<Vec<_>>(),
         "credentials": shown,
     });
+    if let Some(map) = out.as_object_mut().filter(|_| !damaged.is_empty()) {
+        map.insert("damaged".to_owned(), damaged.iter().map(super::damaged).collect());
+    }
     if let (Some(key), Some(map)) = (seal, out.as_object_mut()) {
         let whole: BTreeMap<_, _> = records.iter().map(|g| (g.id.as_str(), &g.configuration)).collect();
         let plain = serde_json::to_vec(&json!({"groups": whole, "credentials": secrets}));
@@ -144,6 +150,12 @@ impl Goods {
                 let text =
                     |o: &mut crate::gateway::json::Object<'_, '_>, key| o.text(key).map(|(t, _)| t).unwrap_or_default();
                 described.insert(text(&mut c, "credentialsId"), text(&mut c, "description"));
+            }
+            for item in o.some("damaged").and_then(|n| n.list()).unwrap_or_default() {
+                let id = item.value().map(|v| v.to_string()).unwrap_or_default();
+                goods
+                    .remarks
+                    .push(format!("was damaged when it was exported, and is not here: {id}"));
             }
             sealed = o.text("sealed").map(|(text, _)| text);
             o.finish();

@@ -6,6 +6,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::gateway::group::GroupId;
+use crate::identity::redact_digits;
+
+/// Of rows that cannot be read, so many are named where the others are only counted.
+pub(super) const DAMAGED_NAMED: usize = 20;
 
 /// How the store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +22,8 @@ pub struct Health {
     pub groups: usize,
     /// Groups that cannot, and why.
     pub broken: BTreeMap<GroupId, String>,
-    /// Rows of subscribers that cannot be read.
-    pub damaged: usize,
+    /// Rows that cannot be read: which, and why.
+    pub damaged: Vec<String>,
     /// Credentials that are kept.
     pub credentials: usize,
     /// Notes of when devices were last seen that were dropped.
@@ -40,7 +44,15 @@ pub struct Away {
 }
 
 impl Health {
-    /// As the status socket answers it.
+    /// Puts it beside what the watch knows of the store (its errors), or where that is not known yet.
+    pub fn add_to(&self, store: &mut Value) {
+        match (store.as_object_mut(), self.json()) {
+            (Some(there), Value::Object(more)) => there.extend(more),
+            (_, all) => *store = all,
+        }
+    }
+
+    /// As the status socket answers it; numbers of devices are redacted.
     #[must_use]
     pub fn json(&self) -> Value {
         let broken: BTreeMap<_, _> = self.broken.iter().map(|(id, why)| (id.as_str(), why)).collect();
@@ -49,7 +61,8 @@ impl Health {
             "subscribers": self.subscribers,
             "groups": self.groups,
             "broken": broken,
-            "damaged": self.damaged,
+            "damaged": self.damaged.len(),
+            "damaged_rows": self.damaged.iter().take(DAMAGED_NAMED).map(|d| redact_digits(d)).collect::<Vec<_>>(),
             "credentials": self.credentials,
             "notes_dropped": self.notes_dropped,
             "away": self.away.as_ref().map(|a| json!({"seconds": a.since.as_secs(), "closed": a.closed, "why": a.why})),

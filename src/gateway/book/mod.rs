@@ -3,7 +3,7 @@
 //! | file | behind it |
 //! |---|---|
 //! | `files` | `gateway.toml` with its subscribers, and a folder of credentials |
-//! | `stored`, `kept` | the [store](super::store): SQLite, or PostgreSQL shared by several gateways |
+//! | `stored`, `views`, `kept` | the [store](super::store): SQLite, or PostgreSQL shared by several gateways |
 //!
 //! A [`View`] is what was true at one moment, in memory, for the price of a pointer: subscribers by address and token, groups by
 //! name. [`Book::view`] gives the newest; where a store is behind it, that is one small question ("has anything changed?"), and when the
@@ -15,6 +15,7 @@ mod files;
 mod health;
 mod kept;
 mod stored;
+mod views;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! A book in a [store](crate::gateway::store).
 //!
 //! **The view.** Each connect asks the store one small question: the number of its last change. Many connects at once share one question (it
-//! must have begun after they came, so that nobody misses a change that was made before it). When the number is another, everything is read
-//! again, once, while the others wait for it. What is asked runs to its end on the gateway's main runtime, whoever goes away meanwhile.
+//! must have begun after they came, so that nobody misses a change that was made before it). When the number is another, what has
+//! changed since is read (or everything, where that cannot be told), once, while the others wait for it. What is asked runs to its end on the gateway's main runtime, whoever goes away meanwhile.
 //!
 //! **When the store does not answer**, the last view goes on being used, at once and without asking; one task asks every [`ASK_AGAIN`] until
 //! there is an answer. That is logged when it begins and when it ends, and stands in [`Health`]. After `store.stale_for` the view is closed:
@@ -10,7 +10,7 @@
 //!
 //! **Groups** whose configuration is wrong are out of the view, each with its reason; the others are not affected.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,11 +19,10 @@ use tokio::runtime::Handle;
 
 use super::health::{Away, Health};
 use super::kept::Credentials;
+use super::views::{build, rebuild, told};
 use super::{BookError, NO_GROUP, View};
 use crate::gateway::credential::{Credential, CredentialId};
-use crate::gateway::group::{self, GroupId};
-use crate::gateway::store::{Collector, Snapshot, Store, StoreError, SubscriberRecord, TokenDigest};
-use crate::gateway::subscriber::{Digester, Directory, Known, Secret};
+use crate::gateway::store::{Changes, Collector, Edition, News, Snapshot, Store, StoreError};
 use crate::identity::redact_digits;
 
 /// While the store is away, it is asked this often.
@@ -39,8 +38,8 @@ pub(super) fn gateway_name(address: std::net::SocketAddr) -> String {
 #[derive(Debug)]
 struct State {
     view: Arc<View>,
-    generation: u64,
-    damaged: usize,
+    edition: Edition,
+    damaged: Vec<String>,
     /// Monotonic time of the last answer.
     answered: Duration,
     /// What it said, while it is away.
@@ -75,7 +74,7 @@ impl Stored {
     /// Reads everything; what is asked later runs on the runtime of this call.
     pub(super) async fn open(store: Arc<Store>, stale_for: Duration, me: String) -> Result<Self, BookError> {
         let snapshot = store.snapshot().await?;
-        let (generation, damaged) = (snapshot.generation, snapshot.damaged.len());
+        let (edition, damaged) = (snapshot.edition, told(&snapshot, &[]));
         let view = Arc::new(build(snapshot, &store, &BTreeMap::new()));
         let answered = store.clock().monotonic();
         let collector = Collector::start(&store, me);
@@ -84,7 +83,7 @@ impl Stored {
             stale_for,
             state: Mutex::new(State {
                 view,
-                generation,
+                edition,
                 damaged,
                 answered,
                 away: None,
@@ -130,7 +129,7 @@ impl Stored {
     pub(super) async fn credential(&self, id: &CredentialId) -> Result<Option<Arc<Credential>>, BookError> {
         let (generation, away) = {
             let state = held(&self.inner.state);
-            (state.generation, state.away.clone())
+            (state.edition.generation, state.away.clone())
         };
         self.inner
             .credentials
@@ -159,7 +158,7 @@ impl Stored {
         let state = held(&self.inner.state);
         let since = now.saturating_sub(state.answered);
         Health {
-            generation: state.generation,
+            generation: state.edition.generation,
             subscribers: state.view.directory.len(),
             groups: state.view.groups.len(),
             broken: state
@@ -169,7 +168,7 @@ impl Stored {
                 .into_iter()
                 .filter(|(id, _)| id.as_str() != NO_GROUP)
                 .collect(),
-            damaged: state.damaged,
+            damaged: state.damaged.clone(),
             credentials,
             notes_dropped: self.collector.dropped(),
             away: state.away.clone().map(|why| Away {
@@ -204,27 +203,47 @@ impl Inner {
         Some(state.view.clone())
     }
 
-    /// Asks whether anything changed, and reads it if so.
+    /// Asks whether anything changed, and reads what did.
     async fn ask(self: &Arc<Self>) {
-        let known = {
+        let (known, view, closed) = {
             let state = held(&self.state);
             // A closed view has to be opened again, changed or not.
-            state.view.closed.is_none().then_some(state.generation)
+            let closed = state.view.closed.is_some();
+            let mut known = state.edition;
+            if !state.damaged.is_empty() {
+                // What is damaged may have been mended: only reading everything tells what still is.
+                known.mark = None;
+            }
+            (known, state.view.clone(), closed)
         };
         let answer = match self.store.generation().await {
-            Ok(now) if Some(now) == known => Ok(None),
-            Ok(now) => self
-                .store
-                .snapshot()
-                .await
-                .map(|s| Some((s, known.is_some_and(|k| now < k)))),
+            Ok(now) if now == known.generation && !closed => Ok(None),
+            Ok(_) if closed => self.store.snapshot().await.map(|s| Some(News::All(s))),
+            Ok(_) => self.store.news(known).await.map(Some),
             Err(e) => Err(e),
         };
         match answer {
             Ok(None) => self.answered(),
-            Ok(Some((snapshot, went_back))) => self.take(snapshot, went_back),
+            Ok(Some(News::Changes(changes))) => self.take_changes(&view, changes),
+            Ok(Some(News::All(snapshot))) => {
+                let went_back = !closed && snapshot.edition.generation < known.generation;
+                self.take(snapshot, went_back);
+            }
             Err(e) => self.went_away(&e),
         }
+    }
+
+    /// `before` is the view that the changes were asked for.
+    fn take_changes(&self, before: &View, changes: Changes) {
+        let edition = changes.edition;
+        let view = Arc::new(rebuild(before, changes));
+        {
+            let mut state = held(&self.state);
+            if edition.generation >= state.edition.generation {
+                (state.view, state.edition) = (view, edition);
+            }
+        }
+        self.answered();
     }
 
     /// `went_back`: the database is an older one than before (a backup, a replica that had not heard all), so what is kept says nothing.
@@ -233,17 +252,17 @@ impl Inner {
             tracing::warn!("the store is older than it was: was it restored from a backup? all of it is read again");
             self.credentials.clear();
         }
-        let broken = held(&self.state).view.broken.clone();
-        let (generation, damaged) = (snapshot.generation, snapshot.damaged.len());
-        for why in &snapshot.damaged {
-            tracing::error!("{}", redact_digits(why));
-        }
+        let (broken, before) = {
+            let state = held(&self.state);
+            (state.view.broken.clone(), state.damaged.clone())
+        };
+        let (edition, damaged) = (snapshot.edition, told(&snapshot, &before));
         let view = Arc::new(build(snapshot, &self.store, &broken));
         {
             let mut state = held(&self.state);
             // Two readings may end in either order; numbers only grow.
-            if generation >= state.generation || went_back {
-                (state.view, state.generation, state.damaged) = (view, generation, damaged);
+            if edition.generation >= state.edition.generation || went_back {
+                (state.view, state.edition, state.damaged) = (view, edition, damaged);
             }
         }
         self.answered();
@@ -280,61 +299,4 @@ impl Inner {
             }
         });
     }
-}
-
-/// The view of a snapshot; what was broken `before` is not logged again.
-fn build(snapshot: Snapshot, store: &Store, before: &BTreeMap<GroupId, String>) -> View {
-    let mut broken: BTreeMap<_, _> = snapshot.broken.into_iter().collect();
-    let mut groups = HashMap::new();
-    for record in snapshot.groups {
-        match group::from_record(&record) {
-            Ok(group) => {
-                groups.insert(record.id, Arc::new(group));
-            }
-            Err(why) => {
-                broken.insert(record.id, why);
-            }
-        }
-    }
-    for (id, why) in &broken {
-        if before.get(id) != Some(why) {
-            tracing::error!(
-                "group {id} cannot be used, and its devices are refused: {}",
-                redact_digits(why)
-            );
-        }
-    }
-    let nowhere: Option<GroupId> = NO_GROUP.parse().ok();
-    if let Some(id) = &nowhere {
-        broken.insert(id.clone(), "the subscriber is in no group: put it into one".to_owned());
-    }
-    let known = snapshot
-        .subscribers
-        .into_iter()
-        .filter_map(|(record, digest)| known(record, digest, nowhere.as_ref()))
-        .collect();
-    View {
-        directory: directory(known, store),
-        groups,
-        broken,
-        closed: None,
-    }
-}
-
-fn directory(known: Vec<Known>, store: &Store) -> Arc<Directory> {
-    let key = store.token_key();
-    Arc::new(Directory::with(known, Digester::new(move |token| key.digest(token))))
-}
-
-fn known(record: SubscriberRecord, digest: Option<TokenDigest>, nowhere: Option<&GroupId>) -> Option<Known> {
-    let group = record.group.clone().or_else(|| nowhere.cloned())?;
-    Some(Known {
-        subscriber: record.subscriber(),
-        group,
-        enabled: record.enabled,
-        imei_lock: record.imei_lock,
-        source: record.source,
-        token: digest.map(Secret::Digest),
-        certificate: record.certificate,
-    })
 }

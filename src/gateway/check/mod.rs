@@ -42,7 +42,7 @@ pub enum Level {
 pub struct Finding {
     /// How bad.
     pub level: Level,
-    /// What it was: a key of `gateway.toml` (`listen.tls.key`, `api.token_file`, `provisioning.ca` and so on), `provisioning.reach`, `store`, `group`, `known_by`, `upstream`, `subscribers`, `token`, `credential`, `validity`, `version`, `name`, `key_mode`.
+    /// What it was: a key of `gateway.toml` (`listen.tls.key`, `api.token_file`, `provisioning.ca` and so on), `provisioning.reach`, `store`, `group`, `known_by`, `upstream`, `subscribers`, `token`, `credential`, `validity`, `version`, `name`, `key_mode`, `damaged`.
     pub id: &'static str,
     /// What is so; where there is no `cure`, what to do as well.
     pub message: String,

@@ -1,6 +1,7 @@
 //! A gateway whose knowledge is in a database. Subscribers are read page by page; those with whom all is well are only counted, by group,
 //! so that the report of a hundred thousand can be read.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -11,7 +12,7 @@ use crate::clock::Clock;
 use crate::gateway::config::StoreConfig;
 use crate::gateway::credential::CredentialId;
 use crate::gateway::group::{self, Grade, Group, GroupId, Names, Proof};
-use crate::gateway::store::{Store, StoreError, SubscriberRecord};
+use crate::gateway::store::{Damaged, Store, StoreError, SubscriberRecord};
 use crate::tls::{self, Identity};
 
 /// Subscribers that are read at a time.
@@ -59,14 +60,16 @@ pub(super) fn check(settings: &StoreConfig, clock: &Clock) -> Report {
 }
 
 async fn read(settings: &StoreConfig, clock: &Clock, report: &mut Report) -> Result<(), StoreError> {
-    let store = Store::open(settings, clock).await?;
+    let store = Store::open_to_read(settings, clock).await?;
     report.gateway.push(finding(
         Level::Ok,
         "store",
         format!("{:?} opens with its key", settings.database),
     ));
     let mut groups = BTreeMap::new();
-    for record in store.groups().await? {
+    let all = store.groups().await?;
+    damaged(report, &all.damaged);
+    for record in all.items {
         let judged = group::judge(&record);
         report.gateway.extend(judged.remarks.iter().map(|r| {
             let level = match r.grade {
@@ -90,9 +93,10 @@ async fn read(settings: &StoreConfig, clock: &Clock, report: &mut Report) -> Res
     let mut tallies: BTreeMap<Option<GroupId>, Tally> = BTreeMap::new();
     let (mut after, mut unlisted) = (None, 0_usize);
     loop {
-        let page = store.subscribers(after.as_ref(), PAGE).await?;
-        after = page.last().map(|s| s.imsi.clone());
-        for s in &page {
+        let page = store.subscribers(after.as_deref(), PAGE).await?;
+        damaged(report, &page.damaged);
+        after = page.next;
+        for s in &page.items {
             let tally = tallies.entry(s.group.clone()).or_default();
             tally.all += 1;
             tally.disabled += usize::from(!s.enabled);
@@ -106,12 +110,36 @@ async fn read(settings: &StoreConfig, clock: &Clock, report: &mut Report) -> Res
                 unlisted += 1;
             }
         }
-        if page.len() < PAGE {
+        if after.is_none() {
+            break;
+        }
+    }
+    loop {
+        let page = store.proven_credentials(after.as_deref(), PAGE).await?;
+        damaged(report, &page.damaged);
+        after = page.next;
+        if after.is_none() {
             break;
         }
     }
     summary(report, &tallies, unlisted);
     Ok(())
+}
+
+/// Rows that cannot be read, one finding each. The first ones are named, and all are counted.
+fn damaged(report: &mut Report, rows: &[Damaged]) {
+    for row in rows {
+        let count = report.gateway.iter().filter(|f| f.id == "damaged").count();
+        match count.cmp(&LISTED_MAX) {
+            Ordering::Less => report.gateway.push(finding(Level::Error, "damaged", row.to_string())),
+            Ordering::Equal => report.gateway.push(finding(
+                Level::Error,
+                "damaged",
+                "and more rows that are not named here: restore the database's backup",
+            )),
+            Ordering::Greater => return,
+        }
+    }
 }
 
 fn summary(report: &mut Report, tallies: &BTreeMap<Option<GroupId>, Tally>, unlisted: usize) {
@@ -191,7 +219,18 @@ async fn credential(
     clock: &Clock,
     findings: &mut Vec<Finding>,
 ) -> Result<(), StoreError> {
-    let mut found = store.credential(id).await?;
+    // One that does not open concerns its devices, and no others.
+    let read = async |id: &CredentialId| match store.credential(id).await {
+        Err(StoreError::Broken(why)) => Ok(Err(why)),
+        other => other.map(Ok),
+    };
+    let mut found = match read(id).await? {
+        Ok(found) => found,
+        Err(why) => {
+            findings.push(finding(Level::Error, "credential", why));
+            return Ok(());
+        }
+    };
     if let (
         None,
         Proof::Stored {
@@ -199,7 +238,13 @@ async fn credential(
         },
     ) = (&found, &group.proof)
     {
-        found = store.credential(default).await?;
+        found = match read(default).await? {
+            Ok(found) => found,
+            Err(why) => {
+                findings.push(finding(Level::Error, "credential", why));
+                return Ok(());
+            }
+        };
         if found.is_some() {
             let message = format!("there is none of its own yet, {} is used", default.as_str());
             findings.push(finding(Level::Warning, "credential", message));

@@ -102,6 +102,7 @@ enum Command {
     /// Write the whole store as JSON; secrets only on demand, and sealed.
     Export(desk::Export),
     /// The database itself.
+    #[command(after_help = desk::KEY_HELP)]
     Store {
         #[command(subcommand)]
         command: desk::StoreCommand,

@@ -15,7 +15,9 @@
 //! | `POST DELETE /v1/subscribers/{imsi}/token` | ours: a new token, shown once; none from now on (204) |
 //! | `POST /v1/gateway/reload` | ours: as SIGHUP |
 //!
-//! Lists come in pages: `limit` and `last_evaluated_key`, the next key in the header `x-soracom-next-key`, as at SORACOM.
+//! Lists come in pages: `limit` and `last_evaluated_key`, the next key in the header `x-soracom-next-key`, as at SORACOM. A row of
+//! the database that cannot be read hides no other: it stands in the list as `{"imsi" (or "groupId", "credentialsId"): …, "damaged": why}`,
+//! behind the others of its page, and the header `x-onyx-damaged` counts them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,11 +36,14 @@ use crate::gateway::admin::{self, BODY_MAX, PAGE_MAX, credentials, groups, subsc
 use crate::gateway::credential::CredentialId;
 use crate::gateway::group::GroupId;
 use crate::gateway::json::Notes;
-use crate::gateway::store::{GroupRecord, Store, SubscriberRecord, TokenChange};
-use crate::identity::{Imsi, redact_digits};
+use crate::gateway::store::{Filter, GroupRecord, Named, Page, Store, SubscriberRecord, TokenChange};
+use crate::identity::{Imei, Imsi, redact_digits};
 
 /// Where the next page begins (SORACOM's API).
 const NEXT_KEY: HeaderName = HeaderName::from_static("x-soracom-next-key");
+
+/// How many rows of the page cannot be read (ours).
+const DAMAGED: HeaderName = HeaderName::from_static("x-onyx-damaged");
 
 type Answer = Result<Response, ApiError>;
 type TheApp = State<Arc<App>>;
@@ -114,28 +119,28 @@ fn page_size(asked: &HashMap<String, String>) -> Result<usize, ApiError> {
     }
 }
 
-fn last_key<T: std::str::FromStr>(asked: &HashMap<String, String>) -> Result<Option<T>, ApiError>
-where
-    T::Err: std::fmt::Display,
-{
-    asked.get("last_evaluated_key").map(|k| parsed(k)).transpose()
+/// Where the page begins. It is a key that a page gave, and may be a damaged row's: it is compared, and never read as what it should be.
+fn last_key(asked: &HashMap<String, String>) -> Option<&str> {
+    asked.get("last_evaluated_key").map(String::as_str)
 }
 
-/// A page; `next` is the key of its last item if there may be more.
-fn page(items: Vec<Value>, next: Option<&str>) -> Answer {
-    let mut answer = Json(items).into_response();
-    if let Some(next) = next.and_then(|n| HeaderValue::from_str(n).ok()) {
+/// A page. Rows that cannot be read stand behind the others, each with its key and why, and the header [`DAMAGED`] counts them.
+fn page<T>(list: Page<T>, shown: impl Fn(&T) -> Value) -> Answer {
+    let items = list.items.iter().map(shown);
+    let all: Vec<Value> = items.chain(list.damaged.iter().map(admin::damaged)).collect();
+    let mut answer = Json(all).into_response();
+    if let Some(next) = list.next.and_then(|n| HeaderValue::from_str(&n).ok()) {
         answer.headers_mut().insert(NEXT_KEY, next);
+    }
+    if !list.damaged.is_empty() {
+        answer.headers_mut().insert(DAMAGED, list.damaged.len().into());
     }
     Ok(answer)
 }
 
 async fn list_credentials(State(app): TheApp, Query(asked): Asked) -> Answer {
-    let size = page_size(&asked)?;
-    let after: Option<CredentialId> = last_key(&asked)?;
-    let list = store(&app)?.credentials(after.as_ref(), size).await?;
-    let next = list.last().filter(|_| list.len() == size).map(|c| c.id.as_str());
-    page(list.iter().map(credentials::shown).collect(), next)
+    let list = store(&app)?.proven_credentials(last_key(&asked), page_size(&asked)?);
+    page(list.await?, credentials::shown)
 }
 
 async fn get_credential(State(app): TheApp, Path(id): Path<String>) -> Answer {
@@ -190,7 +195,7 @@ async fn delete_credential(State(app): TheApp, Path(id): Path<String>) -> Answer
 
 async fn list_groups(State(app): TheApp, Query(asked): Asked) -> Answer {
     let size = page_size(&asked)?;
-    let after: Option<GroupId> = last_key(&asked)?;
+    let after = last_key(&asked);
     let prefix = asked.get("tag_value_match_mode").is_some_and(|m| m == "prefix");
     let wanted = match (asked.get("tag_name").map(String::as_str), asked.get("tag_value")) {
         (None, _) => None,
@@ -202,13 +207,18 @@ async fn list_groups(State(app): TheApp, Query(asked): Asked) -> Answer {
         Some(("name", value)) => g.name == *value || (prefix && g.name.starts_with(value.as_str())),
         Some(_) => false,
     };
+    // There are a thousand at most, and their names are in no index.
     let mut list = store(&app)?.groups().await?;
-    list.sort_by(|a, b| a.id.cmp(&b.id));
-    list.retain(|g| fits(g) && after.as_ref().is_none_or(|a| g.id > *a));
-    let more = list.len() > size;
-    list.truncate(size);
-    let next = list.last().filter(|_| more).map(|g| g.id.as_str());
-    page(list.iter().map(groups::shown).collect(), next)
+    list.items
+        .retain(|g| fits(g) && after.is_none_or(|a| g.id.as_str() > a));
+    if after.is_some() || wanted.is_some() {
+        // They stand on the first page of all groups.
+        list.damaged.clear();
+    }
+    let more = list.items.len() > size;
+    list.items.truncate(size);
+    list.next = list.items.last().filter(|_| more).map(|g| g.id.as_str().to_owned());
+    page(list, groups::shown)
 }
 
 async fn create_group(State(app): TheApp, request: Request) -> Answer {
@@ -235,7 +245,7 @@ async fn delete_group(State(app): TheApp, Path(id): Path<String>) -> Answer {
 }
 
 async fn put_tags(State(app): TheApp, Path(id): Path<String>, request: Request) -> Answer {
-    let record = one_group(&app, &id).await?;
+    let (store, id) = (store(&app)?, parsed(&id)?);
     let text = body(request).await?;
     let notes = Notes::of_text(&text);
     let mut name = None;
@@ -250,7 +260,7 @@ async fn put_tags(State(app): TheApp, Path(id): Path<String>, request: Request) 
     }
     admin::mistakes(&notes.done())?;
     let name = name.ok_or_else(|| ApiError::bad_request("write [{\"tagName\": \"name\", \"tagValue\": \"…\"}]"))?;
-    let record = store(&app)?.put_group(&record.id, &name).await?;
+    let record = store.rename_group(&id, &name).await?;
     did("renamed group", record.id.as_str());
     Ok(Json(groups::shown(&record)).into_response())
 }
@@ -269,14 +279,9 @@ async fn put_configuration(
 }
 
 async fn delete_namespace(State(app): TheApp, Path((id, namespace)): Path<(String, String)>) -> Answer {
-    let record = one_group(&app, &id).await?;
-    let keys = record.configuration.get(&namespace);
-    let keys =
-        keys.ok_or_else(|| ApiError::missing(format!("namespace {}", crate::gateway::json::short(&namespace))))?;
-    for key in keys.keys() {
-        store(&app)?.delete_configuration(&record.id, &namespace, key).await?;
-    }
-    did("unconfigured group", record.id.as_str());
+    let id: GroupId = parsed(&id)?;
+    store(&app)?.delete_namespace(&id, &namespace).await?;
+    did("unconfigured group", id.as_str());
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -290,53 +295,40 @@ async fn delete_configuration(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// The subscribers that fit, from `after` on, at most `size`: read page by page, so memory does not grow with the store.
-async fn find(
-    store: &Store,
-    mut after: Option<Imsi>,
-    size: usize,
-    fits: impl Fn(&SubscriberRecord) -> bool + Send,
-) -> Answer {
-    let mut out = Vec::new();
-    loop {
-        let list = store.subscribers(after.as_ref(), PAGE_MAX).await?;
-        let ended = list.len() < PAGE_MAX;
-        for s in list {
-            after = Some(s.imsi.clone());
-            if fits(&s) {
-                out.push(subscribers::shown(&s));
-            }
-            if out.len() == size {
-                return page(out, after.as_ref().map(Imsi::as_str));
-            }
-        }
-        if ended {
-            return page(out, None);
-        }
-    }
+async fn group_subscribers(State(app): TheApp, Path(id): Path<String>, Query(asked): Asked) -> Answer {
+    let wanted = Filter {
+        group: Some(one_group(&app, &id).await?.id),
+        ..Filter::default()
+    };
+    let list = store(&app)?.find_subscribers(&wanted, last_key(&asked), page_size(&asked)?);
+    page(list.await?, subscribers::shown)
 }
 
-async fn group_subscribers(State(app): TheApp, Path(id): Path<String>, Query(asked): Asked) -> Answer {
-    let group = one_group(&app, &id).await?;
-    let (size, after) = (page_size(&asked)?, last_key(&asked)?);
-    find(store(&app)?, after, size, |s| s.group.as_ref() == Some(&group.id)).await
+/// The states of SORACOM's `status_filter` that a subscriber here can be in: wanted or not, each.
+fn states(filter: &str) -> (bool, bool) {
+    let has = |word| filter.split('|').any(|w| w == word);
+    (has("active"), has("inactive"))
 }
 
 async fn list_subscribers(State(app): TheApp, Query(asked): Asked) -> Answer {
-    let (size, after) = (page_size(&asked)?, last_key(&asked)?);
-    let status: Option<Vec<&str>> = asked.get("status_filter").map(|f| f.split('|').collect());
-    let name = match (asked.get("tag_name").map(String::as_str), asked.get("tag_value")) {
-        (Some("name"), value) => value.map(String::as_str),
-        (Some(_), _) => return page(Vec::new(), None),
-        (None, _) => None,
+    let (store, size) = (store(&app)?, page_size(&asked)?);
+    let mut wanted = Filter::default();
+    match asked.get("status_filter").map(|f| states(f)) {
+        None | Some((true, true)) => {}
+        Some((false, false)) => return page(Page::default(), subscribers::shown),
+        Some((active, _)) => wanted.enabled = Some(active),
+    }
+    let begins = asked.get("tag_value_match_mode").is_some_and(|m| m == "prefix");
+    wanted.name = match (asked.get("tag_name").map(String::as_str), asked.get("tag_value")) {
+        (None, _) | (Some("name"), None) => None,
+        (Some("name"), Some(value)) if begins => Some(Named::Begins(value.clone())),
+        (Some("name"), Some(value)) => Some(Named::Is(value.clone())),
+        (Some(_), _) => return page(Page::default(), subscribers::shown),
     };
-    let prefix = asked.get("tag_value_match_mode").is_some_and(|m| m == "prefix");
-    find(store(&app)?, after, size, |s| {
-        let word = if s.enabled { "active" } else { "inactive" };
-        status.as_ref().is_none_or(|list| list.contains(&word))
-            && name.is_none_or(|n| s.name == n || (prefix && s.name.starts_with(n)))
-    })
-    .await
+    page(
+        store.find_subscribers(&wanted, last_key(&asked), size).await?,
+        subscribers::shown,
+    )
 }
 
 async fn get_subscriber(State(app): TheApp, Path(imsi): Path<String>) -> Answer {
@@ -348,17 +340,9 @@ async fn put_subscriber(State(app): TheApp, Path(imsi): Path<String>, request: R
     let imsi: Imsi = parsed(&imsi)?;
     let store = store(&app)?;
     let text = body(request).await?;
-    let old = store.subscriber(&imsi).await?;
-    let status = if old.is_some() {
-        StatusCode::OK
-    } else {
-        StatusCode::CREATED
-    };
-    let mut record = old.unwrap_or_else(|| subscribers::blank(imsi.clone()));
-    let token = subscribers::read_into(&mut record, &text)?;
-    subscribers::put(store, &record, token).await?;
+    let (record, new) = subscribers::put_body(store, &imsi, text).await?;
     did("put subscriber", imsi.as_str());
-    let record = subscribers::get(store, &imsi).await?;
+    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(subscribers::shown(&record))).into_response())
 }
 
@@ -381,27 +365,51 @@ async fn act(State(app): TheApp, Path((imsi, action)): Path<(String, String)>, r
         )
             .into_response());
     }
-    let mut record = subscribers::get(store, &imsi).await?;
-    match action.as_str() {
-        "activate" => record.enabled = true,
-        "deactivate" => record.enabled = false,
-        "unset_group" => record.group = None,
-        "unset_imei_lock" => record.imei_lock = false,
-        "set_group" => record.group = Some(parsed(&field(&text, "groupId")?)?),
-        "set_imei_lock" => {
-            record.imei = Some(parsed(&field(&text, "imei")?)?);
-            record.imei_lock = true;
-        }
-        _ => {
-            return Err(ApiError::missing(format!(
-                "action {:?}",
-                crate::gateway::json::short(&action)
-            )));
-        }
-    }
-    subscribers::put(store, &record, TokenChange::Keep).await?;
+    let change = Change::read(&action, &text)?;
+    let changed = subscribers::change(store, &imsi, move |record| {
+        change.make(record);
+        Ok(TokenChange::Keep)
+    });
+    let record = changed.await?;
     did(&action, imsi.as_str());
     Ok(Json(subscribers::shown(&record)).into_response())
+}
+
+/// What an action does to a subscriber.
+enum Change {
+    Enabled(bool),
+    Group(Option<GroupId>),
+    Lock(Option<Imei>),
+}
+
+impl Change {
+    fn read(action: &str, text: &str) -> Result<Self, ApiError> {
+        Ok(match action {
+            "activate" => Self::Enabled(true),
+            "deactivate" => Self::Enabled(false),
+            "unset_group" => Self::Group(None),
+            "unset_imei_lock" => Self::Lock(None),
+            "set_group" => Self::Group(Some(parsed(&field(text, "groupId")?)?)),
+            "set_imei_lock" => Self::Lock(Some(parsed(&field(text, "imei")?)?)),
+            _ => {
+                let action = crate::gateway::json::short(action);
+                return Err(ApiError::missing(format!("action {action:?}")));
+            }
+        })
+    }
+
+    fn make(&self, record: &mut SubscriberRecord) {
+        match self {
+            Self::Enabled(enabled) => record.enabled = *enabled,
+            Self::Group(group) => record.group.clone_from(group),
+            Self::Lock(imei) => {
+                record.imei_lock = imei.is_some();
+                if imei.is_some() {
+                    record.imei.clone_from(imei);
+                }
+            }
+        }
+    }
 }
 
 /// The one text in a small body.
@@ -425,9 +433,7 @@ async fn remove_token(State(app): TheApp, Path((imsi, action)): Path<(String, St
             crate::gateway::json::short(&action)
         )));
     }
-    let store = store(&app)?;
-    let record = subscribers::get(store, &parsed(&imsi)?).await?;
-    subscribers::put(store, &record, TokenChange::Remove).await?;
+    subscribers::change(store(&app)?, &parsed(&imsi)?, |_| Ok(TokenChange::Remove)).await?;
     did("removed the token of", &imsi);
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -142,16 +142,9 @@ impl Expiries {
 }
 
 async fn scan(book: &Book, clock: &Clock) -> Found {
-    let mut problem = None;
-    let all = match book.store() {
-        Some(store) => match of_store(store).await {
-            Ok(all) => all,
-            Err(e) => {
-                problem = Some(e);
-                Vec::new()
-            }
-        },
-        None => of_files(book).await,
+    let (all, mut problem) = match book.store() {
+        Some(store) => of_store(store).await.unwrap_or_else(|e| (Vec::new(), Some(e))),
+        None => (of_files(book).await, None),
     };
     if all.len() >= CREDENTIALS_MAX {
         problem = Some(format!("only the first {CREDENTIALS_MAX} credentials were looked at"));
@@ -159,28 +152,38 @@ async fn scan(book: &Book, clock: &Clock) -> Found {
     Found::new(all, clock.monotonic(), problem)
 }
 
-async fn of_store(store: &Store) -> Result<Vec<Expiry>, String> {
-    let mut all: Vec<Expiry> = Vec::new();
-    while all.len() < CREDENTIALS_MAX {
-        let after = all.last().map(|e| e.id.clone());
+/// What can be read, and what is wrong with the others.
+async fn of_store(store: &Store) -> Result<(Vec<Expiry>, Option<String>), String> {
+    let (mut all, mut looked_at) = (Vec::new(), 0);
+    let (mut after, mut damaged) = (None, Vec::new());
+    while looked_at < CREDENTIALS_MAX {
         let page = store
-            .credentials(after.as_ref(), PAGE)
+            .credentials(after.as_deref(), PAGE)
             .await
             .map_err(|e| e.to_string())?;
-        let last = page.len() < PAGE;
+        looked_at += page.items.len() + page.damaged.len();
         // A user name with a password never expires.
-        all.extend(page.into_iter().map(|c| Expiry {
+        let with_end = page.items.into_iter().filter(|c| c.not_after.is_some());
+        all.extend(with_end.map(|c| Expiry {
             id: c.id,
             imsi: None,
             not_after: c.not_after,
             problem: None,
         }));
-        if last {
+        damaged.extend(page.damaged);
+        after = page.next;
+        if after.is_none() {
             break;
         }
     }
-    all.retain(|e| e.not_after.is_some());
-    Ok(all)
+    let problem = match damaged.first() {
+        _ if looked_at >= CREDENTIALS_MAX => {
+            Some(format!("only the first {CREDENTIALS_MAX} credentials were looked at"))
+        }
+        Some(first) => Some(format!("{} credentials cannot be read: {first}", damaged.len())),
+        None => None,
+    };
+    Ok((all, problem))
 }
 
 async fn of_files(book: &Book) -> Vec<Expiry> {

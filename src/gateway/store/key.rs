@@ -50,7 +50,8 @@ impl KeyPlace {
                 Some(directory) => Ok(Self::Credential(PathBuf::from(directory).join(name))),
                 None => Err(StoreError::Key(format!(
                     "store.key_credential names the systemd credential {name:?}, but systemd gave this process none \
-                     (${DIRECTORY} is not set): run it by systemd with LoadCredentialEncrypted={name}, or name a store.key_file"
+                     (${DIRECTORY} is not set): run it by systemd with LoadCredentialEncrypted={name} \
+                     ('onyx-gateway store --help' has the line for commands), or name a store.key_file"
                 ))),
             },
             (None, Some(path)) => Ok(Self::File(path.clone())),

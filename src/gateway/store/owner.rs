@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::schema::Opening;
 use super::tx::{Fail, Tx};
 use super::{Keys, StoreError};
 
@@ -95,6 +96,8 @@ impl<T: 'static + Send> Question for Job<T> {
 pub(super) struct Owner {
     queue: mpsc::Sender<Box<dyn Question>>,
     timeout: Duration,
+    /// Who only reads changes nothing, whatever it is asked for.
+    opening: Opening,
 }
 
 impl std::fmt::Debug for Owner {
@@ -106,9 +109,14 @@ impl std::fmt::Debug for Owner {
 }
 
 impl Owner {
-    pub(super) fn new(timeout: Duration) -> (Self, mpsc::Receiver<Box<dyn Question>>) {
+    pub(super) fn new(timeout: Duration, opening: Opening) -> (Self, mpsc::Receiver<Box<dyn Question>>) {
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
-        (Self { queue, timeout }, jobs)
+        let owner = Self {
+            queue,
+            timeout,
+            opening,
+        };
+        (owner, jobs)
     }
 
     /// Asks with one statement.
@@ -146,6 +154,9 @@ impl Owner {
     }
 
     async fn ask<T: Send + 'static>(&self, mode: Mode, times: u32, work: Work<T>) -> Result<T, StoreError> {
+        if mode == Mode::Write && self.opening == Opening::Look {
+            return Err(StoreError::Refused("the store was opened to be read alone".to_owned()));
+        }
         let patience = self.timeout * times;
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Job {

@@ -24,6 +24,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use zeroize::Zeroizing;
 
 use super::owner::{self, Mode, Owner, Work};
+use super::schema::Opening;
 use super::tx::{Fail, Tx};
 use super::{Keys, StoreConfig, StoreError, WHOLE_TIMES, schema};
 use crate::files::read_small;
@@ -45,7 +46,7 @@ pub(super) struct Pool(deadpool_postgres::Pool);
 
 /// Connects on a thread of its own.
 pub(super) async fn open(settings: StoreConfig, boot: schema::Boot) -> Result<(Owner, Keys), StoreError> {
-    let (owner, mut jobs) = Owner::new(settings.timeout);
+    let (owner, mut jobs) = Owner::new(settings.timeout, boot.opening);
     let (told, opened) = oneshot::channel();
     let pool = connect(&settings, &boot)?;
     let patience = settings.timeout * WHOLE_TIMES;
@@ -80,6 +81,14 @@ pub(super) async fn open(settings: StoreConfig, boot: schema::Boot) -> Result<(O
 
 /// Migrates and unlocks; gateways that start together wait for each other.
 async fn prepare(pool: &Pool, boot: &schema::Boot, patience: Duration) -> Result<Keys, StoreError> {
+    if boot.opening == Opening::Look {
+        let boot = boot.clone();
+        let look: Work<Keys> = Box::new(move |tx| {
+            let boot = boot.clone();
+            Box::pin(async move { schema::look(tx, &boot).await })
+        });
+        return pool.transaction(Mode::Read, patience, &look).await;
+    }
     loop {
         let boot = boot.clone();
         let step: Work<bool> = Box::new(move |tx| {
@@ -228,7 +237,10 @@ fn connect(settings: &StoreConfig, boot: &schema::Boot) -> Result<Pool, StoreErr
         Manager::from_config(config, MakeRustlsConnect::new((*client).clone()), manager)
     };
     let limit = (settings.timeout * WHOLE_TIMES).as_millis();
-    let limits = format!("SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit}");
+    let mut limits = format!("SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit}");
+    if boot.opening == Opening::Look {
+        limits += "; SET default_transaction_read_only = on";
+    }
     let limits = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
         let limits = limits.clone();
         Box::pin(async move { client.batch_execute(&limits).await.map_err(HookError::Backend) })

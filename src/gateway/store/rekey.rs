@@ -11,10 +11,10 @@ use super::key::{KeyPlace, StoreKey};
 use super::schema::TOKEN_KEY;
 use super::seal::Seal;
 use super::tx::Tx;
-use super::{Store, StoreConfig, StoreError, WHOLE_TIMES, credentials, groups, raise};
+use super::{About, Store, StoreConfig, StoreError, WHOLE_TIMES, credentials, groups, raise};
 use crate::clock::Clock;
 
-fn beside(settings: &StoreConfig) -> Result<Option<(PathBuf, PathBuf)>, StoreError> {
+pub(super) fn beside(settings: &StoreConfig) -> Result<Option<(PathBuf, PathBuf)>, StoreError> {
     Ok(match KeyPlace::of(settings)? {
         KeyPlace::File(path) => {
             let mut new = path.clone().into_os_string();
@@ -49,11 +49,7 @@ pub(super) async fn finish(settings: &StoreConfig, clock: &Clock) -> Result<(), 
     if !new.exists() {
         return Ok(());
     }
-    let with_new = super::schema::Boot {
-        place: KeyPlace::File(new.clone()),
-        clock: clock.clone(),
-        steps: &super::schema::STEPS,
-    };
+    let with_new = super::schema::Boot::new(KeyPlace::File(new.clone()), clock, super::schema::Opening::Make);
     match Store::boot(settings, with_new).await {
         Ok(_) => {
             tracing::warn!(
@@ -101,7 +97,7 @@ impl Store {
             .write_long(WHOLE_TIMES, move |tx: &Tx<'_>| {
                 let (from, to) = (old.seal.clone(), to.clone());
                 Box::pin(async move {
-                    raise(tx).await?;
+                    raise(tx, About::All).await?;
                     let state = tx
                         .row("SELECT sealed_token_key FROM store_state WHERE one = 1", &[])
                         .await?;

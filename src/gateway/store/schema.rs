@@ -1,5 +1,8 @@
 //! The schema, by steps. A step is a file of `schema/`, done in one transaction with the note that it was done; steps are never changed once
-//! they were released. A database that knows a step more than this program is left alone.
+//! they were released. A database that knows a step more than this program is left alone. The number of steps is the schema's version.
+//!
+//! Who writes (a gateway, a command that changes something) makes the database and takes the steps that are missing. Who only reads leaves
+//! both as they are, and says what is to be done.
 
 use std::sync::Arc;
 
@@ -10,9 +13,11 @@ use super::{Keys, StoreError, millis};
 use crate::clock::Clock;
 
 /// The steps: their names, and what they do. The number is the place in this list, from 1.
-pub(super) const STEPS: [(&str, &str); 2] = [
+pub(super) const STEPS: [(&str, &str); 4] = [
     ("devices", include_str!("schema/0001_devices.sql")),
     ("last_seen", include_str!("schema/0002_last_seen.sql")),
+    ("search", include_str!("schema/0003_search.sql")),
+    ("changes", include_str!("schema/0004_changes.sql")),
 ];
 
 /// What a store needs to begin.
@@ -20,8 +25,26 @@ pub(super) const STEPS: [(&str, &str); 2] = [
 pub(super) struct Boot {
     pub(super) place: KeyPlace,
     pub(super) clock: Clock,
-    /// The steps, for tests of older programs.
-    pub(super) steps: &'static [(&'static str, &'static str)],
+    pub(super) opening: Opening,
+}
+
+/// What a database is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// To work with it: it is made and migrated.
+    Make,
+    /// To be read.
+    Look,
+}
+
+impl Boot {
+    pub(super) fn new(place: KeyPlace, clock: &Clock, opening: Opening) -> Self {
+        Self {
+            place,
+            clock: clock.clone(),
+            opening,
+        }
+    }
 }
 
 /// PostgreSQL's advisory lock while the schema is made or changed: "onyxgate" as a number.
@@ -44,6 +67,48 @@ async fn has_notes(tx: &Tx<'_>) -> Result<bool, Fail> {
     Ok(tx.row(sql, &[]).await?.is_some())
 }
 
+/// How many steps were done, each by the name it has here.
+async fn done(tx: &Tx<'_>) -> Result<usize, Fail> {
+    let mut count = 0;
+    for mut row in tx
+        .rows("SELECT number, name FROM schema_step ORDER BY number", &[])
+        .await?
+    {
+        let (number, name) = (row.int()?, row.text()?);
+        let known = usize::try_from(number - 1).ok().and_then(|n| STEPS.get(n));
+        if known.is_none_or(|(known, _)| *known != name) {
+            return Err(StoreError::Broken(format!(
+                "the database's schema has step {number} ({name:?}), and onyx-gateway {} knows {} steps: the database was made by a newer \
+                 one; use that, or restore the database's backup from before",
+                env!("CARGO_PKG_VERSION"),
+                STEPS.len()
+            ))
+            .into());
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// For who only reads: the keys, if the schema is this program's.
+pub(super) async fn look(tx: &Tx<'_>, boot: &Boot) -> Result<Keys, Fail> {
+    let version = if has_notes(tx).await? { done(tx).await? } else { 0 };
+    if version != STEPS.len() {
+        return Err(unready(&format!("the database's schema is version {version}")).into());
+    }
+    unlock(tx, boot).await
+}
+
+/// What who only reads cannot read yet, and what makes it readable.
+pub(super) fn unready(what: &str) -> StoreError {
+    StoreError::Unready(format!(
+        "{what}, and onyx-gateway {} wants version {}: run 'onyx-gateway store migrate' (or start the gateway) once; this command only \
+         reads and has changed nothing",
+        env!("CARGO_PKG_VERSION"),
+        STEPS.len()
+    ))
+}
+
 /// Does one step that has not been done, and says whether there was one.
 pub(super) async fn step(tx: &Tx<'_>, boot: &Boot) -> Result<bool, Fail> {
     lock(tx).await?;
@@ -53,24 +118,8 @@ pub(super) async fn step(tx: &Tx<'_>, boot: &Boot) -> Result<bool, Fail> {
         )
         .await?;
     }
-    let mut count = 0;
-    for mut row in tx
-        .rows("SELECT number, name FROM schema_step ORDER BY number", &[])
-        .await?
-    {
-        let (number, name) = (row.int()?, row.text()?);
-        let known = usize::try_from(number - 1).ok().and_then(|n| boot.steps.get(n));
-        if known.is_none_or(|(known, _)| *known != name) {
-            return Err(StoreError::Broken(format!(
-                "the database has schema step {number} ({name:?}), which onyx-gateway {} does not know: it was made by a newer one; \
-                 use that, or restore the database's backup from before",
-                env!("CARGO_PKG_VERSION")
-            ))
-            .into());
-        }
-        count += 1;
-    }
-    let Some((name, sql)) = boot.steps.get(count) else {
+    let count = done(tx).await?;
+    let Some((name, sql)) = STEPS.get(count) else {
         return Ok(false);
     };
     tx.script(sql).await?;
@@ -97,11 +146,16 @@ pub(super) const TOKEN_KEY: Place<'static> = Place {
 
 /// Proves `store.key` and takes the keys; in an empty store, makes them.
 pub(super) async fn unlock(tx: &Tx<'_>, boot: &Boot) -> Result<Keys, Fail> {
-    lock(tx).await?;
+    if boot.opening == Opening::Make {
+        lock(tx).await?;
+    }
     let state = tx
         .row("SELECT key_name, sealed_token_key FROM store_state WHERE one = 1", &[])
         .await?;
     let Some(mut state) = state else {
+        if boot.opening == Opening::Look {
+            return Err(unready("the database has its tables and was never opened by a gateway").into());
+        }
         let seal = Seal::derive(&boot.place.make()?)?;
         let tokens = TokenKey::random()?;
         let values = [seal.name().to_vec().into(), seal.seal(&tokens[..], TOKEN_KEY)?.into()];

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
 use super::owner::{self, Local, Mode, Owner};
+use super::schema::Opening;
 use super::tx::{Fail, Tx};
 use super::{Keys, StoreError, schema};
 use crate::files::SECRET;
@@ -23,10 +24,10 @@ const STATEMENTS: usize = 64;
 
 /// Opens the file on a thread of its own.
 pub(super) async fn open(path: PathBuf, timeout: Duration, boot: schema::Boot) -> Result<(Owner, Keys), StoreError> {
-    let (owner, mut jobs) = Owner::new(timeout);
+    let (owner, mut jobs) = Owner::new(timeout, boot.opening);
     let (told, opened) = oneshot::channel();
     let thread = move || {
-        let connection = match connect(&path, timeout).and_then(|c| Ok((prepare(&c, &boot)?, c))) {
+        let connection = match connect(&path, timeout, boot.opening).and_then(|c| Ok((prepare(&c, &boot)?, c))) {
             Ok((keys, connection)) => {
                 if told.send(Ok(keys)).is_err() {
                     return;
@@ -49,6 +50,9 @@ pub(super) async fn open(path: PathBuf, timeout: Duration, boot: schema::Boot) -
 /// Migrates and unlocks.
 fn prepare(connection: &Connection, boot: &schema::Boot) -> Result<Keys, StoreError> {
     let never = || false;
+    if boot.opening == Opening::Look {
+        return run(connection, Mode::Read, &|tx| now(schema::look(tx, boot)), never);
+    }
     loop {
         let step = |tx: &Tx<'_>| now(schema::step(tx, boot));
         if !run(connection, Mode::Write, &step, never)? {
@@ -103,8 +107,8 @@ fn run<T>(
     done
 }
 
-fn connect(path: &Path, timeout: Duration) -> Result<Connection, StoreError> {
-    private(path)?;
+fn connect(path: &Path, timeout: Duration, opening: Opening) -> Result<Connection, StoreError> {
+    private(path, opening)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let told = |e: rusqlite::Error| match Fail::from(e).into_error() {
         StoreError::Broken(why) => StoreError::Broken(format!("{}: {why}", path.display())),
@@ -115,12 +119,18 @@ fn connect(path: &Path, timeout: Duration) -> Result<Connection, StoreError> {
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(timeout)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        connection.pragma_update(None, "journal_mode", "wal")?;
+        match opening {
+            Opening::Make => connection.pragma_update(None, "journal_mode", "wal")?,
+            // Not the flag SQLITE_OPEN_READ_ONLY, which leaves the files of the write-ahead log behind.
+            Opening::Look => connection.pragma_update(None, "query_only", true)?,
+        }
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
         connection.pragma_update(None, "cell_size_check", true)?;
-        connection.pragma_update(None, "journal_size_limit", WAL_KEEPS)?;
+        if opening == Opening::Make {
+            connection.pragma_update(None, "journal_size_limit", WAL_KEEPS)?;
+        }
         let verdict = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         Ok((connection, verdict))
     };
@@ -134,8 +144,8 @@ fn connect(path: &Path, timeout: Duration) -> Result<Connection, StoreError> {
     )))
 }
 
-/// Makes the file, for nobody else to read, and looks at who could put another in its place.
-fn private(path: &Path) -> Result<(), StoreError> {
+/// Makes the file if it may, for nobody else to read, and looks at who could put another in its place.
+fn private(path: &Path, opening: Opening) -> Result<(), StoreError> {
     let shown = path.display();
     let unreachable = |what: &str, e: std::io::Error| StoreError::Unreachable(format!("{what}: {e}"));
     let folder = path
@@ -153,6 +163,14 @@ fn private(path: &Path) -> Result<(), StoreError> {
             mode & 0o777
         )));
     }
+    if opening == Opening::Look {
+        return match std::fs::symlink_metadata(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                Err(schema::unready(&format!("there is no database {shown} yet")))
+            }
+            _ => regular(path),
+        };
+    }
     let made = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -166,7 +184,14 @@ fn private(path: &Path) -> Result<(), StoreError> {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(e) => return Err(unreachable(&format!("cannot make the database {shown}"), e)),
     }
-    let meta = std::fs::symlink_metadata(path).map_err(|e| unreachable(&format!("cannot look at {shown}"), e))?;
+    regular(path)
+}
+
+/// Whether it is a file that nobody else may read.
+fn regular(path: &Path) -> Result<(), StoreError> {
+    let shown = path.display();
+    let meta =
+        std::fs::symlink_metadata(path).map_err(|e| StoreError::Unreachable(format!("cannot look at {shown}: {e}")))?;
     if !meta.is_file() {
         return Err(StoreError::Unreachable(format!(
             "{shown} is not a regular file: name the file itself in store.file"

@@ -19,6 +19,8 @@ pub(super) enum Cell {
     Int(i64),
     Text(String),
     Bytes(Vec<u8>),
+    /// What only a damaged row of SQLite has; it is never written.
+    Fraction,
 }
 
 impl std::fmt::Debug for Cell {
@@ -28,6 +30,7 @@ impl std::fmt::Debug for Cell {
             Self::Int(_) => "Int(…)",
             Self::Text(_) => "Text(…)",
             Self::Bytes(_) => "Bytes(…)",
+            Self::Fraction => "Fraction",
         })
     }
 }
@@ -62,7 +65,7 @@ impl rusqlite::ToSql for Cell {
     fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
         use rusqlite::types::{ToSqlOutput, ValueRef};
         Ok(ToSqlOutput::Borrowed(match self {
-            Self::Null => ValueRef::Null,
+            Self::Null | Self::Fraction => ValueRef::Null,
             Self::Int(n) => ValueRef::Integer(*n),
             Self::Text(text) => ValueRef::Text(text.as_bytes()),
             Self::Bytes(bytes) => ValueRef::Blob(bytes),
@@ -73,7 +76,7 @@ impl rusqlite::ToSql for Cell {
 impl ToSql for Cell {
     fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
         match self {
-            Self::Null => Ok(IsNull::Yes),
+            Self::Null | Self::Fraction => Ok(IsNull::Yes),
             Self::Int(n) => n.to_sql_checked(ty, out),
             Self::Text(text) => text.to_sql_checked(ty, out),
             Self::Bytes(bytes) => bytes.to_sql_checked(ty, out),
@@ -91,7 +94,7 @@ pub(super) struct Row(std::vec::IntoIter<Cell>);
 
 fn unexpected(want: &str, got: Option<Cell>) -> Fail {
     Fail::Done(StoreError::Broken(format!(
-        "the database is damaged: a column has {got:?} where {want} is due; restore it from its backup"
+        "the row is damaged: a column has {got:?} where {want} is due; write it again, or restore the database's backup"
     )))
 }
 
@@ -277,7 +280,8 @@ impl Tx<'_> {
                             ValueRef::Integer(n) => Cell::Int(n),
                             ValueRef::Text(text) => Cell::Text(String::from_utf8_lossy(text).into_owned()),
                             ValueRef::Blob(bytes) => Cell::Bytes(bytes.to_vec()),
-                            ValueRef::Real(_) => return Err(unexpected("no fraction", None)),
+                            // No column holds fractions: whoever reads this one says that it is damaged, and of which row it is.
+                            ValueRef::Real(_) => Cell::Fraction,
                         })
                     });
                     out.push(Row::new(cells.collect::<Result<_, Fail>>()?));
@@ -310,6 +314,14 @@ impl Tx<'_> {
         }
     }
 
+    /// What makes a text compare by its bytes, whatever the database's own language.
+    pub(super) fn by_bytes(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "COLLATE BINARY",
+            _ => "COLLATE \"C\"",
+        }
+    }
+
     /// Many statements in SQLite's dialect, without parameters.
     pub(super) async fn script(&self, sql: &str) -> Result<(), Fail> {
         match self {
@@ -317,7 +329,7 @@ impl Tx<'_> {
             Self::Glance(_) => Err(StoreError::Broken("a change without a transaction".to_owned()).into()),
             // The one word that differs: both then compare texts by their bytes.
             Self::Postgres(transaction) => Ok(transaction
-                .batch_execute(&sql.replace("COLLATE BINARY", "COLLATE \"C\""))
+                .batch_execute(&sql.replace("COLLATE BINARY", self.by_bytes()))
                 .await?),
         }
     }

@@ -20,25 +20,26 @@
 //!
 //! | file | subject |
 //! |---|---|
+//! | `directory` | everybody, and who of them is calling |
 //! | `prefix` | addresses and ranges of them |
 //! | `token` | token files, digests |
 //! | `certificate` | what a device's certificate says, fingerprints |
 
 mod certificate;
+mod directory;
 mod prefix;
 mod token;
 
-use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 pub use certificate::{PeerCertificate, fingerprint};
+pub use directory::Directory;
 pub use prefix::Prefix;
-use prefix::{masked, width};
 pub use token::{Digester, TOKEN_MAX, TOKEN_MIN, Token, TokenError};
 
 use super::group::GroupId;
 use super::store::{Fingerprint, TokenDigest};
-use crate::identity::{Imei, Imsi, Subscriber};
+use crate::identity::{Imei, Subscriber};
 
 /// A device's secret as its book keeps it.
 #[derive(Debug, Clone)]
@@ -115,147 +116,6 @@ pub enum Bar {
     /// It is locked to another modem than the one that is connected.
     #[error("the subscriber was locked to another IMEI while it was connected")]
     Locked,
-}
-
-/// Everybody who may connect.
-#[derive(Debug)]
-pub struct Directory {
-    all: Vec<Known>,
-    digester: Digester,
-    by_token: HashMap<TokenDigest, usize>,
-    by_certificate: HashMap<Fingerprint, usize>,
-    by_imsi: HashMap<Imsi, usize>,
-    by_source: HashMap<(IpAddr, u8), usize>,
-    /// Prefix lengths in use, longest first.
-    lengths: Vec<u8>,
-}
-
-impl Default for Directory {
-    fn default() -> Self {
-        Self::new(Vec::new())
-    }
-}
-
-impl Directory {
-    /// Builds the index, with digests under a key of this process's own. Where two subscribers without token share a source (or two share
-    /// a token or certificate), the first is found; the configuration and the store refuse that.
-    #[must_use]
-    pub fn new(all: Vec<Known>) -> Self {
-        Self::with(all, Digester::of_this_process())
-    }
-
-    /// Builds the index with the digests of a store.
-    #[must_use]
-    pub fn with(all: Vec<Known>, digester: Digester) -> Self {
-        let (mut by_token, mut by_certificate) = (HashMap::new(), HashMap::new());
-        let (mut by_imsi, mut by_source) = (HashMap::new(), HashMap::new());
-        let mut lengths = BTreeSet::new();
-        for (index, known) in all.iter().enumerate() {
-            by_imsi.entry(known.subscriber.imsi.clone()).or_insert(index);
-            match &known.token {
-                Some(Secret::Token(token)) => {
-                    by_token.entry(digester.digest(token.secret())).or_insert(index);
-                }
-                Some(Secret::Digest(digest)) => {
-                    by_token.entry(digest.clone()).or_insert(index);
-                }
-                None => {}
-            }
-            if let Some(pinned) = known.certificate {
-                by_certificate.entry(pinned).or_insert(index);
-            }
-            if let (None, None, Some(p)) = (&known.token, known.certificate, known.source) {
-                by_source.entry((p.address, p.length)).or_insert(index);
-                lengths.insert(p.length);
-            }
-        }
-        Self {
-            all,
-            digester,
-            by_token,
-            by_certificate,
-            by_imsi,
-            by_source,
-            lengths: lengths.into_iter().rev().collect(),
-        }
-    }
-
-    /// How many subscribers there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.all.len()
-    }
-
-    /// Whether nobody may connect.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Known> {
-        self.all.iter()
-    }
-
-    /// The subscriber behind a caller, by the rules of this module.
-    ///
-    /// # Errors
-    /// [`Unknown`].
-    pub fn find(&self, caller: &Caller<'_>) -> Result<(&Known, By), Unknown<'_>> {
-        let address = caller.address.to_canonical();
-        let found = self.recognise(caller, address);
-        let (known, by) = found
-            .and_then(|(i, by)| Some((self.all.get(i)?, by)))
-            .ok_or(Unknown::Nobody)?;
-        if known.source.is_some_and(|s| !s.contains(address)) {
-            return Err(Unknown::Nobody);
-        }
-        if !known.enabled {
-            return Err(Unknown::Disabled(known));
-        }
-        if known.imei_lock && !is_of(caller.client_id, known) {
-            return Err(Unknown::Imei(known));
-        }
-        Ok((known, by))
-    }
-
-    /// Why a subscriber that is connected may not stay; `modem` is what its client id says ([`modem_of`]). How it was recognised (address,
-    /// token, certificate) is asked at a connect only: to change one of these cuts nobody off.
-    #[must_use]
-    pub fn bars(&self, imsi: &Imsi, modem: Option<&Imei>) -> Option<Bar> {
-        let Some(known) = self.by_imsi.get(imsi).and_then(|i| self.all.get(*i)) else {
-            return Some(Bar::Removed);
-        };
-        if !known.enabled {
-            return Some(Bar::Disabled);
-        }
-        let other = modem.is_none() || modem != known.subscriber.imei.as_ref();
-        (known.imei_lock && other).then_some(Bar::Locked)
-    }
-
-    /// Rules 1 to 3.
-    fn recognise(&self, caller: &Caller<'_>, address: IpAddr) -> Option<(usize, By)> {
-        let token = caller.password.filter(|p| (TOKEN_MIN..=TOKEN_MAX).contains(&p.len()));
-        if let Some(index) = token.and_then(|t| self.by_token.get(&self.digester.digest(t))) {
-            return Some((*index, By::Token));
-        }
-        if let Some(index) = caller.certificate.and_then(|c| self.certified(c)) {
-            return Some((index, By::Certificate));
-        }
-        self.lengths
-            .iter()
-            .filter(|l| **l <= width(address))
-            .find_map(|l| self.by_source.get(&(masked(address, *l), *l)))
-            .map(|i| (*i, By::Source))
-    }
-
-    fn certified(&self, certificate: &PeerCertificate) -> Option<usize> {
-        if let Some(index) = self.by_certificate.get(&certificate.fingerprint) {
-            return Some(*index);
-        }
-        let index = *self.by_imsi.get(certificate.imsi.as_ref()?)?;
-        self.all.get(index)?.certificate.is_none().then_some(index)
-    }
 }
 
 /// Digits of an IMEI (3GPP TS 23.003 section 6.2.1).

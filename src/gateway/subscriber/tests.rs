@@ -190,7 +190,7 @@ fn ten_thousand_tokens_are_each_found() {
 #[test]
 fn who_may_stay() {
     let other = "999999999999999";
-    let imsi = |n: &str| n.parse::<Imsi>().unwrap();
+    let imsi = |n: &str| n.parse::<crate::identity::Imsi>().unwrap();
     let modem = |id: &str| modem_of(id);
     let mut locked = known("100002", None, None);
     locked.imei_lock = true;

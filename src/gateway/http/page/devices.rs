@@ -5,28 +5,29 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::{Path, RawQuery, State};
-use axum::{Extension, Json};
 use serde_json::{Value, json};
 
-use super::roster::{Roster, Row};
+use super::finding::{self, Found, Wanted};
+use super::rows::{self, Row};
 use super::{Answer, ApiError, App, Ask, occur, unix};
 use crate::gateway::history::timeline::{Device, Noted, What};
 use crate::gateway::status::Open;
 use crate::identity::{IdentityError, Imsi};
 
 /// What is remembered of a device that is worth a line in a list.
-struct Last {
+pub(super) struct Last {
     at: Duration,
     what: &'static str,
     reason: Option<&'static str>,
-    client_id: Arc<str>,
-    peer: String,
+    pub(super) client_id: Arc<str>,
+    pub(super) peer: String,
     credential: Option<Arc<str>>,
 }
 
 impl Last {
-    fn of(device: &Device) -> Option<Self> {
+    pub(super) fn of(device: &Device) -> Option<Self> {
         let noted = device.events.back()?;
         Some(Self {
             at: noted.event.at,
@@ -123,7 +124,7 @@ impl Line<'_> {
 }
 
 /// Open connections by device.
-fn online(app: &App) -> HashMap<Imsi, Vec<Open>> {
+pub(super) fn online(app: &App) -> HashMap<Imsi, Vec<Open>> {
     let mut online: HashMap<Imsi, Vec<Open>> = HashMap::new();
     for open in app.status.of_devices() {
         online.entry(open.imsi.clone()).or_default().push(open);
@@ -131,11 +132,7 @@ fn online(app: &App) -> HashMap<Imsi, Vec<Open>> {
     online
 }
 
-pub(super) async fn list(
-    State(app): State<Arc<App>>,
-    Extension(roster): Extension<Arc<Roster>>,
-    RawQuery(query): RawQuery,
-) -> Answer {
+pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer {
     let ask = Ask::read(query.as_deref())?;
     let (limit, words) = (ask.limit()?, ask.words());
     let only = match ask.state.as_deref() {
@@ -144,15 +141,25 @@ pub(super) async fn list(
         Some("offline") => Some(false),
         Some(_) => return Err(ApiError::bad_request("state must be online or offline")),
     };
-    let read = roster.read(&app.book, &app.clock).await;
+    let wanted = Wanted {
+        ask: &ask,
+        limit,
+        words: &words,
+        only,
+    };
+    let found = match app.book.store() {
+        Some(store) if words.is_empty() => finding::all(&app, store, &wanted).await?,
+        Some(store) => finding::typed(&app, store, &wanted).await?,
+        None => Found {
+            rows: rows::of_files(&app.book).await,
+            total: None,
+            online: 0,
+            problem: None,
+        },
+    };
     let online = online(&app);
-    let mut last = HashMap::new();
-    app.status.history().each_device(|imsi, device| {
-        if let Some(line) = Last::of(device) {
-            last.insert(imsi.clone(), line);
-        }
-    });
-    let mut lines: Vec<Line<'_>> = read
+    let last: HashMap<&Imsi, Last> = found.rows.iter().filter_map(|row| last_of(&app, row)).collect();
+    let mut lines: Vec<Line<'_>> = found
         .rows
         .iter()
         .map(|row| Line {
@@ -160,33 +167,43 @@ pub(super) async fn list(
             open: online.get(&row.imsi).map(Vec::as_slice),
             last: last.get(&row.imsi),
         })
-        .filter(|line| only.is_none_or(|want| line.open.is_some() == want) && line.hit(&words))
         .collect();
-    lines.sort_by_cached_key(|l| (l.open.is_none(), Reverse(l.seen()), l.row.imsi.clone()));
+    let (total, online, skip) = match found.total {
+        // A page of them, in its order.
+        Some(total) => (total, found.online, 0),
+        None => {
+            // The store has found by itself what it could.
+            let files = app.book.store().is_none();
+            lines.retain(|line| only.is_none_or(|want| line.open.is_some() == want) && (!files || line.hit(&words)));
+            lines.sort_by_cached_key(|l| (l.open.is_none(), Reverse(l.seen()), l.row.imsi.clone()));
+            let online = lines.iter().filter(|l| l.open.is_some()).count();
+            (lines.len(), online, ask.offset)
+        }
+    };
     Ok(Json(json!({
-        "total": lines.len(),
-        "online": lines.iter().filter(|l| l.open.is_some()).count(),
+        "total": total,
+        "online": online,
         "offset": ask.offset,
-        "devices": lines.iter().skip(ask.offset).take(limit).map(Line::json).collect::<Vec<_>>(),
-        "problem": read.problem,
+        "devices": lines.iter().skip(skip).take(limit).map(Line::json).collect::<Vec<_>>(),
+        "problem": found.problem,
         "now": unix(app.clock.system()),
     })))
 }
 
-pub(super) async fn one(
-    State(app): State<Arc<App>>,
-    Extension(roster): Extension<Arc<Roster>>,
-    Path(imsi): Path<String>,
-) -> Answer {
+fn last_of<'a>(app: &App, row: &'a Row) -> Option<(&'a Imsi, Last)> {
+    let device = app.status.history().device(&row.imsi)?;
+    Some((&row.imsi, Last::of(&device)?))
+}
+
+pub(super) async fn one(State(app): State<Arc<App>>, Path(imsi): Path<String>) -> Answer {
     let imsi: Imsi = imsi
         .parse()
         .map_err(|e: IdentityError| ApiError::bad_request(&e.to_string()))?;
-    let read = roster.read(&app.book, &app.clock).await;
-    let row = read
-        .rows
-        .iter()
-        .find(|r| r.imsi == imsi)
-        .ok_or_else(|| ApiError::missing(format!("subscriber {imsi}")))?;
+    let row = match app.book.store() {
+        Some(store) => store.subscriber(&imsi).await?.map(Row::from),
+        None => rows::of_files(&app.book).await.into_iter().find(|r| r.imsi == imsi),
+    };
+    let row = &row.ok_or_else(|| ApiError::missing(format!("subscriber {imsi}")))?;
     let online = online(&app);
     let open = online.get(&imsi).map(Vec::as_slice);
     let device = app.status.history().device(&imsi).unwrap_or_default();

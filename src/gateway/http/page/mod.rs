@@ -15,13 +15,16 @@
 //! | `GET /v1/gateway/certificates?q=&limit=&offset=` | `classes` by days left, `total`, `certificates`, soonest first |
 //!
 //! `q` is words that must all occur in a device's IMSI, name, client id, group or address (in a certificate's id or IMSI), whatever the
-//! case; at most [`QUERY_MAX`] bytes of it count. `state` is `online` or `offline`. `limit` is 1 to [`LIMIT_MAX`], 50 when absent. Times
+//! case; at most [`QUERY_MAX`] bytes of it count. With a store, a fleet may be too large to be looked through at every key: there `q` as a
+//! whole is how an IMSI, a name or a SIM id begins, or words that occur in the IMSI, client id, group or address of a device that is
+//! online or was heard of lately. `offset` reaches to 10,000 there. `state` is `online` or `offline`. `limit` is 1 to [`LIMIT_MAX`], 50 when absent. Times
 //! are Unix seconds, with fractions. Numbers of devices are whole here: the reader has the token. What was not understood is answered
 //! 400 with `{"code", "message"}`.
 
 mod answers;
 mod devices;
-mod roster;
+mod finding;
+mod rows;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,13 +34,12 @@ use axum::http::{HeaderValue, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::get;
-use axum::{Extension, Json, Router};
+use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::App;
 use super::error::ApiError;
-use roster::Roster;
 
 /// Most bytes of the page's files together.
 pub const PAGE_MAX: usize = 60 << 10;
@@ -84,7 +86,6 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/v1/gateway/device/{imsi}", get(devices::one))
         .route("/v1/gateway/history", get(answers::history))
         .route("/v1/gateway/certificates", get(answers::certificates))
-        .layer(Extension(Arc::new(Roster::default())))
         .layer(from_fn(|request: Request, next: Next| async move {
             let mut response = next.run(request).await;
             guarded(&mut response, "no-store");
@@ -137,13 +138,21 @@ impl Ask {
         }
     }
 
-    /// The words that must occur, in small letters.
-    fn words(&self) -> Vec<String> {
+    /// What was typed, as far as it counts.
+    fn phrase(&self) -> &str {
         let end = (0..=QUERY_MAX.min(self.q.len()))
             .rev()
             .find(|i| self.q.is_char_boundary(*i));
-        let text = end.and_then(|end| self.q.get(..end)).unwrap_or_default().to_lowercase();
-        text.split_whitespace().map(str::to_owned).collect()
+        end.and_then(|end| self.q.get(..end)).unwrap_or_default().trim()
+    }
+
+    /// The words that must occur, in small letters.
+    fn words(&self) -> Vec<String> {
+        self.phrase()
+            .to_lowercase()
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect()
     }
 }
 

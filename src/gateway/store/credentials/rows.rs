@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::seal::{Place, Seal};
-use super::subscribers::{in_pairs, pairs};
-use super::tx::{Cell, Fail, Row, Tx};
-use super::{CredentialSecret, CredentialSummary, StoreError, millis, raise, raise_sealed, since};
 use crate::gateway::credential::{CredentialId, Version};
+use crate::gateway::store::list::{self, Damaged, Page};
+use crate::gateway::store::seal::{Place, Seal};
+use crate::gateway::store::subscribers::{in_pairs, pairs};
+use crate::gateway::store::tx::{Cell, Fail, Row, Tx};
+use crate::gateway::store::{
+    About, CredentialSecret, CredentialSummary, DESCRIPTION_MAX, NAME_MAX, StoreError, millis, raise, raise_sealed,
+    since,
+};
 
 /// Largest secret, in bytes: a key, a chain of certificates and authorities as JSON.
 pub const SECRET_MAX: usize = 256 << 10;
@@ -25,7 +29,7 @@ fn place(id: &str, version: i64) -> Place<'_> {
 }
 
 /// The version of a credential is the generation in which it was written: no two states of one name ever share it.
-pub(super) fn version(number: i64) -> Version {
+fn version(number: i64) -> Version {
     Version(number.to_be_bytes().to_vec())
 }
 
@@ -34,9 +38,11 @@ fn summary(row: &mut Row) -> Result<(CredentialSummary, i64), Fail> {
     let (kind, description, number) = (row.text()?, row.text()?, row.int()?);
     let not_after = row.some_int()?.map(since);
     let (created, updated, last_used) = (since(row.int()?), since(row.int()?), row.some_int()?.map(since));
-    let id = id
-        .parse()
-        .map_err(|e| StoreError::Broken(format!("the database is damaged: {e}; restore it from its backup")))?;
+    let id = id.parse().map_err(|e| {
+        StoreError::Broken(format!(
+            "its id is none ({e}): restore the database's backup, or remove the row by hand"
+        ))
+    })?;
     let summary = CredentialSummary {
         id,
         kind,
@@ -50,10 +56,45 @@ fn summary(row: &mut Row) -> Result<(CredentialSummary, i64), Fail> {
     Ok((summary, number))
 }
 
-pub(super) async fn page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<CredentialSummary>, Fail> {
-    let sql = format!("SELECT {COLUMNS} {FROM} WHERE c.id > $1 ORDER BY c.id LIMIT $2");
+/// A page; with a seal, each secret is opened too.
+pub(super) async fn page(
+    tx: &Tx<'_>,
+    after: &str,
+    limit: i64,
+    seal: Option<&Seal>,
+) -> Result<Page<CredentialSummary>, Fail> {
+    let secret = if seal.is_some() { ", c.sealed_secret" } else { "" };
+    let sql = format!("SELECT {COLUMNS}{secret} {FROM} WHERE c.id > $1 ORDER BY c.id LIMIT $2");
     let rows = tx.rows(&sql, &[after.into(), limit.into()]).await?;
-    rows.into_iter().map(|mut row| Ok(summary(&mut row)?.0)).collect()
+    let mut page = Page {
+        next: list::next(&rows, after, limit),
+        ..Page::default()
+    };
+    for row in rows {
+        page.take(read(row, seal));
+    }
+    Ok(page)
+}
+
+fn read(mut row: Row, seal: Option<&Seal>) -> Result<CredentialSummary, Damaged> {
+    let id = row.first_text().unwrap_or_default();
+    let damaged = |e| list::damaged("credential", &id, e);
+    let (summary, number) = summary(&mut row).map_err(damaged)?;
+    if let Some(seal) = seal {
+        let sealed = row.bytes().map_err(damaged)?;
+        open(&sealed, &id, number, seal).map_err(|why| Damaged {
+            what: "credential",
+            id: id.clone(),
+            why,
+        })?;
+    }
+    Ok(summary)
+}
+
+fn open(sealed: &[u8], id: &str, number: i64, seal: &Seal) -> Result<Zeroizing<String>, String> {
+    let plain = seal.open(sealed, place(id, number)).map_err(|e| e.to_string())?;
+    let text = std::str::from_utf8(&plain).map_err(|_| "its secret is no text: write it again".to_owned())?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 pub(super) async fn version_of(tx: &Tx<'_>, id: &CredentialId) -> Result<Option<Version>, Fail> {
@@ -69,17 +110,9 @@ pub(super) async fn one(tx: &Tx<'_>, id: &CredentialId, seal: &Seal) -> Result<O
         return Ok(None);
     };
     let (summary, number) = summary(&mut row)?;
-    let broken = |why: String| StoreError::Broken(format!("credential {}: {why}", id.as_str()));
-    let plain = seal
-        .open(&row.bytes()?, place(id.as_str(), number))
-        .map_err(|e| broken(e.to_string()))?;
-    let secret = std::str::from_utf8(&plain)
-        .map_err(|_| broken("its secret is no text: write it again".to_owned()))?
-        .to_owned();
-    Ok(Some(CredentialSecret {
-        summary,
-        secret: Zeroizing::new(secret),
-    }))
+    let secret = open(&row.bytes()?, id.as_str(), number, seal)
+        .map_err(|why| StoreError::Broken(format!("credential {}: {why}", id.as_str())))?;
+    Ok(Some(CredentialSecret { summary, secret }))
 }
 
 /// What is written.
@@ -95,16 +128,15 @@ pub(super) struct New {
 }
 
 pub(super) async fn put(tx: &Tx<'_>, new: &New, seal: &Seal) -> Result<CredentialSummary, Fail> {
-    let number = raise_sealed(tx, seal).await?;
+    let number = raise_sealed(tx, About::Credential(&new.id), seal).await?;
     let id = new.id.as_str();
     if new.secret.len() > SECRET_MAX {
         return Err(StoreError::Refused(format!("credential {id} has more than {SECRET_MAX} bytes")).into());
     }
-    if new.kind.len() > super::NAME_MAX || new.description.chars().count() > super::DESCRIPTION_MAX {
+    if new.kind.len() > NAME_MAX || new.description.chars().count() > DESCRIPTION_MAX {
         return Err(StoreError::Refused(format!(
             "credential {id}: a type of at most {} and a description of at most {} characters",
-            super::NAME_MAX,
-            super::DESCRIPTION_MAX
+            NAME_MAX, DESCRIPTION_MAX
         ))
         .into());
     }
@@ -146,7 +178,7 @@ fn missing(id: &CredentialId) -> Fail {
 }
 
 pub(super) async fn delete(tx: &Tx<'_>, id: &CredentialId) -> Result<(), Fail> {
-    raise(tx).await?;
+    raise(tx, About::Credential(id)).await?;
     match tx
         .change("DELETE FROM credential WHERE id = $1", &[id.as_str().into()])
         .await?
@@ -173,7 +205,7 @@ pub(super) async fn used(tx: &Tx<'_>, list: &[(CredentialId, Duration)]) -> Resu
 const RESEAL_AT_ONCE: i64 = 500;
 
 /// Seals every secret anew.
-pub(super) async fn reseal(tx: &Tx<'_>, from: &Seal, to: &Seal) -> Result<u64, Fail> {
+pub(in crate::gateway::store) async fn reseal(tx: &Tx<'_>, from: &Seal, to: &Seal) -> Result<u64, Fail> {
     let (mut after, mut count) = (String::new(), 0);
     loop {
         let sql = "SELECT id, version, sealed_secret FROM credential WHERE id > $1 ORDER BY id LIMIT $2";

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::seal::{Place, Seal};
-use super::tx::{Cell, Fail, Row, Tx};
-use super::{GroupRecord, Judge, StoreError, millis, raise, raise_sealed, since};
 use crate::gateway::group::GroupId;
+use crate::gateway::store::list::{self, Damaged, Page};
+use crate::gateway::store::seal::{Place, Seal};
+use crate::gateway::store::tx::{Cell, Fail, Row, Tx};
+use crate::gateway::store::{About, GroupRecord, Judge, NAME_MAX, StoreError, millis, raise, raise_sealed, since};
 
 /// Largest configuration of a group, as JSON, in bytes.
 pub const CONFIGURATION_MAX: usize = 256 << 10;
@@ -26,25 +27,26 @@ fn place(id: &str, version: i64) -> Place<'_> {
 
 const COLUMNS: &str = "id, name, version, sealed_configuration, created, updated";
 
-/// A group, or which one it is and why it cannot be read.
-pub(super) type Read = Result<GroupRecord, (GroupId, String)>;
-
-fn record(mut row: Row, seal: &Seal) -> Result<Read, Fail> {
-    let (id, name, version, sealed) = (row.text()?, row.text()?, row.int()?, row.bytes()?);
-    let (created, updated) = (since(row.int()?), since(row.int()?));
-    let parsed: GroupId = id
-        .parse()
-        .map_err(|e| StoreError::Broken(format!("the database is damaged: {e}; restore it from its backup")))?;
-    Ok(match open(&sealed, &id, version, seal) {
-        Ok(configuration) => Ok(GroupRecord {
+fn record(mut row: Row, seal: &Seal) -> Result<GroupRecord, Damaged> {
+    let id = row.first_text().unwrap_or_default();
+    let damaged = |e| list::damaged("group", &id, e);
+    let mut read = || -> Result<GroupRecord, Fail> {
+        let (id, name, version, sealed) = (row.text()?, row.text()?, row.int()?, row.bytes()?);
+        let (created, updated) = (since(row.int()?), since(row.int()?));
+        let parsed: GroupId = id.parse().map_err(|e| {
+            StoreError::Broken(format!(
+                "its id is none ({e}): restore the database's backup, or remove the row by hand"
+            ))
+        })?;
+        Ok(GroupRecord {
             id: parsed,
             name,
-            configuration,
+            configuration: open(&sealed, &id, version, seal).map_err(StoreError::Broken)?,
             created,
             updated,
-        }),
-        Err(why) => Err((parsed, why)),
-    })
+        })
+    };
+    read().map_err(damaged)
 }
 
 fn open(sealed: &[u8], id: &str, version: i64, seal: &Seal) -> Result<Configuration, String> {
@@ -70,21 +72,22 @@ fn sealed(configuration: &Configuration, id: &str, version: i64, seal: &Seal) ->
     Ok(seal.seal(&plain, place(id, version))?)
 }
 
-fn broken((id, why): (GroupId, String)) -> Fail {
-    StoreError::Broken(format!("group {id}: {why}")).into()
-}
-
-pub(super) async fn all(tx: &Tx<'_>, seal: &Seal) -> Result<Vec<Read>, Fail> {
-    let rows = tx
-        .rows(&format!("SELECT {COLUMNS} FROM device_group ORDER BY id"), &[])
-        .await?;
-    rows.into_iter().map(|row| record(row, seal)).collect()
+pub(in crate::gateway::store) async fn all(tx: &Tx<'_>, seal: &Seal) -> Result<Page<GroupRecord>, Fail> {
+    let sql = format!("SELECT {COLUMNS} FROM device_group ORDER BY id");
+    let mut page = Page::default();
+    for row in tx.rows(&sql, &[]).await? {
+        page.take(record(row, seal));
+    }
+    Ok(page)
 }
 
 pub(super) async fn one(tx: &Tx<'_>, id: &GroupId, seal: &Seal) -> Result<Option<GroupRecord>, Fail> {
     let sql = format!("SELECT {COLUMNS} FROM device_group WHERE id = $1");
     match tx.row(&sql, &[id.as_str().into()]).await? {
-        Some(row) => record(row, seal)?.map(Some).map_err(broken),
+        Some(row) => match record(row, seal) {
+            Ok(group) => Ok(Some(group)),
+            Err(damaged) => Err(StoreError::Broken(damaged.to_string()).into()),
+        },
         None => Ok(None),
     }
 }
@@ -92,26 +95,44 @@ pub(super) async fn one(tx: &Tx<'_>, id: &GroupId, seal: &Seal) -> Result<Option
 /// Most groups: each is parsed at every change.
 const GROUPS_MAX: i64 = 1_000;
 
+/// Whether a group may be there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// It may not.
+    New,
+    /// It must.
+    Old,
+    /// Either.
+    Either,
+}
+
 pub(super) async fn put(
     tx: &Tx<'_>,
-    id: &GroupId,
-    name: &str,
+    (id, name): (&GroupId, &str),
+    wanted: Wanted,
     now: std::time::Duration,
     seal: &Seal,
 ) -> Result<GroupRecord, Fail> {
-    let version = raise_sealed(tx, seal).await?;
+    let version = raise_sealed(tx, About::Group(id), seal).await?;
     if id.as_str().starts_with('.') {
         return Err(StoreError::Refused(format!("a group's name does not begin with '.': {id}")).into());
     }
-    if name.chars().count() > super::NAME_MAX {
-        return Err(StoreError::Refused(format!("the name has more than {} characters", super::NAME_MAX)).into());
+    if name.chars().count() > NAME_MAX {
+        return Err(StoreError::Refused(format!("the name has more than {} characters", NAME_MAX)).into());
+    }
+    if wanted == Wanted::New {
+        let key = [Cell::from(id.as_str())];
+        let there = tx.row("SELECT id FROM device_group WHERE id = $1", &key).await?;
+        if there.is_some() {
+            return Err(StoreError::Conflict(format!("there is a group {id} already")).into());
+        }
     }
     let renamed = "UPDATE device_group SET name = $1, updated = $2 WHERE id = $3";
-    if tx
-        .change(renamed, &[name.into(), millis(now).into(), id.as_str().into()])
-        .await?
-        == 0
-    {
+    let values = [name.into(), millis(now).into(), id.as_str().into()];
+    if tx.change(renamed, &values).await? == 0 {
+        if wanted == Wanted::Old {
+            return Err(missing(id));
+        }
         let count = tx.row("SELECT COUNT(*) FROM device_group", &[]).await?;
         if count
             .map(|mut row| row.int())
@@ -142,7 +163,7 @@ fn missing(id: &GroupId) -> Fail {
 }
 
 pub(super) async fn delete(tx: &Tx<'_>, id: &GroupId) -> Result<(), Fail> {
-    raise(tx).await?;
+    raise(tx, About::Group(id)).await?;
     let key = || [Cell::from(id.as_str())];
     let users = tx
         .row("SELECT COUNT(*) FROM subscriber WHERE group_id = $1", &key())
@@ -169,7 +190,7 @@ pub(super) async fn change(
     judge: Option<&Judge>,
     edit: &(dyn Fn(&mut Configuration) -> Result<(), StoreError> + Send + Sync),
 ) -> Result<GroupRecord, Fail> {
-    let version = raise_sealed(tx, seal).await?;
+    let version = raise_sealed(tx, About::Group(id), seal).await?;
     let mut record = one(tx, id, seal).await?.ok_or_else(|| missing(id))?;
     edit(&mut record.configuration)?;
     record.updated = since(millis(now));
@@ -191,7 +212,7 @@ pub(super) async fn change(
 }
 
 /// Seals every configuration anew.
-pub(super) async fn reseal(tx: &Tx<'_>, from: &Seal, to: &Seal) -> Result<(), Fail> {
+pub(in crate::gateway::store) async fn reseal(tx: &Tx<'_>, from: &Seal, to: &Seal) -> Result<(), Fail> {
     let rows = tx
         .rows(
             "SELECT id, version, sealed_configuration FROM device_group ORDER BY id",

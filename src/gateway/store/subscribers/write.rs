@@ -1,134 +1,71 @@
-//! Subscribers as rows.
+//! Subscribers as rows, written.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use super::tx::{Cell, Fail, Row, Tx};
-use super::{Fingerprint, StoreError, SubscriberRecord, TokenDigest, raise, since};
-use crate::gateway::subscriber::Prefix;
+use super::missing;
+use super::rows::{columns, one};
+use crate::gateway::store::tx::{Cell, Fail, Tx};
+use crate::gateway::store::{
+    About, NAME_MAX, StoreError, SubscriberRecord, TokenChange, TokenDigest, TokenKey, millis, raise,
+};
+use crate::gateway::subscriber::{TOKEN_MAX, TOKEN_MIN};
 use crate::identity::Imsi;
-
-const COLUMNS: &str = "s.imsi, s.imei, s.imei_lock, s.iccid, s.group_id, s.enabled, s.source_address, s.source_length, s.token, \
-                       s.certificate, s.name, n.seen, n.gateway";
 
 /// What becomes of a token, with the token already made a digest.
 #[derive(Debug, Clone)]
-pub(super) enum Digest {
+enum Digest {
     Keep,
     Remove,
     Set(TokenDigest),
 }
 
-fn damaged(imsi: &str, column: &str) -> Fail {
-    let imsi = crate::identity::redact_digits(imsi);
-    StoreError::Broken(format!(
-        "the row of subscriber {imsi} is damaged: its {column} is none; write the subscriber again, or restore the database's backup"
-    ))
-    .into()
-}
-
-fn record(mut row: Row) -> Result<(SubscriberRecord, Option<TokenDigest>), Fail> {
-    fn parsed<T: std::str::FromStr>(text: Option<String>, imsi: &str, column: &str) -> Result<Option<T>, Fail> {
-        text.map(|t| t.parse().map_err(|_| damaged(imsi, column))).transpose()
-    }
-    fn hash(bytes: Option<Vec<u8>>, imsi: &str, column: &str) -> Result<Option<[u8; 32]>, Fail> {
-        bytes
-            .map(|b| b.try_into().map_err(|_| damaged(imsi, column)))
-            .transpose()
-    }
-    let imsi = row.text()?;
-    let imei = parsed(row.some_text()?, &imsi, "IMEI")?;
-    let imei_lock = row.int()? != 0;
-    let iccid = parsed(row.some_text()?, &imsi, "ICCID")?;
-    let group = parsed(row.some_text()?, &imsi, "group")?;
-    let enabled = row.int()? != 0;
-    let source = match (row.some_bytes()?, row.some_int()?) {
-        (Some(address), Some(length)) => Some(prefix(&address, length).ok_or_else(|| damaged(&imsi, "source"))?),
-        _ => None,
-    };
-    let token = hash(row.some_bytes()?, &imsi, "token digest")?.map(TokenDigest);
-    let certificate = hash(row.some_bytes()?, &imsi, "certificate")?.map(Fingerprint);
-    let name = row.text()?;
-    let last_seen = match (row.some_int()?, row.some_text()?) {
-        (Some(seen), Some(gateway)) => Some((since(seen), gateway)),
-        _ => None,
-    };
-    let record = SubscriberRecord {
-        imsi: imsi.parse().map_err(|_| damaged(&imsi, "IMSI"))?,
-        imei,
-        imei_lock,
-        iccid,
-        group,
-        enabled,
-        source,
-        has_token: token.is_some(),
-        certificate,
-        name,
-        last_seen,
-    };
-    Ok((record, token))
-}
-
-/// Address and length from the columns.
-fn prefix(address: &[u8], length: i64) -> Option<Prefix> {
-    let address = match address.len() {
-        4 => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
-        _ => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
-    };
-    format!("{address}/{length}").parse().ok()
-}
-
-/// And back: equal prefixes have equal columns.
-fn columns(prefix: Prefix) -> Result<(Cell, Cell), Fail> {
-    let text = prefix.to_string();
-    let (address, length) = match text.split_once('/') {
-        Some((address, length)) => (address, length.parse().ok()),
-        None => (text.as_str(), Some(if text.contains(':') { 128 } else { 32_i64 })),
-    };
-    match (address.parse(), length) {
-        (Ok(IpAddr::V4(a)), Some(length)) => Ok((a.octets().to_vec().into(), length.into())),
-        (Ok(IpAddr::V6(a)), Some(length)) => Ok((a.octets().to_vec().into(), length.into())),
-        _ => Err(StoreError::Refused(format!("{text} cannot be written as a source")).into()),
+impl Digest {
+    fn of(token: &TokenChange, key: &TokenKey) -> Result<Self, StoreError> {
+        Ok(match token {
+            TokenChange::Keep => Self::Keep,
+            TokenChange::Remove => Self::Remove,
+            TokenChange::Set(token) if (TOKEN_MIN..=TOKEN_MAX).contains(&token.len()) => Self::Set(key.digest(token)),
+            TokenChange::Set(token) => {
+                return Err(StoreError::Refused(format!(
+                    "the token has {} bytes; it must have {TOKEN_MIN} to {TOKEN_MAX}: make one with 'openssl rand -hex 16'",
+                    token.len()
+                )));
+            }
+        })
     }
 }
 
-pub(super) type Digested = (SubscriberRecord, Option<TokenDigest>);
-
-/// Those after an IMSI, as far as they can be read, and what is wrong with the others.
-pub(super) async fn page(tx: &Tx<'_>, after: &str, limit: i64) -> Result<Vec<Result<Digested, StoreError>>, Fail> {
-    Ok(page_after(tx, after, limit).await?.1)
+/// Writes one, whatever was there.
+pub(super) async fn put(tx: &Tx<'_>, r: &SubscriberRecord, token: &TokenChange, key: &TokenKey) -> Result<(), Fail> {
+    raise(tx, About::Subscriber(&r.imsi)).await?;
+    write(tx, r, &Digest::of(token, key)?).await
 }
 
-/// The same, with the IMSI to go on from; `None` at the end.
-pub(super) async fn page_after(
+/// What a subscriber becomes, and its token.
+type Edited = Result<(SubscriberRecord, TokenChange), StoreError>;
+
+/// Reads one, has it edited, and writes it, with no other writer in between: [`raise`] holds the lock of all changes until the end.
+pub(super) async fn edit(
     tx: &Tx<'_>,
-    after: &str,
-    limit: i64,
-) -> Result<(Option<String>, Vec<Result<Digested, StoreError>>), Fail> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM subscriber s LEFT JOIN subscriber_seen n ON n.imsi = s.imsi WHERE s.imsi > $1 ORDER BY s.imsi LIMIT $2"
-    );
-    let rows = tx.rows(&sql, &[after.into(), limit.into()]).await?;
-    let last = rows.last().and_then(Row::first_text);
-    Ok((
-        last,
-        rows.into_iter()
-            .map(|row| record(row).map_err(Fail::into_error))
-            .collect(),
-    ))
+    imsi: &Imsi,
+    edit: &(dyn Fn(Option<SubscriberRecord>) -> Edited + Send + Sync),
+    key: &TokenKey,
+) -> Result<(SubscriberRecord, bool), Fail> {
+    raise(tx, About::Subscriber(imsi)).await?;
+    let old = one(tx, imsi).await?;
+    let new = old.is_none();
+    let (record, token) = edit(old)?;
+    if record.imsi != *imsi {
+        return Err(StoreError::Refused("a subscriber's IMSI does not change".to_owned()).into());
+    }
+    write(tx, &record, &Digest::of(&token, key)?).await?;
+    let written = one(tx, imsi).await?.ok_or_else(|| missing(imsi))?;
+    Ok((written, new))
 }
 
-pub(super) async fn one(tx: &Tx<'_>, imsi: &Imsi) -> Result<Option<SubscriberRecord>, Fail> {
-    let sql =
-        format!("SELECT {COLUMNS} FROM subscriber s LEFT JOIN subscriber_seen n ON n.imsi = s.imsi WHERE s.imsi = $1");
-    let row = tx.row(&sql, &[imsi.as_str().into()]).await?;
-    Ok(row.map(record).transpose()?.map(|(record, _)| record))
-}
-
-pub(super) async fn put(tx: &Tx<'_>, r: &SubscriberRecord, token: &Digest) -> Result<(), Fail> {
-    raise(tx).await?;
-    if r.name.chars().count() > super::NAME_MAX {
-        return Err(StoreError::Refused(format!("the name has more than {} characters", super::NAME_MAX)).into());
+async fn write(tx: &Tx<'_>, r: &SubscriberRecord, token: &Digest) -> Result<(), Fail> {
+    if r.name.chars().count() > NAME_MAX {
+        return Err(StoreError::Refused(format!("the name has more than {} characters", NAME_MAX)).into());
     }
     let imsi = Cell::from(r.imsi.as_str());
     let old = tx
@@ -208,12 +145,12 @@ pub(super) async fn put(tx: &Tx<'_>, r: &SubscriberRecord, token: &Digest) -> Re
 }
 
 pub(super) async fn delete(tx: &Tx<'_>, imsi: &Imsi) -> Result<(), Fail> {
-    raise(tx).await?;
+    raise(tx, About::Subscriber(imsi)).await?;
     match tx
         .change("DELETE FROM subscriber WHERE imsi = $1", &[imsi.as_str().into()])
         .await?
     {
-        0 => Err(StoreError::Missing(format!("subscriber {imsi}")).into()),
+        0 => Err(missing(imsi).into()),
         _ => Ok(()),
     }
 }
@@ -222,13 +159,13 @@ pub(super) async fn delete(tx: &Tx<'_>, imsi: &Imsi) -> Result<(), Fail> {
 const AT_ONCE: usize = 100;
 
 /// `($1, $2), ($3, $4), …`, text and number.
-pub(super) fn pairs(count: usize) -> String {
+pub(in crate::gateway::store) fn pairs(count: usize) -> String {
     let pair = |n: usize| format!("(${}, CAST(${} AS BIGINT))", 2 * n + 1, 2 * n + 2);
     (0..count).map(pair).collect::<Vec<_>>().join(", ")
 }
 
 /// Values for [`pairs`], in the one order in which all gateways write, so that two of them cannot wait for each other.
-pub(super) fn in_pairs(mut list: Vec<(String, Duration)>) -> Vec<Vec<Cell>> {
+pub(in crate::gateway::store) fn in_pairs(mut list: Vec<(String, Duration)>) -> Vec<Vec<Cell>> {
     list.sort();
     list.dedup_by(|later, earlier| {
         let same = later.0 == earlier.0;
@@ -239,7 +176,7 @@ pub(super) fn in_pairs(mut list: Vec<(String, Duration)>) -> Vec<Vec<Cell>> {
     });
     let cells = |part: &[(String, Duration)]| {
         part.iter()
-            .flat_map(|(id, at)| [Cell::from(id.as_str()), super::millis(*at).into()])
+            .flat_map(|(id, at)| [Cell::from(id.as_str()), millis(*at).into()])
             .collect()
     };
     list.chunks(AT_ONCE).map(cells).collect()
