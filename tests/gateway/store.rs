@@ -719,6 +719,10 @@ const STEPS: [(&str, &str); 4] = [
         include_str!("../../src/gateway/store/schema/0002_last_seen.sql"),
     ),
     ("search", include_str!("../../src/gateway/store/schema/0003_search.sql")),
+    (
+        "changes",
+        include_str!("../../src/gateway/store/schema/0004_changes.sql"),
+    ),
 ];
 
 async fn from_every_step_of_the_schema(ground: Ground) {

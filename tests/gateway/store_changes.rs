@@ -170,7 +170,8 @@ async fn a_gateway_knows_what_the_store_has(ground: Ground) {
         .unwrap();
     assert_eq!(at(&old, "10.0.0.1").await.as_deref(), Some("100003"));
     same().await;
-    let off = store.change_subscriber(&"100003".parse().unwrap(), |record| {
+    let third = "100003".parse().unwrap();
+    let off = store.change_subscriber(&third, |record| {
         record.enabled = false;
         Ok(TokenChange::Keep)
     });

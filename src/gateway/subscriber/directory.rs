@@ -284,6 +284,8 @@ mod tests {
         out.extend(all);
         for n in 0..8_u8 {
             let certificate = PeerCertificate {
+                common_name: None,
+                not_after: std::time::Duration::ZERO,
                 fingerprint: Fingerprint([n; 32]),
                 imsi: format!("{}", 100_000 + u32::from(n)).parse().ok(),
                 common_name: None,
