@@ -288,8 +288,6 @@ mod tests {
                 not_after: std::time::Duration::ZERO,
                 fingerprint: Fingerprint([n; 32]),
                 imsi: format!("{}", 100_000 + u32::from(n)).parse().ok(),
-                common_name: None,
-                not_after: std::time::Duration::MAX,
             };
             let password = [n; 16];
             for (password, certificate) in [(None, None), (Some(&password[..]), None), (None, Some(&certificate))] {
