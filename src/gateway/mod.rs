@@ -16,6 +16,7 @@
 //! | [`connect`] | the rewritten CONNECT, or a refusal | - |
 //! | [`upstream`] | TLS tickets by credential and version; dial, TLS, CONNACK | yes |
 //! | [`rules`], [`flow`], [`relay`] | what may pass; what becomes of it; passing it | -, -, yes |
+//! | [`sweep`] | who may no longer be connected is told to leave | - |
 //! | [`ca`] | an authority for those who have none | files |
 //! | [`admin`], [`http`], [`cli`] | what an operator may do with a store, and the ways to it | SQL, HTTP |
 //! | [`refusal`], [`status`], [`check`] | why not; what goes on; is it right before a device calls? | -, -, files |

@@ -119,7 +119,7 @@ fn run_status_and_sigterm() {
         "connected",
         "refused: no subscriber has this address",
         "SIGTERM",
-        "stopped: 1 connections closed",
+        "stopped: 1 connections ended in order, 0 were cut",
     ] {
         assert!(log.contains(part), "{part:?} is not in\n{log}");
     }

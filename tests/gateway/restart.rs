@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use onyx::mqtt::{Connect, split_frame};
 
-use crate::mosquitto::{PATIENCE, free_port, program};
+use crate::mosquitto::{Client, PATIENCE, free_port, program};
 use crate::stage::{A, B, Stage};
 
 /// The program, with its log.
@@ -219,6 +219,13 @@ fn sigterm_drains_and_says_how_many() {
     connect.level = onyx::mqtt::Level::V5;
     five.write_all(&connect.encode().unwrap()).unwrap();
     assert_eq!(packet(&mut five), Some(0x20));
+    let source = A.to_string();
+    let real = Client::spawn(
+        "mosquitto_sub",
+        program.address,
+        &["-d", "-V", "mqttv5", "-i", "real", "-t", "none", "-A", &source],
+    );
+    real.wait_until(|text| text.contains("Subscribed"));
     // One that has begun a message, which is not whole yet.
     let mut busy = device(A, program.address, "busy");
     let message = b"\x32\x0c\x00\x01t\x00\x07message";
@@ -226,7 +233,8 @@ fn sigterm_drains_and_says_how_many() {
     let mut stranger = dial(B, program.address);
     wait_until("all are there", || {
         let status = status(&stage);
-        status["open"] == 5 && status["up"]["bytes"] == 10
+        let busy = |c: &serde_json::Value| c["client_id"] == "busy" && c["up"]["bytes"] == 10;
+        status["open"] == 6 && status["connections"].as_array().is_some_and(|all| all.iter().any(busy))
     });
     for device in &mut devices {
         round_trip(device);
@@ -242,6 +250,7 @@ fn sigterm_drains_and_says_how_many() {
     let mut word = Vec::new();
     five.read_to_end(&mut word).unwrap();
     assert_eq!(word, b"\xe0\x01\x8b");
+    real.wait_until(|text| text.contains("Received DISCONNECT (139)"));
     wait_until("closed the door", || TcpStream::connect(program.address).is_err());
     // The one with a message under way is waited for, and gets its PUBACK.
     busy.write_all(&message[10..]).unwrap();
@@ -249,11 +258,11 @@ fn sigterm_drains_and_says_how_many() {
     let log = program.end();
     assert!(begin.elapsed() < Duration::from_secs(30));
     assert!(
-        log.contains("stopped: 4 connections ended in order, 1 were cut"),
+        log.contains("stopped: 5 connections ended in order, 1 were cut"),
         "{log}"
     );
     // Nobody says DISCONNECT in a device's stead.
-    for id in ["a1", "b", "five", "busy"] {
+    for id in ["a1", "b", "five", "real", "busy"] {
         stage.broker.wait_for(&[&format!("Client {id} closed its connection")]);
     }
 }

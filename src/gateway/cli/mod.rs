@@ -165,9 +165,9 @@ fn run(path: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
         drop(out);
         let status = gateway.status();
         let told = tokio::spawn(tell_systemd(status, address));
-        let closed = gateway.serve(stop).await;
+        let cut = gateway.serve(stop).await;
         told.abort();
-        let text = format!("stopped: {closed} connections closed");
+        let text = format!("stopped: {cut} connections were cut");
         let _ = sd_notify::notify(&[NotifyState::Status(&text)]);
         Ok(ExitCode::SUCCESS)
     });

@@ -55,6 +55,7 @@ mod tests {
 
     #[test]
     fn every_end_has_a_counter() {
+        assert_eq!(index("administrative"), Some(ENDS.len() - 1));
         let error = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
         for side in [Side::Device, Side::Upstream] {
             for end in [
