@@ -448,6 +448,12 @@ fn a_secret_that_was_put_is_nowhere_to_be_read() {
         "hunter2-password",
         "hunter2-psk",
         "hunter2-token-0123456789",
+        "hunter2-login",
+        "hunter2-path",
+        "hunter2-query",
+        "hunter2-header",
+        "hunter2-unknown",
+        "hunter2-krypton",
     ];
     let mut said = String::new();
     let mut keep = |got: Got| said += &format!("{got:?}\n");
@@ -464,10 +470,17 @@ fn a_secret_that_was_put_is_nowhere_to_be_read() {
         {"key": "mqtt://beam.soracom.io:1883", "value": {
             "destination": "mqtts://localhost", "username": "u", "password": "hunter2-password", "useClientCert": true,
             "clientCerts": {"default": {"cert": pem(&stage, &format!("credentials/{id}.pem")), "key": key}}}},
-        {"key": "http://beam.soracom.io:8888/", "value": {"psk": "hunter2-psk"}},
+        {"key": "http://beam.soracom.io:8888/", "value": {
+            "psk": "hunter2-psk", "destination": "https://u:hunter2-login@h.example/hunter2-path?key=hunter2-query",
+            "customHeaders": {"Authorization": {"headerValue": "hunter2-header"}}, "webhook": ["hunter2-unknown"]}},
     ]);
     keep(
         api.ask("PUT", "/v1/groups/g/configuration/SoracomBeam", Some(&body.to_string()))
+            .is(200),
+    );
+    let krypton = json!([{"key": "aws", "value": {"account": "hunter2-krypton"}}]).to_string();
+    keep(
+        api.ask("PUT", "/v1/groups/g/configuration/SoracomKrypton", Some(&krypton))
             .is(200),
     );
     let subscriber = json!({"groupId": "g", "token": "hunter2-token-0123456789"}).to_string();
@@ -481,6 +494,43 @@ fn a_secret_that_was_put_is_nowhere_to_be_read() {
         api.ask("PUT", "/v1/groups/g/configuration/SoracomBeam", Some(&bad))
             .is(400),
     );
+    for url in [
+        "mqtts://u:hunter2-login@localhost",
+        "mqtts://u:hunter2/login@localhost",
+        "mqtts://localhost/hunter2-path",
+        "mqtts://localhost:8883?hunter2-query",
+        "hunter2-unknown://localhost",
+        "mqtts://localhost:hunter2-unknown",
+    ] {
+        let bad = body.to_string().replace("mqtts://localhost", url);
+        let got = api
+            .ask("PUT", "/v1/groups/g/configuration/SoracomBeam", Some(&bad))
+            .is(400);
+        assert!(got.body.contains("destination"), "{got:?}");
+        keep(got);
+    }
+    for key in [
+        "kind",
+        "address",
+        "tls",
+        "ca",
+        "connectTimeout",
+        "keepAlive",
+        "rate",
+        "policy",
+        "apiToken",
+    ] {
+        for value in [
+            json!("hunter2-unknown"),
+            json!({"retain": "hunter2-unknown", "key": "hunter2-unknown"}),
+        ] {
+            let bad = json!([{"key": key, "value": value}]).to_string();
+            keep(
+                api.ask("PUT", "/v1/groups/g/configuration/OnyxGateway", Some(&bad))
+                    .is(400),
+            );
+        }
+    }
     let bad = credential(&stage, &id).replace("BEGIN CERTIFICATE", "BEGIN SOMETHING");
     keep(api.ask("PUT", &format!("/v1/credentials/{id}"), Some(&bad)).is(400));
     keep(
@@ -547,6 +597,26 @@ fn a_secret_that_was_put_is_nowhere_to_be_read() {
             String::from_utf8_lossy(&out.stdout),
             String::from_utf8_lossy(&out.stderr)
         );
+    }
+    // A gateway in files: what it says and logs when the same stands in a group's file.
+    let files = stage.path("files.toml");
+    let text = stage.config_text(stage.upstream(), "") + "[[group]]\nname = 'g'\nfile = 'g.json'\n";
+    std::fs::write(&files, text).unwrap();
+    let bad = body
+        .to_string()
+        .replace("mqtts://localhost", "mqtts://u:hunter2-login@localhost");
+    std::fs::write(stage.path("g.json"), bad).unwrap();
+    for args in [&["check"][..], &["check", "--json"], &["run"], &["run", "--json"]] {
+        let out = Command::new(env!("CARGO_BIN_EXE_onyx-gateway"))
+            .args(args)
+            .arg("--config")
+            .arg(&files)
+            .output()
+            .unwrap();
+        assert!(!out.status.success());
+        let text = [out.stdout, out.stderr].concat();
+        assert!(String::from_utf8_lossy(&text).contains("destination"), "{args:?}");
+        said += &String::from_utf8_lossy(&text);
     }
     assert!(said.contains(&client_id(IMSI_B)[..20]), "the answers are there");
     for secret in secrets {

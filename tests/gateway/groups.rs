@@ -240,7 +240,7 @@ fn mistakes_in_a_groups_file_stop_the_start_with_their_place() {
         .to_string();
     for want in [
         ":5:8: group.name: the same name as [[group]] number 1",
-        ":7:11: group.address: \"x\" is not HOST:PORT",
+        ":7:11: group.address: is not HOST:PORT",
         "credentials.folder: is missing",
         "subscriber.group: is missing: there are several [[group]]s",
         ":14:9: subscriber.group: there is no group b; did you mean \"a\"?",

@@ -259,6 +259,7 @@ fn check_looks_at_the_doors_and_says_what_to_do() {
         whole("api.token"),
         whole("field/intermediate.key"),
     );
+    let another = std::fs::read(stage.credentials().join(format!("{}.key", name(IMSI_A)))).unwrap();
     type Break<'a> = Box<dyn Fn() + 'a>;
     let cases: [(&str, &str, &str, &str, Break<'_>); 7] = [
         (
@@ -278,9 +279,9 @@ fn check_looks_at_the_doors_and_says_what_to_do() {
         (
             "error",
             "listen.tls.certificate",
-            "do not fit each other",
+            "does not fit the certificate",
             "made for it",
-            Box::new(|| put("gw.example.key", &intermediate)),
+            Box::new(|| put("gw.example.key", &another)),
         ),
         (
             "warning",

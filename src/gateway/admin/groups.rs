@@ -81,7 +81,7 @@ pub fn pairs(namespace: &str, body: &str) -> Result<Vec<(String, Value)>, AdminE
         let Some(value) = value.value() else { continue };
         if has_mask(&value) || key.contains(MASK) {
             item.mistake(format!(
-                "has {MASK:?}, which stands for what is not shown of a group: write what it stands for"
+                "has {MASK:?}, which stands for a secret (or what is not known to be public) when a group is shown: write the thing itself"
             ));
         }
         out.push((key, value));

@@ -235,7 +235,7 @@ impl Default for KeepAlive {
 }
 
 /// How much one subscriber may send; 0 is no limit. Both are token buckets that hold one `burst` of seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// PUBLISH packets a second from the device.
     pub messages: u32,
@@ -243,6 +243,17 @@ pub struct Rate {
     pub bytes: u32,
     /// Seconds' worth that may come at once; at least 1.
     pub burst: u32,
+}
+
+impl Default for Rate {
+    /// No limit.
+    fn default() -> Self {
+        Self {
+            messages: 0,
+            bytes: 0,
+            burst: 1,
+        }
+    }
 }
 
 /// Beam's platform version: what it passes on.

@@ -118,10 +118,11 @@ pub(in crate::gateway) fn keep_alive(w: &mut impl Words) -> KeepAlive {
 
 /// The keys of `rate`: a second, from one subscriber; 0 is no limit.
 pub(in crate::gateway) fn rate(w: &mut impl Words) -> Rate {
+    let none = Rate::default();
     Rate {
-        messages: w.number(Word::same("messages"), MESSAGES).unwrap_or(0),
-        bytes: w.number(Word::same("bytes"), BYTES).unwrap_or(0),
-        burst: w.number(Word::same("burst"), BURST).unwrap_or(1),
+        messages: w.number(Word::same("messages"), MESSAGES).unwrap_or(none.messages),
+        bytes: w.number(Word::same("bytes"), BYTES).unwrap_or(none.bytes),
+        burst: w.number(Word::same("burst"), BURST).unwrap_or(none.burst),
     }
 }
 
