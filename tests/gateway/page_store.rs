@@ -77,7 +77,7 @@ fn looks(ground: &Ground, config: &str) {
     let gateway = Running::start(config, ground.dir.path());
     let api = gateway.api.unwrap();
     let all = FLEET + 3;
-    let mut device = gateway.device(A, &Connect::new(&client_id(IMSI_A), true, 60));
+    let mut device = gateway.device(A, &Connect::new(client_id(IMSI_A), true, 60));
     assert!(device.publish(1, false, "t", b"0123456789"));
     assert!(device.next().is_some());
 

@@ -122,7 +122,7 @@ pub(in crate::gateway::store) async fn page(
         Some(Named::Begins(name)) => {
             for (column, name) in [(&lower, name.to_ascii_lowercase()), (&exact, name.clone())] {
                 and(&format!("{column} >="), name.as_str().into());
-                and(&format!("{column} <"), after_all(&name).into());
+                and(&format!("{column} <"), after_all(&name));
             }
         }
     }
