@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
@@ -150,7 +151,10 @@ fn place(path: &Path, key: &StoreKey) -> io::Result<()> {
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = directory.join(format!(".{name}.{}.tmp", std::process::id()));
+    // Threads of one process may make it at once, and must not have the same file.
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let n = MADE.fetch_add(1, Relaxed);
+    let temporary = directory.join(format!(".{name}.{}.{n}.tmp", std::process::id()));
     let written = (|| {
         let _ = std::fs::remove_file(&temporary);
         let mut file = std::fs::OpenOptions::new()
@@ -213,8 +217,8 @@ mod tests {
             let makers: Vec<_> = (0..4).map(|_| s.spawn(|| place.make().map(|k| k.0.to_vec()))).collect();
             makers.into_iter().map(|m| m.join().unwrap()).collect()
         });
-        // Threads share a process id, and so the temporary file: one may fail, but none sees another key.
-        let good: Vec<_> = keys.into_iter().flatten().collect();
-        assert!(!good.is_empty() && good.iter().all(|k| *k == good[0]));
+        let keys: Vec<_> = keys.into_iter().map(Result::unwrap).collect();
+        assert!(keys.iter().all(|k| *k == keys[0] && k.len() == KEY_LEN));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }
