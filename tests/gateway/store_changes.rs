@@ -5,16 +5,20 @@ use std::sync::Arc;
 use onyx::clock::Clock;
 use onyx::gateway::Config;
 use onyx::gateway::book::Book;
+use onyx::gateway::credential::CredentialId;
 use onyx::gateway::store::{Edition, News, Store, SubscriberRecord, TokenChange};
 use onyx::gateway::subscriber::Caller;
 use serde_json::json;
+use zeroize::Zeroizing;
 
+use crate::certs::{Authority, Kind};
 use crate::store::{Ground, runtime, set, subscriber, yes};
 
 both!(
     a_change_is_told_alone,
     what_cannot_be_told_is_read_whole,
     a_gateway_knows_what_the_store_has,
+    a_gateway_follows_a_store_that_was_restored,
     so_does_one_beside_many_writers,
 );
 
@@ -69,9 +73,9 @@ async fn a_change_is_told_alone(ground: Ground) {
     }
     let since = edition(&store).await;
     assert!(since.mark.is_some());
-    let told = async |since| match store.news(since).await.unwrap() {
+    let told = async |since| match store.news(since, false).await.unwrap() {
         News::Changes(changes) => changes,
-        News::All(_) => panic!("everything was read"),
+        News::All(_) | News::Anew(_) => panic!("everything was read"),
     };
     let nothing = told(since).await;
     assert_eq!((nothing.edition, nothing.about.len()), (since, 0));
@@ -105,40 +109,94 @@ async fn what_cannot_be_told_is_read_whole(ground: Ground) {
             .await
             .unwrap();
     };
-    let whole = async |since, why: &str| {
-        let news = store.news(since).await.unwrap();
-        assert!(matches!(news, News::All(_)), "{why}: {news:?}");
+    // Everything is read; whether what was known before still says something is another question.
+    let whole = async |since, anew: bool, why: &str| {
+        let news = store.news(since, false).await.unwrap();
+        match (anew, &news) {
+            (false, News::All(_)) | (true, News::Anew(_)) => {}
+            _ => panic!("{why}: {news:?}"),
+        }
     };
     put(100_001).await;
     // Nothing is known of where it came from.
     let since = edition(&store).await;
-    whole(Edition { mark: None, ..since }, "no mark").await;
+    whole(Edition { mark: None, ..since }, true, "no mark").await;
+    assert!(
+        matches!(store.news(since, true).await.unwrap(), News::All(_)),
+        "as wanted"
+    );
     // An older program, or a hand, changed something and noted nothing: before, between, and at the end.
     ground.sql("UPDATE store_state SET generation = generation + 1");
-    whole(since, "the newest is not noted").await;
+    whole(since, false, "the newest is not noted").await;
     put(100_002).await;
-    whole(since, "one between is not noted").await;
+    whole(since, false, "one between is not noted").await;
     // A backup was brought back and went another way: the same numbers, other marks; or fewer of them.
     let since = edition(&store).await;
     ground.sql("UPDATE store_change SET mark = mark + 1");
-    whole(since, "another history").await;
+    whole(since, true, "another history").await;
     ground.sql("UPDATE store_change SET mark = mark - 1");
-    assert!(matches!(store.news(since).await.unwrap(), News::Changes(_)));
+    assert!(matches!(store.news(since, false).await.unwrap(), News::Changes(_)));
     ground.sql("UPDATE store_state SET generation = generation - 1");
-    whole(since, "the past").await;
+    whole(since, true, "the number went back").await;
+    ground.sql(FORGET);
+    whole(since, true, "the past").await;
     put(100_003).await;
+    whole(since, true, "the past went another way").await;
     // A damaged row among the changes: reading everything tells of it.
     let since = edition(&store).await;
     put(100_004).await;
     ground.sql("UPDATE subscriber SET imei = 'nonsense' WHERE imsi = '100004'");
-    whole(since, "a damaged row").await;
+    whole(since, false, "a damaged row").await;
     store.delete_subscriber(&"100004".parse().unwrap()).await.unwrap();
     // More than are kept.
     let since = edition(&store).await;
     let first = since.generation + 1;
     ground.sql(&format!("DELETE FROM store_change WHERE generation < {first}"));
     put(100_005).await;
-    whole(since, "it is not noted any more").await;
+    whole(since, true, "it is not noted any more").await;
+}
+
+/// As a backup has it: no note of what came later.
+const FORGET: &str = "DELETE FROM store_change WHERE generation > (SELECT generation FROM store_state)";
+
+async fn a_gateway_follows_a_store_that_was_restored(ground: Ground) {
+    let store = ground.open().await.unwrap();
+    for n in 1..=3 {
+        store
+            .put_subscriber(&from(&format!("10000{n}"), &format!("10.0.0.{n}")), TokenChange::Keep)
+            .await
+            .unwrap();
+    }
+    let id: CredentialId = "c".parse().unwrap();
+    let ca = Authority::new(&ground.dir.path().join("ca"));
+    ca.device(Kind::Ec, "c", "c", ground.dir.path());
+    let pem = |suffix: &str| std::fs::read_to_string(ground.dir.path().join(format!("c.{suffix}"))).unwrap();
+    let secret = json!({"cert": pem("pem"), "key": pem("key")}).to_string();
+    store
+        .put_credential(&id, "x509", "", Zeroizing::new(secret), None, true)
+        .await
+        .unwrap();
+    let book = book(&ground).await;
+    let version = async || book.credential(&id).await.unwrap().unwrap().version.clone();
+    let here = async |n: u8| at(&book, &format!("10.0.0.{n}")).await.is_some();
+    assert_eq!((here(1).await, here(2).await, here(3).await), (true, true, true));
+    let first = version().await;
+    // What changes here changes no version of what stayed.
+    store.delete_subscriber(&"100001".parse().unwrap()).await.unwrap();
+    assert!(!here(1).await);
+    assert_eq!(version().await, first);
+    // A backup from before the last change; nobody has written since.
+    ground.sql("UPDATE store_state SET generation = generation - 1");
+    ground.sql(FORGET);
+    ground.sql("DELETE FROM subscriber WHERE imsi = '100002'");
+    assert_eq!((here(2).await, here(3).await), (false, true));
+    // The same version may be another state of it now: nothing that goes by versions may take one for the other.
+    let second = version().await;
+    assert_ne!(second, first);
+    // Another history under the same number.
+    ground.sql("DELETE FROM subscriber WHERE imsi = '100003'; UPDATE store_change SET mark = mark + 1");
+    assert!(!here(3).await);
+    assert!(![first, second].contains(&version().await));
 }
 
 async fn a_gateway_knows_what_the_store_has(ground: Ground) {

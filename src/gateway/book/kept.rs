@@ -2,6 +2,9 @@
 //!
 //! Each is kept with its version and the generation in which it was last known to be current: in the same generation nothing is asked; in a
 //! later one, only the version. While the store is away what is kept is used. At most [`CREDENTIALS_MAX`] are kept; the oldest goes first.
+//!
+//! A store with another history than before (a backup was brought back) may have given one version to two states. So the versions that go out of
+//! here begin with the era, which counts how often that has happened, and nothing of one era passes for what another has.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -11,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::BookError;
 use super::stored::held;
-use crate::gateway::credential::{Credential, CredentialId};
+use crate::gateway::credential::{Credential, CredentialId, Version};
 use crate::gateway::store::{CredentialSecret, Store, StoreError};
 use crate::tls::{self, Identity};
 
@@ -32,6 +35,8 @@ struct Cache {
     kept: HashMap<CredentialId, Kept>,
     /// In the order in which they came.
     order: VecDeque<CredentialId>,
+    /// How often the store's history was another.
+    era: u64,
 }
 
 impl Cache {
@@ -63,7 +68,11 @@ impl Credentials {
 
     /// Nothing is kept.
     pub(super) fn clear(&self) {
-        *held(&self.0) = Cache::default();
+        let mut cache = held(&self.0);
+        *cache = Cache {
+            era: cache.era + 1,
+            ..Cache::default()
+        };
     }
 
     /// A credential as it is in this generation; `away` is why the store cannot be asked.
@@ -74,7 +83,11 @@ impl Credentials {
         generation: u64,
         away: Option<String>,
     ) -> Result<Option<Arc<Credential>>, BookError> {
-        let kept = held(&self.0).kept.get(id).map(|k| (k.generation, k.credential.clone()));
+        let (era, kept) = {
+            let cache = held(&self.0);
+            let kept = cache.kept.get(id).map(|k| (k.generation, k.credential.clone()));
+            (cache.era, kept)
+        };
         match (&kept, away) {
             (Some((of, credential)), None) if *of == generation => return Ok(credential.clone()),
             (Some((_, credential)), Some(_)) => return Ok(credential.clone()),
@@ -87,9 +100,13 @@ impl Credentials {
             }
             _ => {}
         }
-        match fresh(store, id, kept.as_ref().and_then(|(_, c)| c.as_ref())).await {
+        match fresh(store, id, era, kept.as_ref().and_then(|(_, c)| c.as_ref())).await {
             Ok(credential) => {
                 let mut cache = held(&self.0);
+                if cache.era != era {
+                    // It serves its caller, and nobody after.
+                    return Ok(credential);
+                }
                 // Two devices of one credential may come at once: the first one's object stays.
                 let same = cache.kept.get(id).and_then(|k| k.credential.clone());
                 let credential = match (same, credential) {
@@ -116,10 +133,12 @@ impl Credentials {
 async fn fresh(
     store: &Store,
     id: &CredentialId,
+    era: u64,
     old: Option<&Arc<Credential>>,
 ) -> Result<Option<Arc<Credential>>, BookError> {
     if let Some(old) = old {
-        if store.credential_version(id).await?.as_ref() == Some(&old.version) {
+        let now = store.credential_version(id).await?;
+        if now.is_some_and(|now| in_era(era, &now) == old.version) {
             return Ok(Some(old.clone()));
         }
     }
@@ -127,7 +146,7 @@ async fn fresh(
         return Ok(None);
     };
     // Checking an RSA key takes a millisecond or more.
-    let read = tokio::task::spawn_blocking(move || x509(&secret)).await;
+    let read = tokio::task::spawn_blocking(move || x509(&secret, era)).await;
     let credential = read.map_err(|e| BookError::Credential(e.to_string()))??;
     Ok(Some(Arc::new(credential)))
 }
@@ -139,8 +158,12 @@ struct X509Secret {
     ca: Option<String>,
 }
 
+fn in_era(era: u64, version: &Version) -> Version {
+    Version([&era.to_be_bytes()[..], &version.0].concat())
+}
+
 /// A credential of SORACOM's type `x509`.
-fn x509(stored: &CredentialSecret) -> Result<Credential, BookError> {
+fn x509(stored: &CredentialSecret, era: u64) -> Result<Credential, BookError> {
     let what = format!("credential {}", stored.summary.id.as_str());
     let wrong = |why: &str| BookError::Credential(format!("{what} {why}"));
     if stored.summary.kind != X509 {
@@ -161,7 +184,7 @@ fn x509(stored: &CredentialSecret) -> Result<Credential, BookError> {
     let authorities = ca.map(|ca| tls::roots(ca.as_bytes(), &format!("{what}, ca")).map_err(tls));
     Ok(Credential {
         id: stored.summary.id.clone(),
-        version: stored.summary.version.clone(),
+        version: in_era(era, &stored.summary.version),
         identity,
         authorities: authorities.transpose()?,
     })

@@ -22,7 +22,7 @@ use super::kept::Credentials;
 use super::views::{build, rebuild, told};
 use super::{BookError, NO_GROUP, View};
 use crate::gateway::credential::{Credential, CredentialId};
-use crate::gateway::store::{Changes, Collector, Edition, News, Snapshot, Store, StoreError};
+use crate::gateway::store::{Collector, Edition, News, Snapshot, Store, StoreError};
 use crate::identity::redact_digits;
 
 /// While the store is away, it is asked this often.
@@ -52,7 +52,7 @@ struct Inner {
     stale_for: Duration,
     state: Mutex<State>,
     credentials: Credentials,
-    /// Held by the one who asks.
+    /// Held by the one who asks: answers are taken in the order in which they were given.
     asking: Arc<tokio::sync::Mutex<()>>,
     begun: AtomicU64,
     ended: AtomicU64,
@@ -138,9 +138,15 @@ impl Stored {
     }
 
     pub(super) async fn reload(&self) -> Result<(), BookError> {
-        let snapshot = self.inner.store.snapshot().await?;
-        self.inner.take(snapshot, false);
-        self.inner.credentials.doubt();
+        let inner = &self.inner;
+        let _turn = inner.asking.lock().await;
+        let (known, view) = {
+            let state = held(&inner.state);
+            (state.edition, state.view.clone())
+        };
+        let news = inner.store.news(known, true).await?;
+        inner.take(&view, news);
+        inner.credentials.doubt();
         Ok(())
     }
 
@@ -203,69 +209,54 @@ impl Inner {
         Some(state.view.clone())
     }
 
-    /// Asks whether anything changed, and reads what did.
+    /// Asks whether anything changed, and reads what did. One at a time: who calls it holds `asking`.
     async fn ask(self: &Arc<Self>) {
-        let (known, view, closed) = {
+        let (known, view, damaged) = {
             let state = held(&self.state);
-            // A closed view has to be opened again, changed or not.
-            let closed = state.view.closed.is_some();
-            let mut known = state.edition;
-            if !state.damaged.is_empty() {
-                // What is damaged may have been mended: only reading everything tells what still is.
-                known.mark = None;
-            }
-            (known, state.view.clone(), closed)
+            (state.edition, state.view.clone(), !state.damaged.is_empty())
         };
-        let answer = match self.store.generation().await {
-            Ok(now) if now == known.generation && !closed => Ok(None),
-            Ok(_) if closed => self.store.snapshot().await.map(|s| Some(News::All(s))),
-            Ok(_) => self.store.news(known).await.map(Some),
+        // A closed view has to be opened again, changed or not.
+        let closed = view.closed.is_some();
+        let answer = match self.store.edition().await {
+            Ok(now) if now == known && !closed => Ok(None),
+            // What is damaged may have been mended: only reading everything tells what still is.
+            Ok(_) => self.store.news(known, closed || damaged).await.map(Some),
             Err(e) => Err(e),
         };
         match answer {
             Ok(None) => self.answered(),
-            Ok(Some(News::Changes(changes))) => self.take_changes(&view, changes),
-            Ok(Some(News::All(snapshot))) => {
-                let went_back = !closed && snapshot.edition.generation < known.generation;
-                self.take(snapshot, went_back);
-            }
+            Ok(Some(news)) => self.take(&view, news),
             Err(e) => self.went_away(&e),
         }
     }
 
-    /// `before` is the view that the changes were asked for.
-    fn take_changes(&self, before: &View, changes: Changes) {
-        let edition = changes.edition;
-        let view = Arc::new(rebuild(before, changes));
+    /// `before` is the view that the news are news to.
+    fn take(&self, before: &View, news: News) {
+        let (edition, view, damaged) = match news {
+            News::Changes(changes) => (changes.edition, rebuild(before, changes), Vec::new()),
+            News::All(snapshot) => self.whole(snapshot),
+            News::Anew(snapshot) => {
+                tracing::warn!(
+                    "the store has another history than before: was it restored from a backup? nothing of what was known counts"
+                );
+                self.credentials.clear();
+                self.whole(snapshot)
+            }
+        };
         {
             let mut state = held(&self.state);
-            if edition.generation >= state.edition.generation {
-                (state.view, state.edition) = (view, edition);
-            }
+            (state.view, state.edition, state.damaged) = (Arc::new(view), edition, damaged);
         }
         self.answered();
     }
 
-    /// `went_back`: the database is an older one than before (a backup, a replica that had not heard all), so what is kept says nothing.
-    fn take(&self, snapshot: Snapshot, went_back: bool) {
-        if went_back {
-            tracing::warn!("the store is older than it was: was it restored from a backup? all of it is read again");
-            self.credentials.clear();
-        }
+    fn whole(&self, snapshot: Snapshot) -> (Edition, View, Vec<String>) {
         let (broken, before) = {
             let state = held(&self.state);
             (state.view.broken.clone(), state.damaged.clone())
         };
         let (edition, damaged) = (snapshot.edition, told(&snapshot, &before));
-        let view = Arc::new(build(snapshot, &self.store, &broken));
-        {
-            let mut state = held(&self.state);
-            // Two readings may end in either order; numbers only grow.
-            if edition.generation >= state.edition.generation || went_back {
-                (state.view, state.edition, state.damaged) = (view, edition, damaged);
-            }
-        }
-        self.answered();
+        (edition, build(snapshot, &self.store, &broken), damaged)
     }
 
     fn answered(&self) {
@@ -292,6 +283,7 @@ impl Inner {
             loop {
                 tokio::time::sleep(ASK_AGAIN).await;
                 let Some(book) = book.upgrade() else { return };
+                let _turn = book.asking.clone().lock_owned().await;
                 book.ask().await;
                 if held(&book.state).away.is_none() {
                     return;

@@ -168,6 +168,8 @@ pub struct Flow {
     unanswered: u16,
     /// Answers that upstream owes the device: to PUBLISH, PUBREL, SUBSCRIBE and UNSUBSCRIBE.
     awaited: u32,
+    /// Messages with QoS 2 of the device that have got their PUBREC, and not their PUBREL: a broker forgets them with the session.
+    unreleased: u32,
 }
 
 impl Flow {
@@ -200,6 +202,7 @@ impl Flow {
             publish_most: deal.publish_most(terms.max_packet),
             unanswered: 0,
             awaited: 0,
+            unreleased: 0,
             terms,
             deal: Box::new(deal),
         }
@@ -358,11 +361,13 @@ impl Flow {
         self.awaited
     }
 
-    /// Whether both sides are between packets and upstream owes the device no answer.
+    /// Whether both sides are between packets, upstream owes the device no answer, and the device, as far as it is listened to, has released
+    /// what it has to.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         let between = self.body_up.left == 0 && self.body_down.left == 0;
-        between && self.awaited == 0 && self.owed_device.len() == 0 && self.owed_upstream.len() == 0
+        let released = self.unreleased == 0 || self.is_shut();
+        between && released && self.awaited == 0 && self.owed_device.len() == 0 && self.owed_upstream.len() == 0
     }
 
     /// The last word to the device: in MQTT 5 a DISCONNECT with this reason, unless it is in the middle of a PUBLISH.
@@ -516,12 +521,15 @@ impl Flow {
                 run.pass(size);
                 run.step.end = Some(End::Disconnected);
             }
-            What::Subscribe(_)
-            | What::Unsubscribe(_)
-            | What::Ack {
+            What::Ack {
                 kind: PacketType::PubRel,
                 ..
             } => {
+                self.unreleased = self.unreleased.saturating_sub(1);
+                self.awaited = self.awaited.saturating_add(1);
+                run.pass(size);
+            }
+            What::Subscribe(_) | What::Unsubscribe(_) => {
                 self.awaited = self.awaited.saturating_add(1);
                 run.pass(size);
             }
@@ -583,6 +591,7 @@ impl Flow {
             What::Ack { kind, reason: code, .. } if self.deal.is_five() => {
                 self.settle(*kind);
                 let failed = code.is_some_and(|c| c >= reason::UNSPECIFIED);
+                self.received(*kind, failed);
                 if matches!(kind, PacketType::PubAck | PacketType::PubComp) || (*kind == PacketType::PubRec && failed) {
                     self.unanswered = self.unanswered.saturating_sub(1);
                 }
@@ -598,6 +607,7 @@ impl Flow {
             }
             What::Ack { kind, .. } => {
                 self.settle(*kind);
+                self.received(*kind, false);
                 run.pass(size);
             }
             What::PingResp if self.pings.as_mut().is_some_and(Pings::answered) => run.instead(size, &[]),
@@ -633,6 +643,13 @@ impl Flow {
         // PUBREL is no answer to something of the device's.
         if answer != PacketType::PubRel {
             self.awaited = self.awaited.saturating_sub(1);
+        }
+    }
+
+    /// Upstream has, with PUBREC, what the device has yet to release.
+    fn received(&mut self, answer: PacketType, failed: bool) {
+        if answer == PacketType::PubRec && !failed {
+            self.unreleased = self.unreleased.saturating_add(1);
         }
     }
 

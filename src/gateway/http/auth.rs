@@ -82,6 +82,10 @@ impl Keys {
         })
     }
 
+    fn is_token(&self, text: &[u8]) -> bool {
+        hmac::verify(&self.key, text, self.tag.as_ref()).is_ok()
+    }
+
     fn of(token: &[u8], hosts: &[String]) -> Result<Self, GateError> {
         if token.len() < TOKEN_MIN {
             return Err(GateError(format!("a token has at least {TOKEN_MIN} bytes")));
@@ -146,16 +150,19 @@ impl Gate {
     /// Whether this is the token of the file. Its time does not depend on where they differ.
     #[must_use]
     pub fn is_token(&self, text: &[u8]) -> bool {
-        let keys = self.keys.get();
-        hmac::verify(&keys.key, text, keys.tag.as_ref()).is_ok()
+        self.keys.get().is_token(text)
     }
 
     /// A session token; without a plausible clock there is no end to write into it, and so no session.
     #[must_use]
     pub fn session(&self, length: Duration) -> Option<String> {
+        self.session_of(&self.keys.get(), length)
+    }
+
+    fn session_of(&self, keys: &Keys, length: Duration) -> Option<String> {
         let (now, _) = self.clock.now()?;
         let end = format!("{}", (now + length.min(SESSION_MAX)).as_secs());
-        let tag = hmac::sign(&self.keys.get().sessions, format!("{SESSION_MARK}{end}").as_bytes());
+        let tag = hmac::sign(&keys.sessions, format!("{SESSION_MARK}{end}").as_bytes());
         Some(format!("{SESSION_MARK}{end}.{}", crate::digest::hex(tag.as_ref())))
     }
 
@@ -350,11 +357,13 @@ pub(super) async fn login(Extension(gate): Extension<Arc<Gate>>, request: Reques
     let asked: Login = serde_json::from_str(&body).map_err(|_| {
         ApiError::bad_request("write {\"authKeyId\": \"…\", \"authKey\": TOKEN}; other ways to log in are not here")
     })?;
-    if !gate.is_token(asked.auth_key.as_bytes()) {
+    // One look at the keys: a reload between two would give the old token's owner a session of the new one.
+    let keys = gate.keys.get();
+    if !keys.is_token(asked.auth_key.as_bytes()) {
         return Err(gate.wrong(peer));
     }
     let length = asked.token_timeout_seconds.map_or(SESSION, Duration::from_secs);
-    let token = gate.session(length).ok_or_else(|| {
+    let token = gate.session_of(&keys, length).ok_or_else(|| {
         let why =
             "this machine's clock is not plausible, so a session has no end: send the token itself as X-Soracom-Token";
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_clock", why.to_owned())

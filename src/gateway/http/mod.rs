@@ -1,12 +1,11 @@
-//! The doors for those who speak HTTP: one for people and programs (`[api]`), one for devices (`[provisioning]`).
+//! The door for people and programs that speak HTTP (`[api]`). That for devices is in [`super::provisioning`].
 //!
-//! | file | what it answers | door |
-//! |---|---|---|
-//! | `auth`, `error` | the token, foreign pages; refusals as JSON | api |
-//! | `soracom` | SORACOM's API for groups, credentials and subscribers | api |
-//! | `metrics` | `/metrics` for Prometheus | api |
-//! | `page` | the page for people and the JSON behind it | api |
-//! | `provisioning` | what Krypton answers | provisioning |
+//! | file | what it answers |
+//! |---|---|
+//! | `auth`, `error` | the token, foreign pages; refusals as JSON |
+//! | `soracom` | SORACOM's API for groups, credentials and subscribers |
+//! | `metrics` | `/metrics` for Prometheus |
+//! | `page` | the page for people and the JSON behind it |
 //!
 //! Each is an [`axum::Router`] over [`App`]; this file puts them together, behind the token (`auth`), and serves them within bounds.
 
@@ -43,8 +42,8 @@ pub struct App {
     pub clock: Clock,
 }
 
-/// What the door `[api]` answers. It is served with `into_make_service_with_connect_info::<SocketAddr>()`, so that guesses are counted by
-/// address, and within the bounds of the door.
+/// What the door `[api]` answers. The door adds the caller's address (`ConnectInfo`), by which guesses are counted,
+/// and its bounds.
 pub fn router(app: Arc<App>, gate: Arc<Gate>) -> Router {
     // With the token. Whoever adds a room merges its routes here ...
     // (The metrics' too: whether they need one may change while this runs.)

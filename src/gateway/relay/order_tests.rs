@@ -94,11 +94,10 @@ async fn what_upstream_owes_comes_first_and_nothing_new_is_begun() {
 
 #[tokio::test(start_paused = true)]
 async fn every_kind_of_answer_is_waited_for() {
-    // SUBSCRIBE, UNSUBSCRIBE, PUBLISH of QoS 2, PUBREL; with what upstream answers.
-    let cases: [(&[u8], &[u8]); 4] = [
+    // SUBSCRIBE, UNSUBSCRIBE, PUBREL; with what upstream answers.
+    let cases: [(&[u8], &[u8]); 3] = [
         (b"\x82\x06\x00\x07\x00\x01a\x00", b"\x90\x03\x00\x07\x00"),
         (b"\xa2\x05\x00\x07\x00\x01a", b"\xb0\x02\x00\x07"),
-        (b"\x34\x06\x00\x01a\x00\x07x", b"\x50\x02\x00\x07"),
         (b"\x62\x02\x00\x07", b"\x70\x02\x00\x07"),
     ];
     for (question, answer) in cases {
@@ -112,6 +111,54 @@ async fn every_kind_of_answer_is_waited_for() {
         assert!(matches!(task.await.unwrap().end, End::Drained));
         assert_eq!(rest(device).await, answer);
     }
+}
+
+/// A broker forgets a message without PUBREL when a session that does not persist ends, and the device has its PUBREC.
+#[tokio::test(start_paused = true)]
+async fn qos_2_is_waited_for_to_its_end() {
+    let [publish, pubrec, pubrel, pubcomp] = [
+        &b"\x34\x06\x00\x01a\x00\x07x"[..],
+        b"\x50\x02\x00\x07",
+        b"\x62\x02\x00\x07",
+        b"\x70\x02\x00\x07",
+    ];
+    let (mut device, mut upstream, task, orders) = start(Level::V3);
+    device.write_all(publish).await.unwrap();
+    expect(&mut upstream, publish).await;
+    orders.give(Order::Drain);
+    for (from, to, packet) in [(false, true, pubrec), (true, false, pubrel), (false, true, pubcomp)] {
+        sleep(PATIENCE).await;
+        assert!(!task.is_finished(), "before {packet:02x?}");
+        if from {
+            device.write_all(packet).await.unwrap();
+        } else {
+            upstream.write_all(packet).await.unwrap();
+        }
+        if to {
+            expect(&mut device, packet).await;
+        } else {
+            expect(&mut upstream, packet).await;
+        }
+    }
+    assert!(matches!(task.await.unwrap().end, End::Drained));
+    // Who is not listened to any more is not waited for either: something new was begun instead of PUBREL.
+    let (mut device, mut upstream, task, orders) = start(Level::V3);
+    device.write_all(publish).await.unwrap();
+    expect(&mut upstream, publish).await;
+    orders.give(Order::Drain);
+    upstream.write_all(pubrec).await.unwrap();
+    expect(&mut device, pubrec).await;
+    device.write_all(PUBLISH).await.unwrap();
+    assert!(matches!(task.await.unwrap().end, End::Drained));
+    // MQTT 5: a PUBREC that refuses is the end of it.
+    let (mut device, mut upstream, task, orders) = start(Level::V5);
+    let (publish, pubrec) = (b"\x34\x07\x00\x01a\x00\x07\x00x", b"\x50\x03\x00\x07\x87");
+    device.write_all(publish).await.unwrap();
+    expect(&mut upstream, publish).await;
+    orders.give(Order::Drain);
+    upstream.write_all(pubrec).await.unwrap();
+    expect(&mut device, pubrec).await;
+    assert!(matches!(task.await.unwrap().end, End::Drained));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,9 @@
 //! A gateway with a hundred thousand subscribers must not read all of them because one was changed. Each change notes what it was about, under
 //! its own number and a random mark. Who knows generation N, with its mark, reads the notes from N on: if N still has that mark and no number
 //! is missing up to the newest, what the notes name is all that is different, and only that is read. Otherwise (an older program wrote without a note,
-//! a backup was brought back, more than [`CHANGES_MAX`] changes were made, a row is damaged, the key is another) everything is read, which is always right.
+//! more than [`CHANGES_MAX`] changes were made, a row is damaged, the key is another) everything is read, which is always right. When N has another
+//! mark, or none, the store has another history (a backup was brought back, a replica took over that had not heard all): then
+//! nothing that is known from before counts, not even that a credential of the same version is the same ([`News::Anew`]).
 
 use std::collections::BTreeSet;
 
@@ -101,53 +103,75 @@ pub(super) async fn generation(tx: &Tx<'_>) -> Result<u64, Fail> {
 
 /// The newest generation, and its mark if it was noted.
 pub(super) async fn edition(tx: &Tx<'_>) -> Result<Edition, Fail> {
-    let generation = generation(tx).await?;
-    let key = [i64::try_from(generation).unwrap_or(i64::MAX).into()];
-    let row = tx
-        .row("SELECT mark FROM store_change WHERE generation = $1", &key)
-        .await?;
-    let mark = row.map(|mut row| row.int()).transpose()?;
-    Ok(Edition { generation, mark })
+    let sql = "SELECT s.generation, c.mark FROM store_state s LEFT JOIN store_change c ON c.generation = s.generation WHERE s.one = 1";
+    let mut row = tx.row(sql, &[]).await?.ok_or_else(stateless)?;
+    Ok(Edition {
+        generation: u64::try_from(row.int()?).map_err(|_| stateless())?,
+        mark: row.some_int()?,
+    })
 }
 
-/// What is different since an edition: the changes if they can be told, or everything.
-pub(super) async fn news(tx: &Tx<'_>, since: Edition, seal: &Seal) -> Result<News, Fail> {
+/// What became of the changes since an edition.
+enum Told {
+    Changes(Changes),
+    /// The edition has stood here; what came after it cannot be told.
+    Whole,
+    /// Nothing shows that it has.
+    Anew,
+}
+
+/// What is different since an edition: the changes if they can be told and not the `whole` was asked for, or everything.
+pub(super) async fn news(tx: &Tx<'_>, since: Edition, whole: bool, seal: &Seal) -> Result<News, Fail> {
     same_key(tx, seal).await?;
-    match changes(tx, since, seal).await? {
-        Some(changes) => Ok(News::Changes(changes)),
-        None => Ok(News::All(snapshot(tx, seal).await?)),
-    }
+    Ok(match changes(tx, since, seal).await? {
+        Told::Changes(changes) if !whole => News::Changes(changes),
+        Told::Changes(_) | Told::Whole => News::All(snapshot(tx, seal).await?),
+        Told::Anew => News::Anew(snapshot(tx, seal).await?),
+    })
 }
 
-async fn changes(tx: &Tx<'_>, since: Edition, seal: &Seal) -> Result<Option<Changes>, Fail> {
+async fn changes(tx: &Tx<'_>, since: Edition, seal: &Seal) -> Result<Told, Fail> {
     let (Some(mark), Ok(known)) = (since.mark, i64::try_from(since.generation)) else {
-        return Ok(None);
+        return Ok(Told::Anew);
     };
     let sql = "SELECT generation, mark, kind, id FROM store_change WHERE generation >= $1 ORDER BY generation LIMIT $2";
-    let rows = tx.rows(sql, &[known.into(), (CHANGES_MAX + 1).into()]).await?;
-    let (mut next, mut last) = (known, mark);
+    let mut rows = tx
+        .rows(sql, &[known.into(), (CHANGES_MAX + 1).into()])
+        .await?
+        .into_iter();
+    // The edition itself comes first, and has the mark that it had.
+    let first = match rows.next() {
+        Some(mut row) => Some((row.int()?, row.int()?)),
+        None => None,
+    };
+    if first != Some((known, mark)) {
+        return Ok(Told::Anew);
+    }
+    let (mut last, mut last_mark) = (known, mark);
     let (mut imsis, mut of_groups) = (BTreeSet::new(), false);
     for mut row in rows {
         let (number, mark, kind, id) = (row.int()?, row.int()?, row.text()?, row.text()?);
-        if number != next || (number == known && mark != last) {
-            return Ok(None);
+        if number != last + 1 {
+            return Ok(Told::Whole);
         }
-        (next, last) = (number + 1, mark);
+        (last, last_mark) = (number, mark);
         match kind.as_str() {
-            _ if number == known => {}
             "subscriber" => match id.parse::<Imsi>() {
                 Ok(imsi) => drop(imsis.insert(imsi)),
-                Err(_) => return Ok(None),
+                Err(_) => return Ok(Told::Whole),
             },
             "group" => of_groups = true,
             "credential" => {}
-            _ => return Ok(None),
+            _ => return Ok(Told::Whole),
         }
     }
     let generation = generation(tx).await?;
     // The newest must be the last that was noted.
-    if u64::try_from(next - 1) != Ok(generation) {
-        return Ok(None);
+    match u64::try_from(last) {
+        Ok(last) if last == generation => {}
+        // Fewer than are noted: the state was set back by hand.
+        Ok(last) if last > generation => return Ok(Told::Anew),
+        _ => return Ok(Told::Whole),
     }
     let groups = if of_groups {
         Some(groups::all(tx, seal).await?)
@@ -157,12 +181,12 @@ async fn changes(tx: &Tx<'_>, since: Edition, seal: &Seal) -> Result<Option<Chan
     let imsis: Vec<Imsi> = imsis.into_iter().collect();
     let page = subscribers::among(tx, &imsis).await?;
     if !page.damaged.is_empty() || groups.as_ref().is_some_and(|g| !g.damaged.is_empty()) {
-        return Ok(None);
+        return Ok(Told::Whole);
     }
-    Ok(Some(Changes {
+    Ok(Told::Changes(Changes {
         edition: Edition {
             generation,
-            mark: Some(last),
+            mark: Some(last_mark),
         },
         about: imsis,
         subscribers: page.items,

@@ -221,13 +221,18 @@ impl Store {
             .await
     }
 
-    /// What is different since an edition that is known: the changes if they can be told, or everything.
-    pub async fn news(&self, since: Edition) -> Result<News, StoreError> {
+    /// The last change: its number and its mark.
+    pub async fn edition(&self) -> Result<Edition, StoreError> {
+        self.owner.glance(|tx| Box::pin(edition(tx))).await
+    }
+
+    /// What is different since an edition that is known: the changes if they can be told and not the `whole` is wanted, or everything.
+    pub async fn news(&self, since: Edition, whole: bool) -> Result<News, StoreError> {
         let seal = self.keys().seal;
         self.owner
             .read_long(WHOLE_TIMES, move |tx| {
                 let seal = seal.clone();
-                Box::pin(async move { changes::news(tx, since, &seal).await })
+                Box::pin(async move { changes::news(tx, since, whole, &seal).await })
             })
             .await
     }

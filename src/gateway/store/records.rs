@@ -186,6 +186,8 @@ pub enum News {
     Changes(Changes),
     /// More than can be told: everything, as it is now.
     All(Snapshot),
+    /// Everything as well, and nothing shows that the edition asked about ever stood in this store: what is known from before says nothing.
+    Anew(Snapshot),
 }
 
 /// Everything that a gateway keeps in memory, as it was at one moment.

@@ -95,7 +95,7 @@ impl Lookups {
     fn join(&self, target: &str) -> Option<watch::Receiver<Option<Answer>>> {
         let running = held(&self.running);
         let there = running.get(target)?;
-        let young = there.since.elapsed() < JOIN_FOR;
+        let young = there.since.elapsed() < JOIN_FOR && there.answer.borrow().is_none();
         (young || there.count >= EACH_MAX).then(|| there.answer.clone())
     }
 
