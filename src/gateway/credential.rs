@@ -58,8 +58,8 @@ impl FromStr for CredentialId {
             return Ok(Self(text.to_owned()));
         };
         Err(format!(
-            "the credential id {:?} {problem}",
-            crate::identity::redact_digits(text)
+            "the credential id \"{}\" {problem}",
+            super::json::short(&crate::identity::redact_digits(text))
         ))
     }
 }
@@ -108,6 +108,9 @@ mod tests {
         ] {
             assert!(bad.parse::<CredentialId>().is_err(), "{bad:?}");
         }
+        // Whoever sends a long one is not sent it back.
+        let said = "x".repeat(100_000).parse::<CredentialId>().unwrap_err();
+        assert!(said.len() < 400 && said.contains("longer than 128"), "{said}");
         assert!("myClient-295012345678901".parse::<CredentialId>().is_ok());
     }
 }

@@ -1,7 +1,11 @@
-//! What fuzzing calls (`tests/fuzz group`, `tests/fuzz proxy`): a group's configuration and the bodies of the API, as bytes, and the first bytes of
+//! What fuzzing calls (`tests/fuzz group`, `tests/fuzz proxy`; `tests/fuzz api` is in [`api`]): a group's configuration and the bodies of the API, as bytes, and the first bytes of
 //! a connection from a load balancer. Whatever they are, nothing panics, what is not taken is told, and no remark or shown value has a secret in it.
 //! Compiled for tests and for `--cfg fuzzing` only; a panic is how a target fails, so assertions are right here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod api;
+mod asked;
+mod world;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -13,6 +17,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use serde_json::Value;
 use tokio::io::{AsyncRead, ReadBuf};
+
+pub use api::api;
 
 use super::admin::{credentials, groups, subscribers, transfer};
 use super::group::own::{self, Own};

@@ -60,7 +60,8 @@ impl PeerCertificate {
 pub fn fingerprint(text: &str) -> Result<Fingerprint, String> {
     let wrong = || {
         format!(
-            "{text:?} is no SHA-256 fingerprint: write the 64 hexadecimal digits that 'openssl x509 -noout -fingerprint -sha256' prints"
+            "\"{}\" is no SHA-256 fingerprint: write the 64 hexadecimal digits that 'openssl x509 -noout -fingerprint -sha256' prints",
+            crate::gateway::json::short(text)
         )
     };
     let digits: String = text.chars().filter(|c| *c != ':').collect();

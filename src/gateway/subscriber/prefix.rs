@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use crate::gateway::json::short;
+
 /// An address or a range of them: `10.8.0.2`, `10.8.0.0/24`, `2001:db8::/64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Prefix {
@@ -43,8 +45,10 @@ pub(super) fn masked(address: IpAddr, length: u8) -> IpAddr {
 impl FromStr for Prefix {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("{text:?} is not an IP address or prefix: write for example \"10.8.0.2\" or \"10.8.0.0/24\"");
+        let wrong = || {
+            let shown = short(text);
+            format!("\"{shown}\" is not an IP address or prefix: write for example \"10.8.0.2\" or \"10.8.0.0/24\"")
+        };
         let (address, length) = match text.split_once('/') {
             Some((a, l)) => (a, Some(l)),
             None => (text, None),
@@ -61,7 +65,8 @@ impl FromStr for Prefix {
         let base = masked(address, length);
         if base != address {
             return Err(format!(
-                "{text:?} has bits after its prefix: write \"{base}/{length}\" for the range or \"{address}\" for the one address"
+                "\"{}\" has bits after its prefix: write \"{base}/{length}\" for the range or \"{address}\" for the one address",
+                short(text)
             ));
         }
         Ok(Self { address, length })
