@@ -2,8 +2,9 @@
 
 import statistics
 
-# A life of the gateway's process is judged for memory when it is at least so long, in seconds, and has so many samples.
-MEMORY_FROM = 120
+# A life of the gateway's process is judged for memory when it is at least so long, in seconds, and has so many samples: in the first minutes
+# the devices' timelines fill up (32 events each), and every device leaves its first dead sockets behind.
+MEMORY_FROM = 600
 MEMORY_SAMPLES = 12
 # Between the second quarter of a life and its last, the median may grow by so much: a share, and so much besides.
 SHARE = 0.05
