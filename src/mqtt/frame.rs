@@ -1,6 +1,6 @@
 //! Cutting a byte stream into whole MQTT control packets (MQTT 3.1.1 section 2.2), without decoding them.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::rule::{self, Violation};
 
@@ -204,11 +204,11 @@ pub fn split_frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<Frame>,
 }
 
 /// Appends a variable byte integer (MQTT 3.1.1 section 2.2.3, MQTT 5 section 1.5.5). The caller keeps `length` at [`LENGTH_MAX`] or below.
-pub(crate) fn put_length(out: &mut Vec<u8>, mut length: usize) {
+pub(crate) fn put_length(out: &mut impl BufMut, mut length: usize) {
     loop {
         let byte = (length & 0x7f) as u8;
         length >>= 7;
-        out.push(if length > 0 { byte | 0x80 } else { byte });
+        out.put_u8(if length > 0 { byte | 0x80 } else { byte });
         if length == 0 {
             return;
         }

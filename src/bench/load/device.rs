@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::ledger::{Ledger, Phase};
-use super::names;
+use super::names::{self, packet_id};
+use crate::mqtt::frame::{HEADER_MAX, put_length};
 use crate::mqtt::{Connect, PacketType, peek_frame, split_frame};
 
 /// A gateway that has not let a device in after this time has failed.
@@ -103,11 +104,6 @@ struct State {
     out: BytesMut,
     /// Sequence number and time of sending of what has no PUBACK yet.
     unacked: VecDeque<(u32, u64)>,
-}
-
-/// Packet identifiers go round from 1 to 65,535.
-fn packet_id(n: u32) -> u16 {
-    u16::try_from(n % 65_535 + 1).unwrap_or(1)
 }
 
 impl Device {
@@ -225,17 +221,10 @@ impl Device {
 /// A PUBLISH at QoS 1 whose payload begins with device, sequence number and time of sending (big-endian), filled up with zeros.
 fn encode(out: &mut BytesMut, topic: &str, device: u32, n: u32, sent: u64, payload: usize) {
     let payload = payload.max(STAMP);
-    let mut length = 2 + topic.len() + 2 + payload;
-    out.reserve(length + 5);
+    let length = 2 + topic.len() + 2 + payload;
+    out.reserve(length + HEADER_MAX);
     out.put_u8(0x32);
-    loop {
-        let low = u8::try_from(length % 128).unwrap_or(0);
-        length /= 128;
-        out.put_u8(if length > 0 { low | 0x80 } else { low });
-        if length == 0 {
-            break;
-        }
-    }
+    put_length(out, length);
     out.put_u16(u16::try_from(topic.len()).unwrap_or(u16::MAX));
     out.put_slice(topic.as_bytes());
     out.put_u16(packet_id(n));

@@ -4,12 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use anyhow::{Context, bail};
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::device::{Run, answer, connect};
 use super::names::ALL_TOPICS;
+use crate::mqtt::frame::{packet, put_field};
 use crate::mqtt::{PacketType, peek_frame};
 
 /// Largest packet taken, in bytes.
@@ -21,17 +22,17 @@ const READ: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Listener(TcpStream);
 
+/// SUBSCRIBE, packet 1, to all that devices publish.
+pub(super) fn subscribe(qos: u8) -> anyhow::Result<Vec<u8>> {
+    let mut body = vec![0, 1];
+    put_field(&mut body, ALL_TOPICS.as_bytes())?;
+    Ok(packet(0x82, &[&body, &[qos]])?)
+}
+
 impl Listener {
     pub(super) async fn open(at: SocketAddr) -> anyhow::Result<Self> {
         let mut stream = connect(at, Ipv4Addr::LOCALHOST, "listener").await?;
-        let mut subscribe = BytesMut::new();
-        subscribe.put_u8(0x82);
-        subscribe.put_u8(u8::try_from(2 + 2 + ALL_TOPICS.len() + 1)?);
-        subscribe.put_u16(1);
-        subscribe.put_u16(u16::try_from(ALL_TOPICS.len())?);
-        subscribe.put_slice(ALL_TOPICS.as_bytes());
-        subscribe.put_u8(0);
-        stream.write_all(&subscribe).await?;
+        stream.write_all(&subscribe(0)?).await?;
         if answer(&mut stream, PacketType::SubAck).await? != [0, 1, 0] {
             bail!("upstream does not grant the subscription to {ALL_TOPICS}");
         }

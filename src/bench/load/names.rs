@@ -23,6 +23,11 @@ pub(super) fn source(number: u32) -> Ipv4Addr {
     Ipv4Addr::new(127, 64, high, low)
 }
 
+/// Packet identifiers go round from 1 to 65,535.
+pub(super) fn packet_id(n: u32) -> u16 {
+    u16::try_from(n % 65_535 + 1).unwrap_or(1)
+}
+
 /// Where the device publishes.
 pub(super) fn topic(number: u32) -> String {
     format!("b/{number}/up")

@@ -13,7 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::super::names;
+use super::super::names::{self, packet_id};
 use super::Soak;
 use super::line::reset;
 use super::talk::{self, Heard};
@@ -228,7 +228,7 @@ impl Device {
             Heard::Refused(id, reason) => (id, Some(reason)),
         };
         let mut books = self.soak.books.borrow_mut();
-        let at = self.unacked.iter().position(|n| talk::packet_id(*n) == id);
+        let at = self.unacked.iter().position(|n| packet_id(*n) == id);
         let Some(n) = at.and_then(|at| self.unacked.remove(at)) else {
             books.wrong(format!(
                 "device {} got a PUBACK for {id}, which it did not send",

@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use super::super::listener::subscribe;
 use super::super::names::ALL_TOPICS;
 use super::{Soak, talk};
 use crate::mqtt::{Level, PacketType, split_frame};
@@ -30,14 +31,7 @@ pub(super) async fn open(at: SocketAddr) -> anyhow::Result<TcpStream> {
     if is_known {
         bail!("upstream has a session of {CLIENT_ID} of an earlier run: give it an empty directory");
     }
-    let mut subscribe = BytesMut::new();
-    subscribe.put_u8(0x82);
-    subscribe.put_u8(u8::try_from(2 + 2 + ALL_TOPICS.len() + 1)?);
-    subscribe.put_u16(1);
-    subscribe.put_u16(u16::try_from(ALL_TOPICS.len())?);
-    subscribe.put_slice(ALL_TOPICS.as_bytes());
-    subscribe.put_u8(1);
-    stream.write_all(&subscribe).await?;
+    stream.write_all(&subscribe(1)?).await?;
     let answer = talk::next(&mut stream, &mut BytesMut::new()).await?;
     if (answer.packet, answer.body()) != (PacketType::SubAck, &[0, 1, 1]) {
         bail!("upstream does not grant {ALL_TOPICS} at QoS 1: {:?}", answer.body());

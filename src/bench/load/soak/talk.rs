@@ -4,6 +4,8 @@ use anyhow::{Context, bail};
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 
+use super::super::names::packet_id;
+use crate::mqtt::frame::{HEADER_MAX, put_length};
 use crate::mqtt::{ConnAck, Connect, Frame, Level, PacketType, split_frame};
 
 /// Largest packet taken, in bytes.
@@ -16,11 +18,6 @@ pub(super) const PING: [u8; 2] = [0xc0, 0];
 pub(super) const DISCONNECT: [u8; 2] = [0xe0, 0];
 /// DUP of PUBLISH.
 const DUP: u8 = 0x08;
-
-/// Packet identifiers go round from 1 to 65,535.
-pub(super) fn packet_id(n: u32) -> u16 {
-    u16::try_from(n % 65_535 + 1).unwrap_or(1)
-}
 
 /// CONNECT of one who wants its session back.
 pub(super) fn connect(level: Level, client_id: &str, keep_alive: u16) -> anyhow::Result<Vec<u8>> {
@@ -40,17 +37,10 @@ pub(super) fn publish(level: Level, topic: &str, device: u32, n: u32, dup: bool,
     let stamp = 8;
     let payload = payload.max(stamp);
     let properties = usize::from(level == Level::V5);
-    let mut length = 2 + topic.len() + 2 + properties + payload;
-    let mut out = Vec::with_capacity(length + 5);
+    let length = 2 + topic.len() + 2 + properties + payload;
+    let mut out = Vec::with_capacity(length + HEADER_MAX);
     out.put_u8(0x32 | if dup { DUP } else { 0 });
-    loop {
-        let low = u8::try_from(length % 128).unwrap_or(0);
-        length /= 128;
-        out.put_u8(if length > 0 { low | 0x80 } else { low });
-        if length == 0 {
-            break;
-        }
-    }
+    put_length(&mut out, length);
     out.put_u16(u16::try_from(topic.len()).unwrap_or(u16::MAX));
     out.put_slice(topic.as_bytes());
     out.put_u16(packet_id(n));
